@@ -1,0 +1,41 @@
+"""Names for the shapes and callables that the public functions speak of."""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+FloatArray: TypeAlias = Float[Array, "..."] | Float[np.ndarray, "..."]
+BoolArray: TypeAlias = Bool[Array, "..."] | Bool[np.ndarray, "..."]
+IntArray: TypeAlias = Int[Array, "..."] | Int[np.ndarray, "..."]
+
+Params: TypeAlias = PyTree[FloatArray]
+"""Network parameters: one array, a flat vector, or any pytree of arrays."""
+
+Mask: TypeAlias = PyTree[BoolArray]
+"""A pytree shaped like the parameters; True where a parameter is kept."""
+
+Vector: TypeAlias = Float[Array, " parameters"]
+Losses: TypeAlias = Float[Array, " steps"]
+Scalar: TypeAlias = Float[Array, ""]
+ScalarLike: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""] | np.floating
+
+Images: TypeAlias = Float[Array, "images height width channels"]
+Labels: TypeAlias = Int[Array, " images"]
+Logits: TypeAlias = Float[Array, "images classes"]
+PRNGKey: TypeAlias = Key[Array, ""]
+
+LossFn: TypeAlias = Callable[[Params, PyTree], Scalar]
+"""`loss_fn(params, x)`: the loss of one student step on the entry `x` of `xs`."""
+
+ApplyFn: TypeAlias = Callable[[Vector, Images], Logits]
+"""`apply_fn(vector, images)`: the logits of a network given as a flat vector."""
+
+AugmentFn: TypeAlias = Callable[[PRNGKey, Images], Images]
+"""`augment_fn(key, images)`: the images, augmented by draws from the key."""
+
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+"""An operation of DSA; `color` is brightness, then saturation, then contrast."""
+
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)

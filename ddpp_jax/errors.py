@@ -1,0 +1,9 @@
+"""The one exception that a person, not a programmer, is meant to read."""
+
+
+class InputError(ValueError):
+    """Something given to the program is wrong and the user can mend it.
+
+    The message is one line: what came, what was wanted, what to do. The commands print it and exit
+    with a non-zero status instead of showing a traceback.
+    """

@@ -1,0 +1,121 @@
+"""Pictures of a run, drawn from its result files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ddpp_jax.results import DistilledFile, Replacement
+
+MOST_PER_CLASS = 10
+_CELLS_IN_A_ROW = 10
+_DOTS_PER_INCH = 150
+
+
+def true_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
+    """The images as they look: normalisation undone, cut to 0 (black) to 1 (white)."""
+    return np.clip(distilled.images * distilled.std + distilled.mean, 0, 1)
+
+
+def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:
+    """One image between 0 and 1, in grey or colour by its channels, pixels as squares."""
+    if image.shape[2] == 1:
+        ax.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    else:
+        ax.imshow(image, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+
+
+def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
+    """Draw the distilled images, each labelled with its class.
+
+    One image per class flows from left to right; with more, each class has a row of its own and at
+    most `MOST_PER_CLASS` images of it are shown.
+
+    Args:
+        path: the picture's file.
+        distilled: the set.
+        title: stands over the grid.
+    """
+    images, labels = true_pixels(distilled), distilled.labels
+    names = distilled.class_names
+    by_class = [np.flatnonzero(labels == label) for label in range(len(names))]
+    ipc = max(len(members) for members in by_class)
+    columns = min(ipc, MOST_PER_CLASS) if ipc > 1 else min(len(names), _CELLS_IN_A_ROW)
+    rows = len(names) if ipc > 1 else -(-len(names) // columns)
+    shown = "" if ipc <= MOST_PER_CLASS else f", {MOST_PER_CLASS} of {ipc} per class"
+    figure = Figure(figsize=(max(1.0 * columns + 0.8, 4), 1.12 * rows + 0.6), layout="constrained")
+    figure.suptitle(title + shown, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for label, members in enumerate(by_class):
+        for place, index in enumerate(members[:MOST_PER_CLASS]):
+            ax = axes[label, place] if ipc > 1 else axes.flat[label]
+            ax.set_axis_on()
+            draw_image(ax, images[index])
+            if ipc == 1:
+                ax.set_title(names[label], fontsize=9)
+            elif place == 0:
+                ax.set_ylabel(names[label], fontsize=9, rotation=0, ha="right", va="center")
+    _save(figure, path)
+
+
+def draw_curve(
+    ax: Axes, rows: Iterable[Mapping[str, Any]], quantity: str, *, label: str, window: int = 1
+) -> None:
+    """One quantity of `metrics.jsonl` over the distillation steps.
+
+    Args:
+        ax: where.
+        rows: of the file; those without the quantity are passed over.
+        quantity: its name in the rows.
+        label: the curve's name in the legend.
+        window: steps in a running mean; with more than one the single values are drawn faintly.
+    """
+    points = [(row["step"], row[quantity]) for row in rows if quantity in row]
+    if not points:
+        return
+    steps, values = np.asarray(points, float).T
+    if window > 1 and len(values) > window:
+        (faint,) = ax.plot(steps, values, linewidth=0.5, alpha=0.25)
+        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        ax.plot(steps[window - 1 :], smooth, color=faint.get_color(), label=label)
+    else:
+        ax.plot(steps, values, marker="." if len(values) < 50 else "", label=label)
+
+
+def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str) -> None:
+    """Draw loss, kept fraction, alpha and test accuracy over the distillation steps.
+
+    Args:
+        path: the picture's file.
+        runs: rows of `metrics.jsonl` by the name of the method.
+        title: stands over the curves.
+    """
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = (
+        ("loss", "matching loss (equation 8)"),
+        ("kept_fraction", "share of parameters kept"),
+        ("alpha", "alpha, the student's learning rate"),
+        ("accuracy", "test accuracy of fresh networks"),
+    )
+    for ax, (quantity, name) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for method, rows in runs.items():
+            draw_curve(ax, rows, quantity, label=method, window=25 if quantity == "loss" else 1)
+        ax.set(title=name, xlabel="distillation step")
+        ax.title.set_fontsize(9)
+        ax.grid(alpha=0.3)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with Replacement(path) as temporary:
+        figure.savefig(temporary, dpi=_DOTS_PER_INCH)

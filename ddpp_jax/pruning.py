@@ -1,0 +1,84 @@
+"""Which parameters are matched: the mask from the element-wise ratio."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jaxtyping import Array, Bool
+
+from ddpp_jax._types import FloatArray, Mask, Params, Scalar, ScalarLike
+
+
+def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mask:
+    """True where a parameter is kept, False where it is difficult to match and pruned.
+
+    Equations 5 to 7 of Li et al. (2024): a parameter is pruned when student/target or
+    target/student is below the threshold. It follows that
+
+    - parameters of opposite signs are pruned, since their ratio is negative;
+    - a zero against a non-zero is pruned, two zeros are kept (their ratio counts as 1);
+    - subnormal numbers count as zero.
+
+    A parameter that is infinite or NaN on either side is kept, so that a diverged student shows in
+    the loss instead of hiding behind the mask. The smaller magnitude is divided by the larger one,
+    so nothing overflows and no NaN arises at any finite input.
+
+    The mask is a constant to differentiation. Works leaf by leaf on arrays, vectors and pytrees,
+    under `jit`, `vmap` and `grad`.
+
+    Args:
+        student: parameters after the student's steps.
+        target: the teacher's parameters, in the same structure and shapes.
+        threshold: the smallest ratio that is kept (the paper's epsilon, 0.1), dimensionless, above
+            0 and at most 1.
+
+    Returns:
+        Booleans in the structure and shapes of `student`.
+
+    Raises:
+        ValueError: the structures or shapes differ, or a threshold whose value is known while
+            tracing is outside (0, 1].
+    """
+    if not isinstance(threshold, Tracer) and not 0 < float(threshold) <= 1:
+        raise ValueError(f"threshold is {float(threshold):g}, wanted a ratio above 0 and at most 1")
+    return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
+
+
+def kept_fraction(mask: Mask) -> Scalar:
+    """The share of True entries in a mask, from 0 (all pruned) to 1 (nothing pruned), in float32.
+
+    Where it is 0, `trajectory_loss` has nothing left to match and returns its documented constant.
+
+    Args:
+        mask: booleans of any structure, as `prune_mask` returns them.
+
+    Raises:
+        ValueError: the mask has no entries.
+    """
+    leaves = jax.tree.leaves(mask)
+    total = sum(np.size(leaf) for leaf in leaves)
+    if total == 0:
+        raise ValueError(
+            "the mask has no entries; pass the result of prune_mask on real parameters"
+        )
+    kept = jnp.stack([jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
+    return jnp.sum(kept) / total
+
+
+def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Bool[Array, "..."]:
+    if np.shape(student) != np.shape(target):
+        raise ValueError(
+            f"student and target differ in shape: {np.shape(student)} against {np.shape(target)}"
+        )
+    dtype = jnp.promote_types(jnp.result_type(student), jnp.result_type(target))
+    s = lax.stop_gradient(jnp.asarray(student, dtype))
+    t = lax.stop_gradient(jnp.asarray(target, dtype))
+    epsilon = lax.stop_gradient(jnp.asarray(threshold, dtype))
+    smaller = jnp.minimum(jnp.abs(s), jnp.abs(t))
+    larger = jnp.maximum(jnp.abs(s), jnp.abs(t))
+    tiny = jnp.finfo(dtype).tiny
+    ratio = smaller / jnp.where(larger < tiny, 1, larger)
+    pruned = (ratio < epsilon) | (jnp.signbit(s) != jnp.signbit(t)) | (smaller < tiny)
+    finite = jnp.isfinite(s) & jnp.isfinite(t)
+    return ~pruned | (larger < tiny) | ~finite

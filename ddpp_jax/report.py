@@ -1,0 +1,100 @@
+"""What a person sees while work goes on: a progress bar, plain lines, or nothing."""
+
+import datetime
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
+"""`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Report:
+    """Progress and results on a console: a live bar on a terminal, lines elsewhere, or silence."""
+
+    def __init__(self, console: Console | None) -> None:
+        """Report to a console, or to nobody."""
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        if self._console is not None:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Show a table."""
+        if self._console is not None:
+            self._console.print(table)
+
+    @contextmanager
+    def progress(self, name: str, total: int, *, unit: str, done: int = 0) -> Iterator[Tick]:
+        """A stage of `total` units, of which `done` are behind it; call the tick as it goes on."""
+        if self._console is None:
+            yield lambda _done, _values: None
+        elif self._console.is_terminal:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                _Rate(unit),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                console=self._console,
+            ) as bar:
+                task = bar.add_task(name, total=total, completed=done, numbers="")
+                yield lambda now, values: bar.update(task, completed=now, numbers=_numbers(values))
+        else:
+            yield self._lines(name, total, unit, done)
+
+    def _lines(self, name: str, total: int, unit: str, done: int) -> Tick:
+        began = last = time.monotonic()
+
+        def tick(now: int, values: Mapping[str, float]) -> None:
+            nonlocal last
+            clock = time.monotonic()
+            if now < total and clock - last < _SECONDS_BETWEEN_LINES:
+                return
+            last = clock
+            seconds = max(clock - began, 1e-9)
+            rate = (now - done) / seconds
+            left = datetime.timedelta(seconds=round((total - now) / rate)) if rate > 0 else "?"
+            self.say(
+                f"{name}: {now}/{total} {unit}s, {rate:.3g} {unit}s/s, {left} left  "
+                f"{_numbers(values)}"
+            )
+
+        return tick
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g} {self._unit}s/s")
+
+
+def _numbers(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -1,0 +1,114 @@
+"""What training a network on any set of images takes: an epoch, the accuracy, several networks."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Logits, PRNGKey, Scalar, Vector
+
+
+def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
+    """The cross-entropy of each image, in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def train_epoch(
+    key: PRNGKey,
+    vector: Vector,
+    opt_state: optax.OptState,
+    images: Images,
+    labels: Labels,
+    *,
+    apply_fn: ApplyFn,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    augment_fn: AugmentFn,
+) -> tuple[Vector, optax.OptState, Scalar]:
+    """The parameters and optimiser state after one pass over all images, and the mean loss.
+
+    The images are shuffled and cut into minibatches; a last, smaller one counts only the images it
+    holds. Where one batch holds them all, it is taken in order.
+
+    Args:
+        key: decides the order and the augmentation.
+        vector: the parameters.
+        opt_state: the state of `optimizer`.
+        images: the whole set.
+        labels: one for each image.
+        apply_fn: the network.
+        optimizer: an optax transformation that includes the learning rate.
+        batch_size: images in a minibatch.
+        augment_fn: applied to each minibatch with a key of its own.
+    """
+    count = images.shape[0]
+    size = min(batch_size, count)
+    steps = math.ceil(count / size)
+    order_key, augment_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, count) if steps > 1 else jnp.arange(count)
+    order = jnp.pad(order, (0, steps * size - count)).reshape(steps, size)
+    real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
+
+    def loss_fn(vector: Vector, inputs: Images, targets: Labels, weights: Array) -> Scalar:
+        return jnp.sum(cross_entropy(apply_fn(vector, inputs), targets) * weights) / weights.sum()
+
+    def step(carry: tuple[Vector, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
+        vector, opt_state = carry
+        index, batch, weights = xs
+        inputs = augment_fn(jax.random.fold_in(augment_key, index), images[batch])
+        loss, gradient = jax.value_and_grad(loss_fn)(vector, inputs, labels[batch], weights)
+        updates, opt_state = optimizer.update(gradient, opt_state, vector)
+        return (optax.apply_updates(vector, updates), opt_state), loss * weights.sum()
+
+    (vector, opt_state), losses = lax.scan(
+        step, (vector, opt_state), (jnp.arange(steps), order, real)
+    )
+    return vector, opt_state, losses.sum() / count
+
+
+def accuracy(
+    vector: Vector, images: Images, labels: Labels, *, apply_fn: ApplyFn, batch_size: int = 1000
+) -> Scalar:
+    """The share of images whose largest logit is that of their label, from 0 to 1.
+
+    Args:
+        vector: the parameters.
+        images: the whole set; it is judged in batches, so that memory stays bounded.
+        labels: one for each image.
+        apply_fn: the network.
+        batch_size: images judged at once.
+    """
+    count = images.shape[0]
+    size = min(batch_size, count)
+    steps = math.ceil(count / size)
+    order = jnp.pad(jnp.arange(count), (0, steps * size - count), constant_values=-1)
+
+    def correct(batch: Labels) -> Scalar:
+        hits = jnp.argmax(apply_fn(vector, images[batch]), axis=1) == labels[batch]
+        return jnp.sum(hits & (batch >= 0), dtype=jnp.float32)
+
+    return lax.map(correct, order.reshape(steps, size)).sum() / count
+
+
+def over_networks(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function over the leading axis of all its arguments, several networks in one program.
+
+    By the platform that the program is compiled for: one after another on the CPU, where batched
+    matrix products are slower than plain ones; by `vmap` elsewhere.
+    """
+
+    @functools.wraps(fn)
+    def mapped(*args: Any) -> Any:
+        return lax.platform_dependent(
+            *args,
+            cpu=lambda *xs: lax.map(lambda x: fn(*x), xs),
+            default=jax.vmap(fn),
+        )
+
+    return mapped
