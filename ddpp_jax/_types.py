@@ -19,18 +19,19 @@ Mask: TypeAlias = PyTree[BoolArray]
 Vector: TypeAlias = Float[Array, " parameters"]
 Losses: TypeAlias = Float[Array, " steps"]
 Scalar: TypeAlias = Float[Array, ""]
-ScalarLike: TypeAlias = float | Float[Array, ""] | Float[np.ndarray, ""] | np.floating
+ScalarLike: TypeAlias = float | int | Float[Array, ""] | Float[np.ndarray, ""] | np.floating
 
 Images: TypeAlias = Float[Array, "images height width channels"]
 Labels: TypeAlias = Int[Array, " images"]
 Logits: TypeAlias = Float[Array, "images classes"]
 PRNGKey: TypeAlias = Key[Array, ""]
+PRNGKeys: TypeAlias = Key[Array, " networks"]
 
 LossFn: TypeAlias = Callable[[Params, PyTree], Scalar]
 """`loss_fn(params, x)`: the loss of one student step on the entry `x` of `xs`."""
 
-ApplyFn: TypeAlias = Callable[[Vector, Images], Logits]
-"""`apply_fn(vector, images)`: the logits of a network given as a flat vector."""
+ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
+"""`apply_fn(params, images)`: the logits of a network."""
 
 AugmentFn: TypeAlias = Callable[[PRNGKey, Images], Images]
 """`augment_fn(key, images)`: the images, augmented by draws from the key."""

@@ -243,7 +243,7 @@ def _in_hole(centre: Integers, side: int, fraction: float) -> Bool[Array, "image
     return (position >= first) & (position <= last)
 
 
-def _centres(side: int, dtype: jnp.dtype) -> Float[Array, " side"]:
+def _centres(side: int, dtype: jnp.dtype) -> Float[Array, " _side"]:
     """Pixel centres along an axis that runs from -1 to 1 between the outer borders."""
     return (2 * jnp.arange(side, dtype=dtype) + 1) / side - 1
 
@@ -252,18 +252,22 @@ def _to_pixels(coordinate: Float[Array, "..."], side: int) -> Float[Array, "..."
     return ((coordinate + 1) * side - 1) / 2
 
 
-def _shift_weights(shift: Integers, side: int, dtype: jnp.dtype) -> Float[Array, "images out in"]:
+def _shift_weights(
+    shift: Integers, side: int, dtype: jnp.dtype
+) -> Float[Array, "images side side"]:
     source = jnp.arange(side)[None, :, None] + shift[:, None, None]
     return (source == jnp.arange(side)[None, None, :]).astype(dtype)
 
 
-def _stretch_weights(factor: Uniform, side: int) -> Float[Array, "images out in"]:
+def _stretch_weights(factor: Uniform, side: int) -> Float[Array, "images side side"]:
     source = _to_pixels(factor[:, None] * _centres(side, factor.dtype)[None, :], side)
     return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - jnp.arange(side)[None, None, :]))
 
 
 def _resample(
-    images: Images, rows: Float[Array, "images out in"], cols: Float[Array, "images out in"]
+    images: Images,
+    rows: Float[Array, "images height height"],
+    cols: Float[Array, "images width width"],
 ) -> Images:
     """Linear combinations of rows, then of columns: as products, fast in both directions of AD."""
     highest = lax.Precision.HIGHEST

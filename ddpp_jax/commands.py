@@ -308,8 +308,9 @@ def _random_row(config: RunConfig, problem: Problem, report: Report) -> dict[str
 def _teacher_row(
     trajectories: Float[Array, "teachers snapshots parameters"], problem: Problem
 ) -> dict[str, Any]:
-    found = evaluate.accuracies(trajectories[:, -1], problem.dataset, problem.network)
-    return _row("full data (the teachers)", len(problem.dataset.y_train), np.asarray(found))
+    params = jax.vmap(problem.network.unflatten)(trajectories[:, -1])
+    found = evaluate.accuracies(params, problem.dataset, problem.network)
+    return _row("full data (the teachers)", len(problem.dataset.y_train), found)
 
 
 def _row(name: str, images: int, found: Float[np.ndarray, " networks"]) -> dict[str, Any]:

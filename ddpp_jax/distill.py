@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax._types import AugmentFn, Images, Labels, PRNGKey, Scalar, Vector
+from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, Vector
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, RunConfig
 from ddpp_jax.data import Dataset, random_per_class
@@ -33,6 +33,7 @@ from ddpp_jax.results import (
 from ddpp_jax.storage import Checkpoints
 from ddpp_jax.training import cross_entropy
 from ddpp_jax.unroll import unroll
+from ddpp_jax.vector import flatten_params
 
 CHECKPOINT_EVERY = 50
 """Distillation steps between checkpoints."""
@@ -180,14 +181,14 @@ def objective(
         augment_fn: applied to each minibatch of the student.
     """
 
-    def loss_fn(vector: Vector, x: tuple[Array, PRNGKey]) -> Scalar:
+    def loss_fn(params: Params, x: tuple[Array, PRNGKey]) -> Scalar:
         batch, key = x
         inputs = augment_fn(key, distilled.images[batch])
-        return cross_entropy(network.apply_fn(vector, inputs), labels[batch]).mean()
+        return cross_entropy(network.apply_fn(params, inputs), labels[batch]).mean()
 
-    student, student_losses = unroll(
-        loss_fn, start, (draws.batches, draws.augment_keys), lr=distilled.alpha
-    )
+    xs = (draws.batches, draws.augment_keys)
+    params, student_losses = unroll(loss_fn, network.unflatten(start), xs, lr=distilled.alpha)
+    student, _ = flatten_params(params)
     mask = None if threshold is None else prune_mask(student, target, threshold=threshold)
     loss = trajectory_loss(student, target, start, mask=mask)
     kept = jnp.ones(student.shape, bool) if mask is None else mask
@@ -251,7 +252,8 @@ def step(
 def update(state: State, gradient: Distilled, *, optimizer: optax.GradientTransformation) -> State:
     """The state after a step of momentum SGD on the pixels and on alpha."""
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.distilled)
-    return State(Distilled(*optax.apply_updates(state.distilled, updates)), opt_state)
+    distilled = cast(Distilled, optax.apply_updates(cast(optax.Params, state.distilled), updates))
+    return State(distilled, opt_state)
 
 
 def run(
@@ -343,9 +345,13 @@ def run(
 
 
 def _row(info: Info, network: Network) -> dict[str, Any]:
-    by_layer = zip(network.names, info.kept_by_layer.tolist(), strict=True)
-    values: dict[str, Any] = {n: np.asarray(value).tolist() for n, value in info._asdict().items()}
-    return values | {"kept_by_layer": dict(by_layer)}
+    host = jax.device_get(info)
+    row: dict[str, Any] = {
+        name: value.item() for name, value in host._asdict().items() if value.ndim == 0
+    }
+    return row | {
+        "kept_by_layer": dict(zip(network.names, host.kept_by_layer.tolist(), strict=True))
+    }
 
 
 def _share(part: Array, *, of: Array) -> Scalar:

@@ -17,10 +17,11 @@ from ddpp_jax._types import (
     Images,
     IntArray,
     Labels,
+    Params,
     PRNGKey,
+    PRNGKeys,
     Scalar,
     ScalarLike,
-    Vector,
 )
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import EvaluateConfig
@@ -38,7 +39,7 @@ _EPOCHS_A_CALL = 100
 class State(NamedTuple):
     """What the next epoch needs."""
 
-    vector: Vector
+    params: Params
     opt_state: optax.OptState
 
 
@@ -58,9 +59,9 @@ def init(key: PRNGKey, *, network: Network) -> State:
     return start_from(network.init_fn(key))
 
 
-def start_from(vector: Vector) -> State:
+def start_from(params: Params) -> State:
     """The state before the first epoch of a network with these parameters."""
-    return State(vector, make_optimizer(0.0).init(vector))
+    return State(params, make_optimizer(0.0).init(params))
 
 
 def step(
@@ -95,12 +96,12 @@ def step(
     optimizer = make_optimizer(jnp.where(epoch > fall, alpha * 0.1, alpha))
     opt_state = jax.tree.map(
         lambda fresh, old: jnp.where(epoch == fall + 1, fresh, old),
-        optimizer.init(state.vector),
+        optimizer.init(state.params),
         state.opt_state,
     )
-    vector, opt_state, loss = train_epoch(
+    params, opt_state, loss = train_epoch(
         key,
-        state.vector,
+        state.params,
         opt_state,
         images,
         labels,
@@ -109,7 +110,7 @@ def step(
         batch_size=config.eval_batch,
         augment_fn=augment_fn,
     )
-    return State(vector, opt_state), Info(loss)
+    return State(params, opt_state), Info(loss)
 
 
 def run(
@@ -148,26 +149,31 @@ def run(
             high = min(low + _EPOCHS_A_CALL, total)
             states, info = _train_all(keys, states, low, high, *small, network, config, operations)
             tick(high, {"loss": float(info.loss.mean())})
-    return np.asarray(accuracies(states.vector, dataset, network))
+    return accuracies(states.params, dataset, network)
 
 
 def accuracies(
-    vectors: Float[Array, "networks parameters"], dataset: Dataset, network: Network
-) -> Float[Array, " networks"]:
-    """The accuracy of trained networks on the whole test set, from 0 to 1."""
-    return _accuracies(
-        jnp.asarray(vectors), jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test), network
-    )
+    params: Params, dataset: Dataset, network: Network
+) -> Float[np.ndarray, " networks"]:
+    """The accuracy of trained networks on the whole test set, from 0 to 1.
+
+    Args:
+        params: the networks' parameters, stacked along a leading axis.
+        dataset: whose test set is taken.
+        network: the architecture.
+    """
+    images, labels = jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)
+    return np.asarray(_accuracies(params, images, labels, network))
 
 
 @partial(jax.jit, static_argnums=1)
-def _init_all(keys: PRNGKey, network: Network) -> State:
+def _init_all(keys: PRNGKeys, network: Network) -> State:
     return over_networks(lambda key: init(named_key(key, "init"), network=network))(keys)
 
 
 @partial(jax.jit, static_argnums=(7, 8, 9))
 def _train_all(
-    keys: PRNGKey,
+    keys: PRNGKeys,
     states: State,
     low: Int[Array, ""],
     high: Int[Array, ""],
@@ -202,10 +208,10 @@ def _train_all(
 
 @partial(jax.jit, static_argnums=3)
 def _accuracies(
-    vectors: Float[Array, "networks parameters"], images: Images, labels: Labels, network: Network
+    params: Params, images: Images, labels: Labels, network: Network
 ) -> Float[Array, " networks"]:
     judge = partial(accuracy, apply_fn=network.apply_fn)
-    return over_networks(lambda vector: judge(vector, images, labels))(vectors)
+    return over_networks(lambda one: judge(one, images, labels))(params)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import operator
 import jax
 import jax.numpy as jnp
 
-from ddpp_jax._types import FloatArray, Mask, Params, Scalar
+from ddpp_jax._types import BoolArray, FloatArray, Mask, Params, Scalar
 
 
 def trajectory_loss(
@@ -57,7 +57,7 @@ def _squared_distance(a: Params, b: Params, mask: Mask | None = None) -> Scalar:
     return functools.reduce(operator.add, parts)
 
 
-def _squared(a: FloatArray, b: FloatArray, kept: FloatArray | None = None) -> Scalar:
+def _squared(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Scalar:
     shapes = {jnp.shape(a), jnp.shape(b)} | (set() if kept is None else {jnp.shape(kept)})
     if len(shapes) > 1:
         raise ValueError(f"parameters and mask differ in shape: {sorted(shapes)}")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, PRNGKey, Scalar, Vector
+from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Params, PRNGKey, Scalar
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import TeachersConfig
 from ddpp_jax.data import Dataset
@@ -19,6 +19,7 @@ from ddpp_jax.models import Network
 from ddpp_jax.report import Report, Tick
 from ddpp_jax.storage import TeacherStore
 from ddpp_jax.training import over_networks, train_epoch
+from ddpp_jax.vector import flatten_params
 
 GROUP = 10
 """Teachers trained in one compiled program."""
@@ -27,7 +28,7 @@ GROUP = 10
 class State(NamedTuple):
     """What the next epoch needs."""
 
-    vector: Vector
+    params: Params
     opt_state: optax.OptState
 
 
@@ -39,8 +40,8 @@ class Info(NamedTuple):
 
 def init(key: PRNGKey, *, network: Network, optimizer: optax.GradientTransformation) -> State:
     """A freshly initialised teacher."""
-    vector = network.init_fn(key)
-    return State(vector, optimizer.init(vector))
+    params = network.init_fn(key)
+    return State(params, optimizer.init(params))
 
 
 def step(
@@ -66,9 +67,9 @@ def step(
         batch_size: images in a minibatch.
         augment_fn: applied to each minibatch.
     """
-    vector, opt_state, loss = train_epoch(
+    params, opt_state, loss = train_epoch(
         key,
-        state.vector,
+        state.params,
         state.opt_state,
         images,
         labels,
@@ -77,7 +78,7 @@ def step(
         batch_size=batch_size,
         augment_fn=augment_fn,
     )
-    return State(vector, opt_state), Info(loss)
+    return State(params, opt_state), Info(loss)
 
 
 def run(
@@ -131,6 +132,10 @@ def _train_group(
         )(keys)
 
     @jax.jit
+    def flatten(params):
+        return jax.vmap(lambda tree: flatten_params(tree)[0])(params)
+
+    @jax.jit
     def epoch(keys, states, index, images, labels):
         def one(key, state):
             epoch_key = jax.random.fold_in(named_key(key, "epochs"), index)
@@ -140,10 +145,10 @@ def _train_group(
 
     images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
     states = start(keys)
-    snapshots = [np.asarray(states.vector)]
+    snapshots = [np.asarray(flatten(states.params))]
     for index in range(config.teaching.epochs):
         states, info = epoch(keys, states, jnp.asarray(index), images, labels)
-        snapshots.append(np.asarray(states.vector))
+        snapshots.append(np.asarray(flatten(states.params)))
         tick(index + 1, {"loss": float(info.loss.mean())})
     return np.stack(snapshots, axis=1)
 

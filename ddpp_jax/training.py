@@ -11,7 +11,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Logits, PRNGKey, Scalar, Vector
+from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Logits, Params, PRNGKey, Scalar
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
@@ -21,7 +21,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
 
 def train_epoch(
     key: PRNGKey,
-    vector: Vector,
+    params: Params,
     opt_state: optax.OptState,
     images: Images,
     labels: Labels,
@@ -30,7 +30,7 @@ def train_epoch(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     augment_fn: AugmentFn,
-) -> tuple[Vector, optax.OptState, Scalar]:
+) -> tuple[Params, optax.OptState, Scalar]:
     """The parameters and optimiser state after one pass over all images, and the mean loss.
 
     The images are shuffled and cut into minibatches; a last, smaller one counts only the images it
@@ -38,7 +38,7 @@ def train_epoch(
 
     Args:
         key: decides the order and the augmentation.
-        vector: the parameters.
+        params: the parameters.
         opt_state: the state of `optimizer`.
         images: the whole set.
         labels: one for each image.
@@ -55,30 +55,30 @@ def train_epoch(
     order = jnp.pad(order, (0, steps * size - count)).reshape(steps, size)
     real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
 
-    def loss_fn(vector: Vector, inputs: Images, targets: Labels, weights: Array) -> Scalar:
-        return jnp.sum(cross_entropy(apply_fn(vector, inputs), targets) * weights) / weights.sum()
+    def loss_fn(params: Params, inputs: Images, targets: Labels, weights: Array) -> Scalar:
+        return jnp.sum(cross_entropy(apply_fn(params, inputs), targets) * weights) / weights.sum()
 
-    def step(carry: tuple[Vector, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
-        vector, opt_state = carry
+    def step(carry: tuple[Params, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
+        params, opt_state = carry
         index, batch, weights = xs
         inputs = augment_fn(jax.random.fold_in(augment_key, index), images[batch])
-        loss, gradient = jax.value_and_grad(loss_fn)(vector, inputs, labels[batch], weights)
-        updates, opt_state = optimizer.update(gradient, opt_state, vector)
-        return (optax.apply_updates(vector, updates), opt_state), loss * weights.sum()
+        loss, gradient = jax.value_and_grad(loss_fn)(params, inputs, labels[batch], weights)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss * weights.sum()
 
-    (vector, opt_state), losses = lax.scan(
-        step, (vector, opt_state), (jnp.arange(steps), order, real)
+    (params, opt_state), losses = lax.scan(
+        step, (params, opt_state), (jnp.arange(steps), order, real)
     )
-    return vector, opt_state, losses.sum() / count
+    return params, opt_state, losses.sum() / count
 
 
 def accuracy(
-    vector: Vector, images: Images, labels: Labels, *, apply_fn: ApplyFn, batch_size: int = 1000
+    params: Params, images: Images, labels: Labels, *, apply_fn: ApplyFn, batch_size: int = 1000
 ) -> Scalar:
     """The share of images whose largest logit is that of their label, from 0 to 1.
 
     Args:
-        vector: the parameters.
+        params: the parameters.
         images: the whole set; it is judged in batches, so that memory stays bounded.
         labels: one for each image.
         apply_fn: the network.
@@ -90,7 +90,7 @@ def accuracy(
     order = jnp.pad(jnp.arange(count), (0, steps * size - count), constant_values=-1)
 
     def correct(batch: Labels) -> Scalar:
-        hits = jnp.argmax(apply_fn(vector, images[batch]), axis=1) == labels[batch]
+        hits = jnp.argmax(apply_fn(params, images[batch]), axis=1) == labels[batch]
         return jnp.sum(hits & (batch >= 0), dtype=jnp.float32)
 
     return lax.map(correct, order.reshape(steps, size)).sum() / count

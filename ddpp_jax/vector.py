@@ -5,11 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from ddpp_jax._types import Params, Vector
 
 
-def flatten_params(params: Params) -> tuple[Vector, Callable[[Vector], Params]]:
+def flatten_params(params: PyTree) -> tuple[Vector, Callable[[Vector], Params]]:
     """All parameters as one vector, and the function that rebuilds the pytree from it.
 
     Equations 3 and 4 of Li et al. (2024). Leaves follow one another in the order of

@@ -4,9 +4,12 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import hypothesis
 import jax
 import pytest
 
+hypothesis.settings.register_profile("ddpp", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ddpp")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

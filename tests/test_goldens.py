@@ -80,7 +80,7 @@ def test_loss_mask_and_gradients(case, threshold):
     close(gradients[0], torch_layout.images(case.golden[f"grad_images_{name}"]), 1e-9)
     close(gradients[1], case.golden[f"grad_lr_{name}"], 1e-9)
     if threshold is not None:
-        student, _ = case.student(case.images, case.lr)
+        student, _ = jax.jit(case.student)(case.images, case.lr)
         mask = ddpp_jax.prune_mask(student, case.params("target"), threshold=threshold)
         jax.tree.map(np.testing.assert_array_equal, mask, case.params(f"kept_{name}"))
         assert ddpp_jax.kept_fraction(mask) == pytest.approx(
@@ -90,7 +90,7 @@ def test_loss_mask_and_gradients(case, threshold):
 
 def test_remat_changes_nothing(case):
     on, off = (
-        jax.value_and_grad(partial(case.loss, threshold=0.1, remat=remat), argnums=(0, 1))(
+        jax.jit(jax.value_and_grad(partial(case.loss, threshold=0.1, remat=remat), (0, 1)))(
             case.images, case.lr
         )
         for remat in (True, False)

@@ -1,18 +1,22 @@
 """What the networks share: convolution, instance norm, pooling, and PyTorch's initialisation."""
 
+from typing import Any, TypeAlias
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
 from ddpp_jax._types import Images, PRNGKey
 
-Kernel = Float[Array, "3 3 channels features"]
+Kernel: TypeAlias = Float[Array, "3 3 channels features"]
+Features: TypeAlias = Float[Array, "images height width features"]
 
 
-def conv3x3(images: Images, kernel: Kernel) -> Images:
+def conv3x3(images: Images, kernel: Kernel) -> Features:
     """The 3x3 convolution of the images, stride 1, zero-padded by 1, on any platform.
 
     The choice is made when a program is lowered: slices and one matrix product for the CPU, where a
@@ -26,7 +30,7 @@ def conv3x3(images: Images, kernel: Kernel) -> Images:
     return lax.platform_dependent(images, kernel, cpu=conv3x3_slices, default=conv3x3_native)
 
 
-def conv3x3_slices(images: Images, kernel: Kernel) -> Images:
+def conv3x3_slices(images: Images, kernel: Kernel) -> Features:
     """The convolution as nine shifted slices side by side, times the kernel as one matrix."""
     _, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -34,14 +38,14 @@ def conv3x3_slices(images: Images, kernel: Kernel) -> Images:
     return jnp.concatenate(shifted, axis=3) @ kernel.reshape(-1, kernel.shape[3])
 
 
-def conv3x3_native(images: Images, kernel: Kernel) -> Images:
+def conv3x3_native(images: Images, kernel: Kernel) -> Features:
     """The convolution as XLA's own."""
     return lax.conv_general_dilated(
         images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def average_pool(images: Images) -> Images:
+def average_pool(images: Images) -> Float[Array, "images rows cols channels"]:
     """Means over 2x2 windows; an odd last row or column is dropped, as PyTorch does."""
     count, height, width, channels = images.shape
     rows, cols = height // 2, width // 2
@@ -53,7 +57,7 @@ def uniform_within(fan_in: int) -> nn.initializers.Initializer:
     """PyTorch's default for weights and biases: uniform within 1 / sqrt(fan_in) of zero."""
     bound = 1 / float(np.sqrt(fan_in))
 
-    def initialise(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def initialise(key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return initialise
@@ -65,12 +69,13 @@ class Conv3x3(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Features:
         """The images' features, shape (images, height, width, features)."""
         channels = images.shape[3]
         initialiser = uniform_within(9 * channels)
         kernel = self.param("kernel", initialiser, (3, 3, channels, self.features))
         bias = self.param("bias", initialiser, (self.features,))
+        images, kernel, bias = promote_dtype(images, kernel, bias)
         return conv3x3(images, kernel) + _per_channel(bias)
 
 
@@ -97,5 +102,5 @@ def linear(inputs: Float[Array, "images inputs"], features: int) -> Float[Array,
     return nn.Dense(features, kernel_init=initialiser, bias_init=initialiser)(inputs)
 
 
-def _per_channel(values: Float[Array, " channels"]) -> Images:
+def _per_channel(values: Float[Array, " channels"]) -> Float[Array, "1 1 1 channels"]:
     return values[None, None, None, :]

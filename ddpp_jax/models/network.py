@@ -1,4 +1,4 @@
-"""A model seen as the stages see it: functions of one flat parameter vector."""
+"""A model seen as the stages see it: pure functions of its parameters."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -12,18 +12,21 @@ from ddpp_jax.vector import flatten_params
 
 
 class Network(NamedTuple):
-    """Pure functions of a flat vector, made from a Linen model.
+    """Pure functions of parameters, made from a Linen model.
+
+    Training runs on the parameter tree, which spares every step the slicing of a vector;
+    trajectories are kept, and compared, as vectors.
 
     Attributes:
-        init_fn: `init_fn(key) -> vector`, freshly initialised parameters.
-        apply_fn: `apply_fn(vector, images) -> logits`.
-        unflatten: `unflatten(vector) -> params`, the Linen tree.
-        num_params: the vector's length.
+        init_fn: `init_fn(key) -> params`, freshly initialised.
+        apply_fn: `apply_fn(params, images) -> logits`.
+        unflatten: `unflatten(vector) -> params`, from a flat vector.
+        num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
     """
 
-    init_fn: Callable[[PRNGKey], Vector]
-    apply_fn: Callable[[Vector, Images], Logits]
+    init_fn: Callable[[PRNGKey], Params]
+    apply_fn: Callable[[Params, Images], Logits]
     unflatten: Callable[[Vector], Params]
     num_params: int
     names: tuple[str, ...]
@@ -39,18 +42,18 @@ def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
     Raises:
         InputError: the model cannot take such images.
     """
-    example = jnp.zeros((1, *image_shape))
+    example = jnp.zeros((1, *image_shape), jnp.float32)
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(model.init, jax.random.key(0), example)["params"],
     )
     vector, unflatten = flatten_params(params)
 
-    def init_fn(key: PRNGKey) -> Vector:
-        return flatten_params(model.init(key, example)["params"])[0]
+    def init_fn(key: PRNGKey) -> Params:
+        return model.init(key, example)["params"]
 
-    def apply_fn(vector: Vector, images: Images) -> Logits:
-        logits = model.apply({"params": unflatten(vector)}, images)
+    def apply_fn(params: Params, images: Images) -> Logits:
+        logits = model.apply({"params": params}, images)
         return cast(Logits, logits)
 
     names = tuple(

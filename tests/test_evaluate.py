@@ -1,0 +1,77 @@
+"""Evaluation: the published schedule against golden numbers, and its figures."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+import torch_layout
+from test_goldens import close
+
+from ddpp_jax import evaluate
+from ddpp_jax.configs import EvaluateConfig
+from ddpp_jax.data import random_per_class
+from ddpp_jax.models import ConvNet
+from ddpp_jax.report import Report
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_published_schedule():
+    golden = torch_layout.load("evaluation.npz")
+    model = ConvNet(classes=4, width=6, depth=2, image_size=8)
+    convert = partial(torch_layout.convnet_params, shapes=golden["shapes"], side=2)
+    state = evaluate.start_from(convert(golden["start"]))
+    config = EvaluateConfig(eval_epochs=int(golden["epochs"]))
+    step = jax.jit(
+        partial(
+            evaluate.step,
+            apply_fn=lambda params, images: model.apply({"params": params}, images),
+            config=config,
+            augment_fn=lambda key, images: images,
+        )
+    )
+    images, labels = torch_layout.images(golden["images"]), jnp.asarray(golden["labels"])
+    for epoch in range(config.eval_epochs + 1):
+        key = jax.random.key(epoch)
+        state, _ = step(key, state, jnp.asarray(epoch), images, labels, jnp.asarray(golden["lr"]))
+    jax.tree.map(lambda a, b: close(a, b, 1e-9), state.params, convert(golden["trained"]))
+
+
+def run(seed=0, alpha=0.1, labels=None, **changes):
+    data = small.dataset()
+    images, own = random_per_class(jax.random.key(1), data, 3)
+    config = EvaluateConfig(**{"networks": 3, "eval_epochs": 60} | changes)
+    return evaluate.run(
+        jax.random.key(seed),
+        config,
+        data,
+        small.network(),
+        images,
+        own if labels is None else labels,
+        alpha,
+        Report(None),
+    )
+
+
+def test_networks_learn_from_the_set():
+    found = run()
+    assert found.shape == (3,)
+    assert found.mean() > 0.6
+
+
+def test_wrong_labels_teach_nothing():
+    turned = run(labels=np.array([1, 1, 1, 2, 2, 2, 0, 0, 0], np.int32))
+    assert turned.mean() < 0.2
+
+
+def test_same_seed_same_figures():
+    np.testing.assert_array_equal(run(), run())
+    assert np.any(run(eval_epochs=5, alpha=0.01) != run(seed=1, eval_epochs=5, alpha=0.01))
+
+
+def test_calls_of_a_hundred_epochs_do_not_show(monkeypatch):
+    whole = run(eval_epochs=40)
+    monkeypatch.setattr(evaluate, "_EPOCHS_A_CALL", 7)
+    np.testing.assert_array_equal(run(eval_epochs=40), whole)

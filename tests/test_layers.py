@@ -1,0 +1,70 @@
+"""Imports point down, never sideways, never up."""
+
+import ast
+from pathlib import Path
+
+import ddpp_jax
+
+ROOT = Path(ddpp_jax.__file__).parent
+LEVELS = {
+    0: ["_types", "configs", "errors"],
+    1: ["augment", "keys", "matching", "pruning", "unroll", "vector"],
+    2: ["data", "models", "report", "results", "storage", "training"],
+    3: ["distill", "evaluate", "teachers"],
+    4: ["plots"],
+    5: ["commands"],
+    6: ["cli"],
+}
+LEVEL = {name: level for level, names in LEVELS.items() for name in names}
+# What may be imported sideways: _types and errors are the floor that configs stands on.
+FLOOR = {"_types", "errors"}
+OUTSIDE_LAYER_1 = {"functools", "operator", "math", "zlib", "typing", "collections", "jax"}
+OUTSIDE_LAYER_1 |= {"jaxtyping", "numpy"}
+
+
+def imports(path):
+    """Names of the modules that a file imports, leaving out its `__main__` block."""
+    body = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))
+    ]
+    for node in ast.walk(ast.Module(body, [])):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "ddpp_jax":
+            yield from (f"ddpp_jax.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def files():
+    for path in ROOT.rglob("*.py"):
+        place = path.relative_to(ROOT).with_suffix("").parts
+        if place != ("__init__",):
+            yield place[0], path
+
+
+def test_every_file_has_a_level():
+    assert {name for name, _ in files()} == set(LEVEL)
+
+
+def test_imports_point_down():
+    wrong = []
+    for name, path in files():
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] != "ddpp_jax" or parts[1:2] in ([], [name]):
+                continue
+            if LEVEL[parts[1]] >= LEVEL[name] and parts[1] not in FLOOR:
+                wrong.append(f"{path.name} imports {module}")
+    assert not wrong
+
+
+def test_layer_1_needs_jax_alone():
+    for name, path in files():
+        if LEVEL[name] == 1:
+            outside = {m.split(".")[0] for m in imports(path)} - {"ddpp_jax"}
+            assert outside <= OUTSIDE_LAYER_1, path.name
+            inside = {m.split(".")[1] for m in imports(path) if m.startswith("ddpp_jax.")}
+            assert inside <= {"_types"}, path.name

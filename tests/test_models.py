@@ -1,0 +1,96 @@
+"""The ConvNet and its layers; the logits are held to golden numbers."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.models import ConvNet, make_network
+from ddpp_jax.models.layers import average_pool, conv3x3, conv3x3_native, conv3x3_slices
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+IMAGES = jax.random.normal(KEYS[0], (4, 9, 6, 5))
+KERNEL = jax.random.normal(KEYS[1], (3, 3, 5, 7))
+
+
+def curvature(conv, images, kernel):
+    """A scalar whose gradient takes two derivatives of the convolution, in both arguments."""
+
+    def energy(images, kernel):
+        return jnp.sum(jnp.tanh(conv(images, kernel)) ** 2)
+
+    gradients = jax.grad(energy, argnums=(0, 1))(images, kernel)
+    return sum(jnp.sum(jnp.sin(gradient)) for gradient in gradients)
+
+
+def test_both_convolutions_agree_to_rounding():
+    forms = (conv3x3_slices, conv3x3_native)
+    np.testing.assert_allclose(*(conv(IMAGES, KERNEL) for conv in forms), rtol=1e-4, atol=1e-4)
+    first, second = (
+        jax.grad(partial(curvature, conv), argnums=(0, 1))(IMAGES, KERNEL) for conv in forms
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("platform", "native"), [("cpu", False), ("cuda", True), ("tpu", True)])
+def test_the_platform_compiled_for_decides_on_the_convolution(platform, native):
+    traced = jax.jit(jax.grad(partial(curvature, conv3x3), argnums=(0, 1))).trace(IMAGES, KERNEL)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in program) is native
+    assert ("stablehlo.concatenate" in program) is not native
+
+
+def test_pooling_drops_an_odd_border():
+    images = jnp.arange(15.0).reshape(1, 3, 5, 1)
+    np.testing.assert_array_equal(average_pool(images)[0, :, :, 0], [[3, 5]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_initialisation_is_pytorchs(channels):
+    model = ConvNet(classes=10, width=64, depth=2, image_size=16, channels=channels)
+    params = model.init(KEYS[2], jnp.zeros((1, 16, 16, channels)))["params"]
+    fan_ins = {"Conv3x3_0": 9 * channels, "Conv3x3_1": 9 * 64, "Dense_0": 16 * 64}
+    for layer, fan_in in fan_ins.items():
+        for leaf in params[layer].values():
+            assert 0.8 / fan_in**0.5 < np.abs(leaf).max() <= 1 / fan_in**0.5
+        deviation = params[layer]["kernel"].std()
+        assert deviation == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.1)
+    np.testing.assert_array_equal(params["InstanceNorm_0"]["scale"], np.ones(64))
+    np.testing.assert_array_equal(params["InstanceNorm_0"]["shift"], np.zeros(64))
+
+
+def test_norm_is_per_image_and_channel():
+    model = ConvNet(classes=3, width=8, depth=1, image_size=8)
+    images = jax.random.normal(KEYS[0], (5, 8, 8, 3))
+    variables = model.init(KEYS[1], images)
+    together = model.apply(variables, images)
+    alone = jnp.concatenate([model.apply(variables, images[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_too_small_an_image_is_refused_with_a_way_out():
+    with pytest.raises(InputError, match=r"8x8 are too small for depth 4.*--depth 3 or less"):
+        make_network(ConvNet(classes=2, depth=4, image_size=8, channels=1), (8, 8, 1))
+
+
+def test_wrong_image_shape_is_refused():
+    model = ConvNet(classes=2, width=4, depth=1, image_size=8)
+    with pytest.raises(InputError, match=r"\(8, 8, 1\).*\(8, 8, 3\)"):
+        make_network(model, (8, 8, 1))
+
+
+def test_network_speaks_of_one_vector():
+    network = make_network(
+        ConvNet(classes=10, width=32, depth=2, image_size=8, channels=1), (8, 8, 1)
+    )
+    assert network.num_params == 10_986
+    assert network.names[:2] == ("Conv3x3_0/bias", "Conv3x3_0/kernel")
+    params = network.init_fn(KEYS[0])
+    leaves = jax.tree.leaves(params)
+    assert len(leaves) == len(network.names)
+    assert sum(leaf.size for leaf in leaves) == network.num_params
+    assert network.apply_fn(params, jnp.zeros((3, 8, 8, 1))).shape == (3, 10)
