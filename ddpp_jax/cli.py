@@ -64,6 +64,11 @@ class _Evaluate:
     quiet: bool = False
     """Show nothing but errors."""
 
+    def __post_init__(self) -> None:
+        """Check that there is something to judge."""
+        if not self.files:
+            raise InputError("no files given; name at least one distilled.safetensors")
+
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers`."""
@@ -154,7 +159,7 @@ def _sentence(box: str) -> str:
     """The first paragraph of tyro's framed error, as one line."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
     rule = next((i for i, line in enumerate(lines) if set(line) <= {"─"}), len(lines))
-    text = " ".join(lines[:rule]) or box
+    text = " ".join(lines[:rule]).removesuffix(".") or box
     return re.sub(r"^Error parsing (?!-)[\w.]+: ", "", text)
 
 

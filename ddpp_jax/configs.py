@@ -23,7 +23,7 @@ class DataConfig:
     data_dir: str | None = None
     """Folder that holds prepared datasets; the digits need none."""
 
-    augment: str = "none"
+    augment: str = "crop,scale,rotate"
     """DSA operations joined by commas (color,crop,cutout,flip,scale,rotate), or all, or none."""
 
     def __post_init__(self) -> None:
@@ -65,13 +65,13 @@ class TeachingConfig:
     teachers: int = 10
     """How many networks (the paper's N; 200 for CIFAR)."""
 
-    epochs: int = 15
+    epochs: int = 20
     """Passes over the real training set for each teacher."""
 
     teacher_rate: float = 0.1
     """Learning rate of the teachers' plain SGD."""
 
-    teacher_batch: int = 64
+    teacher_batch: int = 256
     """Real images in a teacher's minibatch."""
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class DistillConfig:
     target_epochs: int = 2
     """Teacher epochs between the start and the target (K)."""
 
-    max_start_epoch: int = 3
+    max_start_epoch: int = 10
     """Start epochs are drawn from 0 up to, not including, this one (I+)."""
 
     threshold: float | None = 0.1
@@ -102,10 +102,10 @@ class DistillConfig:
     student_batch: int | None = None
     """Distilled images in a student step; a divisor of their number, or none for all of them."""
 
-    pixel_rate: float = 3.0
+    pixel_rate: float = 10.0
     """Learning rate of the pixels, in normalised units."""
 
-    alpha: float = 0.05
+    alpha: float = 0.04
     """The student's learning rate at the start; it is trained."""
 
     alpha_rate: float = 1e-4

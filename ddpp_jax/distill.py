@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, Vector
+from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, ScalarLike, Vector
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, RunConfig
 from ddpp_jax.data import Dataset, random_per_class
@@ -124,7 +124,7 @@ def make_optimizer(config: DistillConfig) -> optax.GradientTransformation:
     return optax.chain(optax.trace(config.momentum), optax.stateless(descend))
 
 
-def init(images: Images, *, alpha: float, optimizer: optax.GradientTransformation) -> State:
+def init(images: Images, *, alpha: ScalarLike, optimizer: optax.GradientTransformation) -> State:
     """The state before the first step, from real images and a learning rate."""
     distilled = Distilled(images, jnp.asarray(alpha, images.dtype))
     return State(distilled, optimizer.init(distilled))

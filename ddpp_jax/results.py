@@ -15,6 +15,7 @@ import ddpp_jax
 from ddpp_jax.errors import InputError
 
 FORMAT = "ddpp-jax distilled set 1"
+"""The key of the metadata, and a sign that a file is ours."""
 
 
 class DistilledFile(NamedTuple):
@@ -40,8 +41,9 @@ class DistilledFile(NamedTuple):
 def write_distilled(path: Path, distilled: DistilledFile) -> None:
     """Write a distilled set as safetensors, whole or not at all.
 
-    Tensors `images`, `labels` and `alpha`; metadata with the class names, the normalisation and the
-    version that wrote it.
+    Tensors `images`, `labels` and `alpha`; under the one key `FORMAT` of the metadata a JSON object
+    with the version that wrote it, the class names and the normalisation. Equal sets give equal
+    files.
     """
     tensors = {
         "images": np.ascontiguousarray(distilled.images, np.float32),
@@ -49,14 +51,14 @@ def write_distilled(path: Path, distilled: DistilledFile) -> None:
         "alpha": np.asarray(distilled.alpha, np.float32),
     }
     metadata = {
-        "format": FORMAT,
         "version": ddpp_jax.__version__,
-        "class_names": json.dumps(distilled.class_names),
-        "mean": json.dumps(distilled.mean.tolist()),
-        "std": json.dumps(distilled.std.tolist()),
+        "class_names": distilled.class_names,
+        "mean": distilled.mean.tolist(),
+        "std": distilled.std.tolist(),
     }
     with Replacement(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+        # One entry, since safetensors writes several in an order that changes from run to run.
+        safetensors.numpy.save_file(tensors, temporary, metadata={FORMAT: json.dumps(metadata)})
 
 
 def read_distilled(path: Path) -> DistilledFile:
@@ -67,19 +69,20 @@ def read_distilled(path: Path) -> DistilledFile:
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            entries = file.metadata() or {}
+            if FORMAT not in entries:
                 raise InputError(f"{path} is not a distilled set of this program")
             images, labels, alpha = (file.get_tensor(n) for n in ("images", "labels", "alpha"))
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a distilled set: {error}") from error
+    metadata = json.loads(entries[FORMAT])
     return DistilledFile(
         images=images,
         labels=labels,
         alpha=float(alpha),
-        class_names=tuple(json.loads(metadata["class_names"])),
-        mean=np.asarray(json.loads(metadata["mean"]), np.float32),
-        std=np.asarray(json.loads(metadata["std"]), np.float32),
+        class_names=tuple(metadata["class_names"]),
+        mean=np.asarray(metadata["mean"], np.float32),
+        std=np.asarray(metadata["std"], np.float32),
     )
 
 

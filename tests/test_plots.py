@@ -1,0 +1,54 @@
+"""Pictures: true colours, every class labelled, every quantity drawn."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from test_results import DISTILLED
+
+from ddpp_jax import plots
+
+
+def test_pixels_are_true():
+    pixels = plots.true_pixels(DISTILLED)
+    expected = np.clip(DISTILLED.images * DISTILLED.std + DISTILLED.mean, 0, 1)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_is_drawn_as_it_is(channels):
+    image = np.random.default_rng(0).uniform(size=(4, 4, channels))
+    figure = Figure(figsize=(1, 1), dpi=80)
+    ax = figure.add_axes((0, 0, 1, 1))
+    plots.draw_image(ax, image)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    figure.canvas.draw()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[10::20, 10::20, :3] / 255
+    np.testing.assert_allclose(drawn, np.broadcast_to(image, (4, 4, 3)), atol=0.01)
+
+
+@pytest.mark.parametrize("ipc", [1, 2, 12])
+def test_grid_of_any_size(tmp_path, ipc):
+    repeated = DISTILLED._replace(
+        images=np.tile(DISTILLED.images[:1], (2 * ipc, 1, 1, 1)), labels=np.repeat([0, 1], ipc)
+    )
+    plots.save_grid(tmp_path / "grid.png", repeated, title="title")
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.format == "PNG"
+
+
+def test_curves_of_several_methods(tmp_path):
+    rows = [{"step": s, "loss": 1 / (s + 1), "kept_fraction": 0.9, "alpha": 0.1} for s in range(60)]
+    rows[0]["accuracy"] = 0.2
+    figure = Figure()
+    ax = figure.subplots()
+    plots.draw_curve(ax, rows, "loss", label="ours", window=25)
+    assert len(ax.lines) == 2
+    np.testing.assert_allclose(ax.lines[1].get_ydata()[0], np.mean(1 / np.arange(1, 26)))
+    plots.save_curves(tmp_path / "curves.png", {"ours": rows, "MTT": rows[:1]}, title="title")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
