@@ -158,7 +158,7 @@ class EvaluateConfig:
     random_draws: int = 5
     """Draws of random real images for the baseline, each with its own networks."""
 
-    eval_every: int = 250
+    eval_every: int = 200
     """Distillation steps between evaluations for the accuracy curve; 0 for none."""
 
     def __post_init__(self) -> None:

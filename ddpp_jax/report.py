@@ -66,17 +66,20 @@ class Report:
             yield self._lines(name, total, unit, done)
 
     def _lines(self, name: str, total: int, unit: str, done: int) -> Tick:
-        began = last = time.monotonic()
+        last = time.monotonic()
+        first: tuple[int, float] | None = None
 
         def tick(now: int, values: Mapping[str, float]) -> None:
-            nonlocal last
+            nonlocal last, first
             clock = time.monotonic()
+            # The rate counts from the first tick on: what comes before it is compilation.
+            began, start = first or (done, last)
+            rate = (now - began) / max(clock - start, 1e-9)
+            first = first or (now, clock)
             if now < total and clock - last < _SECONDS_BETWEEN_LINES:
                 return
             last = clock
-            seconds = max(clock - began, 1e-9)
-            rate = (now - done) / seconds
-            left = datetime.timedelta(seconds=round((total - now) / rate)) if rate > 0 else "?"
+            left = datetime.timedelta(seconds=round((total - now) / rate))
             self.say(
                 f"{name}: {now}/{total} {unit}s, {rate:.3g} {unit}s/s, {left} left  "
                 f"{_numbers(values)}"
