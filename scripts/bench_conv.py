@@ -1,7 +1,8 @@
 """The two forms of the 3x3 convolution side by side, in the programs that they serve.
 
-For a distillation step (second-order gradients through a scan) and for a teacher's SGD steps (a scan)
-it prints the seconds and the temporary memory of each form, and their ratio, all from one process:
+For a distillation step (second-order gradients through a scan) and for a teacher's SGD steps (a
+scan) it prints the seconds and the temporary memory of each form, and their ratio, all from one
+process:
 
     .venv/bin/python scripts/bench_conv.py
 """
@@ -41,18 +42,18 @@ def distillation_step(model, shape, *, steps):
     return step, (jax.random.key(2), state, jnp.arange(10), trajectory)
 
 
-def teacher_steps(model, shape, *, steps):
+def teacher_steps(model, shape, *, steps, batch_size):
     network, optimizer = make_network(model, shape), optax.sgd(0.01)
     params = network.init_fn(jax.random.key(0))
-    images = jax.random.normal(jax.random.key(1), (256 * steps, *shape))
+    images = jax.random.normal(jax.random.key(1), (batch_size * steps, *shape))
     epoch = partial(
         train_epoch,
         apply_fn=network.apply_fn,
         optimizer=optimizer,
-        batch_size=256,
+        batch_size=batch_size,
         augment_fn=as_it_is,
     )
-    labels = jnp.arange(256 * steps) % 10
+    labels = jnp.arange(batch_size * steps) % 10
     return epoch, (jax.random.key(2), params, optimizer.init(params), images, labels)
 
 
@@ -73,8 +74,12 @@ def main():
     programs = {
         "distillation step, width 32, 8x8x1, J 20": partial(distillation_step, *small, steps=20),
         "distillation step, width 128, 32x32x3, J 10": partial(distillation_step, *large, steps=10),
-        "6 teacher steps of 256, width 32, 8x8x1": partial(teacher_steps, *small, steps=6),
-        "2 teacher steps of 256, width 128, 32x32x3": partial(teacher_steps, *large, steps=2),
+        "6 teacher steps of 256 images, width 32, 8x8x1": partial(
+            teacher_steps, *small, steps=6, batch_size=256
+        ),
+        "2 teacher steps of 32 images, width 128, 32x32x3": partial(
+            teacher_steps, *large, steps=2, batch_size=32
+        ),
     }
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {platform.machine()}")
     for name, make in programs.items():
