@@ -16,6 +16,9 @@ Params: TypeAlias = PyTree[FloatArray]
 Mask: TypeAlias = PyTree[BoolArray]
 """A pytree shaped like the parameters; True where a parameter is kept."""
 
+OptState: TypeAlias = PyTree
+"""The state of an optax transformation."""
+
 Vector: TypeAlias = Float[Array, " parameters"]
 Losses: TypeAlias = Float[Array, " steps"]
 Scalar: TypeAlias = Float[Array, ""]

@@ -283,25 +283,28 @@ def _evaluation_row(
 
 def _random_row(config: RunConfig, problem: Problem, report: Report) -> dict[str, Any]:
     """Random real images, trained on at the alpha that distillation starts from."""
-    root, draws, found, count = jax.random.key(config.seed), config.evaluation.random_draws, [], 0
-    for number in range(draws):
-        draw_key = jax.random.fold_in(named_key(root, "random images"), number)
-        images, labels = random_per_class(draw_key, problem.dataset, config.distillation.ipc)
-        count = len(labels)
-        found.append(
-            evaluate.run(
-                jax.random.fold_in(_evaluation_key(config.seed), number),
-                config.evaluation,
-                problem.dataset,
-                problem.network,
-                images,
-                labels,
-                config.distillation.alpha,
-                report,
-                operations=config.data.operations,
-                name=f"judge random real images, draw {number + 1} of {draws}",
+    draws_key = named_key(jax.random.key(config.seed), "random images")
+    draws, ipc = config.evaluation.random_draws, config.distillation.ipc
+    found = []
+    with report.progress("judge random real images", draws, unit="draw") as tick:
+        for number in range(draws):
+            key = jax.random.fold_in(draws_key, number)
+            images, labels = random_per_class(key, problem.dataset, ipc)
+            found.append(
+                evaluate.run(
+                    jax.random.fold_in(_evaluation_key(config.seed), number),
+                    config.evaluation,
+                    problem.dataset,
+                    problem.network,
+                    images,
+                    labels,
+                    config.distillation.alpha,
+                    Report(None),
+                    operations=config.data.operations,
+                )
             )
-        )
+            tick(number + 1, {"accuracy": float(found[-1].mean())})
+    count = ipc * problem.dataset.classes
     return _row(f"random real images ({draws} draws)", count, np.concatenate(found))
 
 

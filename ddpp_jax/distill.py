@@ -12,7 +12,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, ScalarLike, Vector
+from ddpp_jax._types import (
+    AugmentFn,
+    Images,
+    Labels,
+    OptState,
+    Params,
+    PRNGKey,
+    Scalar,
+    ScalarLike,
+    Vector,
+)
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, RunConfig
 from ddpp_jax.data import Dataset, random_per_class
@@ -53,7 +63,7 @@ class State(NamedTuple):
     """What the next distillation step needs."""
 
     distilled: Distilled
-    opt_state: optax.OptState
+    opt_state: OptState
 
 
 class Info(NamedTuple):

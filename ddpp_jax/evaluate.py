@@ -17,6 +17,7 @@ from ddpp_jax._types import (
     Images,
     IntArray,
     Labels,
+    OptState,
     Params,
     PRNGKey,
     PRNGKeys,
@@ -40,7 +41,7 @@ class State(NamedTuple):
     """What the next epoch needs."""
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: OptState
 
 
 class Info(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
-from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Params, PRNGKey, Scalar
+from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, OptState, Params, PRNGKey, Scalar
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import TeachersConfig
 from ddpp_jax.data import Dataset
@@ -29,7 +29,7 @@ class State(NamedTuple):
     """What the next epoch needs."""
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: OptState
 
 
 class Info(NamedTuple):

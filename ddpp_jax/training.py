@@ -11,7 +11,17 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, Logits, Params, PRNGKey, Scalar
+from ddpp_jax._types import (
+    ApplyFn,
+    AugmentFn,
+    Images,
+    Labels,
+    Logits,
+    OptState,
+    Params,
+    PRNGKey,
+    Scalar,
+)
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
@@ -22,7 +32,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
 def train_epoch(
     key: PRNGKey,
     params: Params,
-    opt_state: optax.OptState,
+    opt_state: OptState,
     images: Images,
     labels: Labels,
     *,
@@ -30,7 +40,7 @@ def train_epoch(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     augment_fn: AugmentFn,
-) -> tuple[Params, optax.OptState, Scalar]:
+) -> tuple[Params, OptState, Scalar]:
     """The parameters and optimiser state after one pass over all images, and the mean loss.
 
     The images are shuffled and cut into minibatches; a last, smaller one counts only the images it

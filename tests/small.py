@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax.configs import (
+    DataConfig,
     DistillConfig,
     EvaluateConfig,
     ModelConfig,
@@ -16,6 +17,7 @@ from ddpp_jax.data.dataset import normalised
 from ddpp_jax.models import ConvNet, make_network
 
 CONFIG = RunConfig(
+    data=DataConfig(augment="flip"),
     model=ModelConfig(width=4, depth=1),
     teaching=TeachingConfig(teachers=2, epochs=3, teacher_batch=16, teacher_rate=0.1),
     distillation=DistillConfig(

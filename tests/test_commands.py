@@ -15,8 +15,8 @@ from PIL import Image
 from ddpp_jax.results import read_distilled, read_rows
 
 QUICK = shlex.split(
-    "--width 8 --depth 1 --teachers 2 --epochs 4 --student-steps 4 --max-start-epoch 2 --steps 120 "
-    "--networks 2 --eval-epochs 20 --random-draws 2 --eval-every 60"
+    "--augment crop --width 8 --depth 1 --teachers 2 --epochs 4 --student-steps 4 "
+    "--max-start-epoch 2 --steps 120 --networks 2 --eval-epochs 20 --random-draws 2 --eval-every 60"
 )
 TABLE = ("random real images", "MTT (no pruning)", "ours (threshold 0.1)", "full data")
 
@@ -99,18 +99,9 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 def test_evaluation_of_the_file_alone_gives_the_same_figure(finished):
     folder, _ = finished
     result = json.loads((folder / "run" / "result.json").read_text())
-    flags = [
-        "--width",
-        "8",
-        "--depth",
-        "1",
-        "--networks",
-        "2",
-        "--eval-epochs",
-        "20",
-        "--out",
-        "judged.json",
-    ]
+    flags = shlex.split(
+        "--augment crop --width 8 --depth 1 --networks 2 --eval-epochs 20 --out judged.json"
+    )
     done = call(folder, "evaluate", "run/distilled.safetensors", *flags)
     assert done.returncode == 0, done.stderr
     judged = json.loads((folder / "judged.json").read_text())
@@ -119,27 +110,37 @@ def test_evaluation_of_the_file_alone_gives_the_same_figure(finished):
 
 def test_teachers_alone_are_found_by_the_main_job(finished):
     folder, _ = finished
-    flags = shlex.split("--width 8 --depth 1 --teachers 3 --epochs 4")
+    flags = shlex.split("--augment crop --width 8 --depth 1 --teachers 3 --epochs 4")
     done = call(folder, "teachers", *flags)
     assert done.returncode == 0, done.stderr
     assert "2 found, 1 to train" in done.stdout
     assert "full data (the teachers)" in done.stdout
 
 
-def test_killed_and_started_again_it_ends_with_the_same_bits(finished, tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "status", "words"),
+    [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 130, "interrupted; the same command")],
+    ids=["kill", "Ctrl-C"],
+)
+def test_stopped_and_started_again_it_ends_with_the_same_bits(
+    finished, tmp_path, stop, status, words
+):
     folder, _ = finished
     arguments, options = command(tmp_path, "distill", *QUICK, "--out", "run")
     process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
     )
     checkpoint = tmp_path / "run" / "checkpoints" / "step-000050"
     deadline = time.monotonic() + 300
     while not checkpoint.is_dir():
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.poll() is None, "it ended before it was stopped"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.send_signal(stop)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert words in shown
+    assert "Traceback" not in shown
     assert not (tmp_path / "run" / "distilled.safetensors").exists()
     done = call(tmp_path, "distill", *QUICK, "--out", "run")
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """Distillation: its steps against golden numbers, its draws, its run."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -130,12 +131,8 @@ def test_twenty_steps_are_traced_once():
 
 def run(folder, threshold=0.1, seed=0, **options):
     network = small.network()
-    config = small.CONFIG.__class__(
-        model=small.CONFIG.model,
-        teaching=small.CONFIG.teaching,
-        distillation=small.distillation(threshold=threshold),
-        evaluation=small.CONFIG.evaluation,
-        seed=seed,
+    config = dataclasses.replace(
+        small.CONFIG, distillation=small.distillation(threshold=threshold), seed=seed
     )
     return distill.run(
         config,

@@ -15,7 +15,9 @@ from ddpp_jax.storage import TeacherStore
 
 DATA = small.dataset()
 NETWORK = small.network()
-CONFIG = TeachersConfig(model=small.CONFIG.model, teaching=small.CONFIG.teaching)
+CONFIG = TeachersConfig(
+    data=small.CONFIG.data, model=small.CONFIG.model, teaching=small.CONFIG.teaching
+)
 
 
 def train(folder, config=CONFIG):
