@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import tyro
 from rich.console import Console
 
-from ddpp_jax.configs import EvaluationConfig, RunConfig, TeachersConfig
+from ddpp_jax.configs import DIGITS, DistillJob, EvaluateJob, TeachersJob
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
 
@@ -20,6 +22,8 @@ Parsed = TypeVar("Parsed")
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
+_DIGITS_TEACHERS = TeachersJob(data=DIGITS.data, model=DIGITS.model, teaching=DIGITS.teaching)
+_DIGITS_EVALUATION = EvaluateJob(data=DIGITS.data, model=DIGITS.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +42,13 @@ class _Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class _Teachers:
-    config: TeachersConfig = field(default_factory=TeachersConfig)
+    config: TeachersJob = _DIGITS_TEACHERS
     shown: _Shown = field(default_factory=_Shown)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Distill:
-    config: RunConfig = field(default_factory=RunConfig)
+    config: DistillJob = DIGITS
     shown: _Shown = field(default_factory=_Shown)
 
     out: Path | None = None
@@ -56,7 +60,7 @@ class _Evaluate:
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Distilled sets, as distillation writes them."""
 
-    config: EvaluationConfig = field(default_factory=EvaluationConfig)
+    config: EvaluateJob = _DIGITS_EVALUATION
 
     out: Path | None = None
     """JSON file for the results; by default they are only shown."""
@@ -126,15 +130,30 @@ def _run(
 ) -> NoReturn:
     """Parse, work, and leave the process with an exit status; a failure is one line on stderr."""
     program = f"python -m ddpp_jax.{name}"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    previous = signal.signal(signal.SIGINT, lambda *_: _interrupted(program))
     try:
         work(_parse(kind, program, about, arguments))
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
     except OSError as error:
         _leave(f"{program}: {error}", status=1)
-    except KeyboardInterrupt:
-        _leave(f"{program}: interrupted; the same command goes on from here", status=130)
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _leave(f"{program}: out of memory; lower --width, --teachers or --ipc", status=1)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, previous)
     sys.exit(0)
+
+
+def _interrupted(program: str) -> NoReturn:
+    """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
+    if sys.stdout.isatty():
+        os.write(1, b"\x1b[?25h\n")
+    os.write(2, f"{program}: interrupted; the same command goes on from what is saved\n".encode())
+    os._exit(130)
 
 
 def _parse(kind: type[Parsed], program: str, about: str, arguments: Sequence[str] | None) -> Parsed:

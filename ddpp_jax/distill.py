@@ -1,7 +1,7 @@
 """Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -24,8 +24,9 @@ from ddpp_jax._types import (
     Vector,
 )
 from ddpp_jax.augment import augment
-from ddpp_jax.configs import DistillConfig, RunConfig
+from ddpp_jax.configs import DistillConfig, DistillJob
 from ddpp_jax.data import Dataset, random_per_class
+from ddpp_jax.draws import Draws, draw
 from ddpp_jax.errors import InputError
 from ddpp_jax.keys import named_key
 from ddpp_jax.matching import trajectory_loss
@@ -94,22 +95,6 @@ class Info(NamedTuple):
     start_epoch: Int[Array, ""]
 
 
-class Draws(NamedTuple):
-    """The random choices of one distillation step.
-
-    Attributes:
-        teacher: which teacher.
-        start_epoch: which of its epochs the student starts from.
-        batches: indices into the distilled set, a row for each student step.
-        augment_keys: a key for each student step.
-    """
-
-    teacher: Int[Array, ""]
-    start_epoch: Int[Array, ""]
-    batches: Int[Array, "steps batch"]
-    augment_keys: Array
-
-
 def check(config: DistillConfig, dataset: Dataset) -> None:
     """Refuse what the dataset cannot give, before anything starts.
 
@@ -138,33 +123,6 @@ def init(images: Images, *, alpha: ScalarLike, optimizer: optax.GradientTransfor
     """The state before the first step, from real images and a learning rate."""
     distilled = Distilled(images, jnp.asarray(alpha, images.dtype))
     return State(distilled, optimizer.init(distilled))
-
-
-def draw(key: PRNGKey, *, num_teachers: int, num_images: int, config: DistillConfig) -> Draws:
-    """All random choices of one distillation step.
-
-    Minibatches come from random permutations of the distilled set, each used up before the next;
-    where one minibatch holds the whole set it is taken in order.
-
-    Args:
-        key: this step's own.
-        num_teachers: how many there are to choose from.
-        num_images: the size of the distilled set.
-        config: the numbers of epochs and steps, and the size of a minibatch.
-    """
-    steps, size = config.student_steps, config.student_batch or num_images
-    passes = math.ceil(steps * size / num_images)
-    keys = jax.random.split(named_key(key, "batches"), passes)
-    if size == num_images:
-        orders = jnp.tile(jnp.arange(num_images), (passes, 1))
-    else:
-        orders = jax.vmap(lambda k: jax.random.permutation(k, num_images))(keys)
-    return Draws(
-        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers),
-        start_epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch),
-        batches=orders.reshape(-1, size)[:steps],
-        augment_keys=jax.random.split(named_key(key, "augment"), steps),
-    )
 
 
 def objective(
@@ -203,7 +161,7 @@ def objective(
     loss = trajectory_loss(student, target, start, mask=mask)
     kept = jnp.ones(student.shape, bool) if mask is None else mask
     to_target, from_start = jnp.square(student - target), jnp.square(start - target)
-    flipped = jnp.signbit(student) != jnp.signbit(target)
+    flipped = jnp.sign(student) * jnp.sign(target) < 0
     by_layer = jax.tree.leaves(network.unflatten(kept.astype(student.dtype)))
     info = Info(
         loss=loss,
@@ -267,7 +225,7 @@ def update(state: State, gradient: Distilled, *, optimizer: optax.GradientTransf
 
 
 def run(
-    config: RunConfig,
+    config: DistillJob,
     dataset: Dataset,
     network: Network,
     trajectories: Float[Array, "teachers snapshots parameters"],
@@ -292,6 +250,9 @@ def run(
         name: what the report calls it.
         evaluate_fn: `evaluate_fn(images, labels, alpha)`, the accuracy from 0 to 1, called every
             `eval_every` steps for the curve; it has no influence on what is distilled.
+
+    Raises:
+        InputError: loss, pixels or alpha are not finite any more; what was kept before stays.
     """
     path = folder / "distilled.safetensors"
     if path.exists():
@@ -305,7 +266,7 @@ def run(
     if done:
         state = jax.tree.map(jnp.asarray, checkpoints.load(done, state))
     metrics = folder / "metrics.jsonl"
-    write_rows(metrics, (row for row in read_rows(metrics) if row["step"] <= done))
+    write_rows(metrics, (row for row in read_rows(metrics) if done and row["step"] <= done))
     one_step = jax.jit(
         partial(
             step,
@@ -331,17 +292,14 @@ def run(
         if done == 0:
             append_row(file, {"step": 0, **accuracy(0)})
         for index in range(done, settings.steps):
-            state, info = one_step(
-                jax.random.fold_in(steps_key, index), state, targets, trajectories
-            )
+            key = jax.random.fold_in(steps_key, index)
+            state, info = one_step(key, state, targets, trajectories)
             row = _row(info, network)
+            _require_finite(index + 1, row, state)
             append_row(file, {"step": index + 1, **row, **accuracy(index + 1)})
             if (index + 1) % CHECKPOINT_EVERY == 0:
                 checkpoints.save(index + 1, state)
-            tick(
-                index + 1,
-                {"loss": row["loss"], "kept": row["kept_fraction"], "alpha": row["alpha"]},
-            )
+            tick(index + 1, {n: row[n] for n in ("loss", "kept_fraction", "alpha")})
     distilled = DistilledFile(
         images=np.asarray(state.distilled.images),
         labels=labels,
@@ -351,7 +309,19 @@ def run(
         std=dataset.std,
     )
     write_distilled(path, distilled)
+    checkpoints.remove()
     return distilled
+
+
+def _require_finite(number: int, row: Mapping[str, Any], state: State) -> None:
+    """Stop a diverged run before its state is kept."""
+    distilled = jax.device_get(state.distilled)
+    if math.isfinite(row["loss"]) and all(np.isfinite(leaf).all() for leaf in distilled):
+        return
+    raise InputError(
+        f"step {number} diverged: loss {row['loss']:g}, alpha {row['alpha']:g}, kept fraction "
+        f"{row['kept_fraction']:g}; lower --pixel-rate, --alpha-rate or --alpha"
+    )
 
 
 def _row(info: Info, network: Network) -> dict[str, Any]:

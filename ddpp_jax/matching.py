@@ -5,6 +5,8 @@ import operator
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
 
 from ddpp_jax._types import BoolArray, FloatArray, Mask, Params, Scalar
 
@@ -18,12 +20,15 @@ def trajectory_loss(
     the mask is True. Without a mask it is the loss of plain trajectory matching (MTT, Cazenavette
     et al., CVPR 2022). It is dimensionless: 1 for a student still at the start, 0 at the target.
 
-    Where the denominator is zero in floating point (nothing is kept, or start equals target on all
-    that is kept) there is no distance left to normalise by. The loss is then the constant 1 with
-    zero
-    gradient: the value of a student that made no progress, so that such a step can never pass for a
-    good match in an average. `kept_fraction(mask)` tells the first case from a real loss. A student
-    that is infinite or NaN on a kept entry gives an infinite or NaN loss.
+    Where start equals target on everything that is kept (differences below the smallest normal
+    number count as none), or nothing is kept, there is no distance to normalise by. The loss is
+    then the constant 1 with zero gradient: the value of a student that made no progress, so that
+    such a step can never pass for a good match in an average. `kept_fraction(mask)` tells whether
+    anything was kept. A student that is infinite or NaN on a kept entry gives an infinite or NaN
+    loss.
+
+    Differences are divided by the largest one between start and target before they are squared,
+    which changes nothing but keeps the squares from overflowing or vanishing.
 
     Args:
         student: parameters after the student's steps.
@@ -37,31 +42,33 @@ def trajectory_loss(
     Raises:
         ValueError: the structures or shapes differ, or there are no parameters.
     """
-    if mask is None:
-        numerator = _squared_distance(student, target)
-        denominator = _squared_distance(start, target)
-    else:
-        numerator = _squared_distance(student, target, mask)
-        denominator = _squared_distance(start, target, mask)
-    degenerate = denominator == 0
-    return jnp.where(degenerate, 1, numerator / jnp.where(degenerate, 1, denominator))
+    to_target = _differences(student, target, mask)
+    from_start = _differences(start, target, mask)
+    scale = lax.stop_gradient(
+        functools.reduce(jnp.maximum, [jnp.max(jnp.abs(d), initial=0) for d in from_start])
+    )
+    flat = scale < jnp.finfo(scale.dtype).tiny
+    unit = jnp.where(flat, 1, scale)
+    numerator, denominator = _sum_of_squares(to_target, unit), _sum_of_squares(from_start, unit)
+    degenerate = flat & jnp.isfinite(numerator)
+    return jnp.where(degenerate, 1, numerator / jnp.where(flat, 1, denominator))
 
 
-def _squared_distance(a: Params, b: Params, mask: Mask | None = None) -> Scalar:
-    if mask is None:
-        parts = jax.tree.leaves(jax.tree.map(_squared, a, b))
-    else:
-        parts = jax.tree.leaves(jax.tree.map(_squared, a, b, mask))
-    if not parts:
+def _differences(a: Params, b: Params, mask: Mask | None) -> list[Float[Array, "..."]]:
+    trees = (a, b) if mask is None else (a, b, mask)
+    differences = jax.tree.leaves(jax.tree.map(_difference, *trees))
+    if not differences:
         raise ValueError("there are no parameters to compare; pass at least one array")
-    return functools.reduce(operator.add, parts)
+    return differences
 
 
-def _squared(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Scalar:
+def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Float[Array, "..."]:
     shapes = {jnp.shape(a), jnp.shape(b)} | (set() if kept is None else {jnp.shape(kept)})
     if len(shapes) > 1:
         raise ValueError(f"parameters and mask differ in shape: {sorted(shapes)}")
     difference = jnp.subtract(a, b)
-    if kept is not None:
-        difference = jnp.where(kept, difference, 0)
-    return jnp.sum(jnp.square(difference))
+    return difference if kept is None else jnp.where(kept, difference, 0)
+
+
+def _sum_of_squares(differences: list[Float[Array, "..."]], unit: Scalar) -> Scalar:
+    return functools.reduce(operator.add, [jnp.sum(jnp.square(d / unit)) for d in differences])

@@ -63,27 +63,25 @@ class Report:
                 task = bar.add_task(name, total=total, completed=done, numbers="")
                 yield lambda now, values: bar.update(task, completed=now, numbers=_numbers(values))
         else:
-            yield self._lines(name, total, unit, done)
+            yield self._lines(name, total, unit)
 
-    def _lines(self, name: str, total: int, unit: str, done: int) -> Tick:
+    def _lines(self, name: str, total: int, unit: str) -> Tick:
         last = time.monotonic()
         first: tuple[int, float] | None = None
 
         def tick(now: int, values: Mapping[str, float]) -> None:
             nonlocal last, first
             clock = time.monotonic()
-            # The rate counts from the first tick on: what comes before it is compilation.
-            began, start = first or (done, last)
-            rate = (now - began) / max(clock - start, 1e-9)
-            first = first or (now, clock)
+            began, first = first, first or (now, clock)
             if now < total and clock - last < _SECONDS_BETWEEN_LINES:
                 return
             last = clock
-            left = datetime.timedelta(seconds=round((total - now) / rate))
-            self.say(
-                f"{name}: {now}/{total} {unit}s, {rate:.3g} {unit}s/s, {left} left  "
-                f"{_numbers(values)}"
-            )
+            pace = ""
+            if began is not None:  # What lies before the first tick is compilation.
+                rate = (now - began[0]) / max(clock - began[1], 1e-9)
+                left = datetime.timedelta(seconds=round((total - now) / rate))
+                pace = f", {rate:.3g} {unit}s/s, {left} left"
+            self.say(f"{name}: {now}/{total} {unit}s{pace}  {_numbers(values)}")
 
         return tick
 

@@ -1,8 +1,11 @@
 """Small result files of a run: JSON, JSON lines, and the distilled set (safetensors)."""
 
+import fcntl
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -73,23 +76,40 @@ def read_distilled(path: Path) -> DistilledFile:
             if FORMAT not in entries:
                 raise InputError(f"{path} is not a distilled set of this program")
             images, labels, alpha = (file.get_tensor(n) for n in ("images", "labels", "alpha"))
-    except (OSError, safetensors.SafetensorError) as error:
+        metadata = json.loads(entries[FORMAT])
+        distilled = DistilledFile(
+            images=images,
+            labels=labels,
+            alpha=float(alpha.item()),
+            class_names=tuple(metadata["class_names"]),
+            mean=np.asarray(metadata["mean"], np.float32),
+            std=np.asarray(metadata["std"], np.float32),
+        )
+    except InputError:
+        raise
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a distilled set: {error}") from error
-    metadata = json.loads(entries[FORMAT])
-    return DistilledFile(
-        images=images,
-        labels=labels,
-        alpha=float(alpha),
-        class_names=tuple(metadata["class_names"]),
-        mean=np.asarray(metadata["mean"], np.float32),
-        std=np.asarray(metadata["std"], np.float32),
-    )
+    _check_distilled(path, distilled)
+    return distilled
+
+
+def _check_distilled(path: Path, distilled: DistilledFile) -> None:
+    images, labels, classes = distilled.images, distilled.labels, len(distilled.class_names)
+    if images.ndim != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
+        raise InputError(
+            f"{path} holds images {images.shape} and labels {labels.shape}; wanted a label for "
+            "each image of (height, width, channels)"
+        )
+    if labels.dtype.kind != "i" or labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"{path} has labels beyond its {classes} classes")
+    if not np.isfinite(images).all() or not 0 < distilled.alpha < math.inf:
+        raise InputError(f"{path} holds NaN or infinite pixels, or an alpha that is not above 0")
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write values as JSON for people and programs, whole or not at all."""
     with Replacement(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -126,7 +146,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def append_row(file: TextIO, row: dict[str, Any]) -> None:
     """Add a row to an open JSON-lines file, at once."""
-    file.write(json.dumps(row) + "\n")
+    file.write(json.dumps(row, allow_nan=False) + "\n")
     file.flush()
 
 
@@ -151,14 +171,16 @@ class Replacement:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Move the file into place, or remove it after an error."""
-        if kind is None:
-            self._temporary.replace(self._path)
-        else:
+        try:
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
             self._temporary.unlink(missing_ok=True)
 
 
-def claim_folder(folder: Path, identity: dict[str, Any], *, name: str) -> None:
-    """Make a folder one's own by writing what it is for, or find that it is already.
+@contextmanager
+def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iterator[None]:
+    """Hold a folder for this process, and for what `identity` says, while the block runs.
 
     Args:
         folder: made if need be.
@@ -166,8 +188,25 @@ def claim_folder(folder: Path, identity: dict[str, Any], *, name: str) -> None:
         name: the JSON file in it that keeps them.
 
     Raises:
-        InputError: the folder is there for something else; nothing in it is touched.
+        InputError: the folder is there for something else, and nothing in it is touched; or another
+            process holds it.
     """
+    _check_claim(folder, identity, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is working in {folder}; wait for it or choose another folder"
+            ) from None
+        _check_claim(folder, identity, name)
+        if not (folder / name).exists():
+            write_json(folder / name, identity)
+        yield
+
+
+def _check_claim(folder: Path, identity: dict[str, Any], name: str) -> None:
     path = folder / name
     if path.exists():
         differing = differences(identity, read_json(path))
@@ -175,12 +214,10 @@ def claim_folder(folder: Path, identity: dict[str, Any], *, name: str) -> None:
             raise InputError(
                 f"{folder} holds something else ({'; '.join(differing)}); choose another folder"
             )
-        return
-    if folder.exists() and not folder.is_dir():
+    elif folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another folder")
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+    elif folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(f"{folder} holds other files and no {name}; choose another folder")
-    write_json(path, identity)
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:

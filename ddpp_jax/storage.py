@@ -76,6 +76,10 @@ class Checkpoints:
         """
         return _load(self._path(step), jax.tree.map(np.asarray, like))
 
+    def remove(self) -> None:
+        """Delete all of them, once their run is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _steps(self) -> list[int]:
         if not self.folder.is_dir():
             return []

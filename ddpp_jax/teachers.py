@@ -1,22 +1,32 @@
 """Stage 1: teachers, networks trained on the real data and kept after every epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
-from ddpp_jax._types import ApplyFn, AugmentFn, Images, Labels, OptState, Params, PRNGKey, Scalar
+from ddpp_jax._types import (
+    ApplyFn,
+    AugmentFn,
+    Images,
+    Labels,
+    OptState,
+    Params,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+)
 from ddpp_jax.augment import augment
-from ddpp_jax.configs import TeachersConfig
+from ddpp_jax.configs import TeachersJob
 from ddpp_jax.data import Dataset
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
-from ddpp_jax.report import Report, Tick
+from ddpp_jax.report import Report
 from ddpp_jax.storage import TeacherStore
 from ddpp_jax.training import over_networks, train_epoch
 from ddpp_jax.vector import flatten_params
@@ -82,7 +92,7 @@ def step(
 
 
 def run(
-    config: TeachersConfig, dataset: Dataset, network: Network, store: TeacherStore, report: Report
+    config: TeachersJob, dataset: Dataset, network: Network, store: TeacherStore, report: Report
 ) -> None:
     """Train the teachers that the store lacks, and keep each one's snapshots there.
 
@@ -100,20 +110,24 @@ def run(
     if not groups:
         return
     epochs = config.teaching.epochs
+    start, advance = _compiled(config, network)
+    root = named_key(jax.random.key(config.seed), "teachers")
+    images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
     with report.progress("teachers", len(groups) * epochs, unit="epoch") as tick:
         for number, group in enumerate(groups):
-
-            def count_on(done: int, values, behind: int = number * epochs) -> None:
-                tick(behind + done, values)
-
-            trajectories = _train_group(config, dataset, network, group, count_on)
-            for index, trajectory in zip(group, trajectories, strict=True):
+            keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
+            states, vectors = start(keys)
+            snapshots = [np.asarray(vectors)]
+            for epoch in range(epochs):
+                states, vectors, loss = advance(keys, states, jnp.asarray(epoch), images, labels)
+                snapshots.append(np.asarray(vectors))
+                tick(number * epochs + epoch + 1, {"loss": float(loss)})
+            for index, trajectory in zip(group, np.stack(snapshots, axis=1), strict=True):
                 store.write(index, trajectory)
 
 
-def _train_group(
-    config: TeachersConfig, dataset: Dataset, network: Network, group: Sequence[int], tick: Tick
-) -> Float[np.ndarray, "teachers snapshots parameters"]:
+def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any], ...]:
+    """The start and an epoch of a group, each with the parameters as vectors beside the states."""
     optimizer = optax.sgd(config.teaching.teacher_rate)
     teacher_step = partial(
         step,
@@ -122,35 +136,28 @@ def _train_group(
         batch_size=config.teaching.teacher_batch,
         augment_fn=partial(augment, operations=config.data.operations),
     )
-    root = named_key(jax.random.key(config.seed), "teachers")
-    keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
 
-    @jax.jit
-    def start(keys):
-        return over_networks(
-            lambda key: init(named_key(key, "init"), network=network, optimizer=optimizer)
-        )(keys)
+    def vectors(states: State) -> Float[Array, "teachers parameters"]:
+        return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
 
-    @jax.jit
-    def flatten(params):
-        return jax.vmap(lambda tree: flatten_params(tree)[0])(params)
+    def start(keys: PRNGKeys) -> tuple[State, Float[Array, "teachers parameters"]]:
+        def one(key: PRNGKey) -> State:
+            return init(named_key(key, "init"), network=network, optimizer=optimizer)
 
-    @jax.jit
-    def epoch(keys, states, index, images, labels):
-        def one(key, state):
-            epoch_key = jax.random.fold_in(named_key(key, "epochs"), index)
+        states = over_networks(one)(keys)
+        return states, vectors(states)
+
+    def advance(
+        keys: PRNGKeys, states: State, epoch: Int[Array, ""], images: Images, labels: Labels
+    ) -> tuple[State, Float[Array, "teachers parameters"], Scalar]:
+        def one(key: PRNGKey, state: State) -> tuple[State, Info]:
+            epoch_key = jax.random.fold_in(named_key(key, "epochs"), epoch)
             return teacher_step(epoch_key, state, images, labels)
 
-        return over_networks(one)(keys, states)
+        states, info = over_networks(one)(keys, states)
+        return states, vectors(states), info.loss.mean()
 
-    images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
-    states = start(keys)
-    snapshots = [np.asarray(flatten(states.params))]
-    for index in range(config.teaching.epochs):
-        states, info = epoch(keys, states, jnp.asarray(index), images, labels)
-        snapshots.append(np.asarray(flatten(states.params)))
-        tick(index + 1, {"loss": float(info.loss.mean())})
-    return np.stack(snapshots, axis=1)
+    return jax.jit(start), jax.jit(advance)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def flatten_params(params: PyTree) -> tuple[Vector, Callable[[Vector], Params]]:
 
     Returns:
         The vector of all entries, and `unflatten(vector) -> params`, which is differentiable and
-        may be traced. `unflatten` raises if the vector's length is not that of `params`.
+        may be traced. `unflatten` raises a TypeError for another length or dtype.
 
     Raises:
         TypeError: a leaf is not floating-point, so that a vector could not hold it exactly.
@@ -34,4 +34,15 @@ def flatten_params(params: PyTree) -> tuple[Vector, Callable[[Vector], Params]]:
                 f"params{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; parameters must "
                 "be floating-point arrays: leave counters and flags out of the tree"
             )
-    return ravel_pytree(params)
+    vector, unravel = ravel_pytree(params)
+    shape, dtype = vector.shape, vector.dtype
+
+    def unflatten(vector: Vector) -> Params:
+        if vector.shape != shape or vector.dtype != dtype:
+            raise TypeError(
+                f"the vector is {vector.dtype}{vector.shape}, but these parameters make "
+                f"{dtype}{shape}"
+            )
+        return unravel(vector)
+
+    return vector, unflatten

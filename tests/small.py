@@ -8,18 +8,18 @@ import numpy as np
 from ddpp_jax.configs import (
     DataConfig,
     DistillConfig,
+    DistillJob,
     EvaluateConfig,
     ModelConfig,
-    RunConfig,
-    TeachingConfig,
+    TeachConfig,
 )
 from ddpp_jax.data.dataset import normalised
 from ddpp_jax.models import ConvNet, make_network
 
-CONFIG = RunConfig(
+CONFIG = DistillJob(
     data=DataConfig(augment="flip"),
     model=ModelConfig(width=4, depth=1),
-    teaching=TeachingConfig(teachers=2, epochs=3, teacher_batch=16, teacher_rate=0.1),
+    teaching=TeachConfig(teachers=2, epochs=3, teacher_batch=16, teacher_rate=0.1),
     distillation=DistillConfig(
         ipc=2, student_steps=3, target_epochs=1, max_start_epoch=2, steps=6, pixel_rate=1.0
     ),

@@ -22,29 +22,90 @@ def test_shape_and_dtype_stay_and_most_images_change(operation, shape):
     assert changed > 0.2
 
 
-def test_one_operation_for_the_call_and_a_strength_for_each_image():
-    images = jnp.broadcast_to(IMAGES[:1], IMAGES.shape)
-    turned = augment(jax.random.key(3), images, operations=["rotate"])
-    assert len({bytes(np.asarray(image)) for image in turned}) == len(images)
-    singles = {
-        name: augment(jax.random.split(jax.random.key(3))[1], IMAGES, operations=[name])
-        for name in OPERATIONS
-    }
-    assert len(singles) == 6
-    drawn = [_operation_of(jax.random.key(seed)) for seed in range(40)]
-    assert set(drawn) == set(OPERATIONS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_image_has_a_strength_of_its_own(operation):
+    images = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (1, 16, 16, 3)), (60, 16, 16, 3))
+    results = augment(jax.random.key(3), images, operations=[operation])
+    different = len({bytes(np.asarray(image)) for image in results})
+    assert different >= {"flip": 2, "crop": 15, "cutout": 40}.get(operation, 60)
 
 
-def _operation_of(key):
-    """Which operation a call with this key took, told by what it does to an image."""
-    result = augment(key, IMAGES)
-    choice_key, draw_key = jax.random.split(key)
-    taken = OPERATIONS[int(jax.random.randint(choice_key, (), 0, 6))]
-    # The same draws through the named operation alone give the same images.
-    from ddpp_jax.augment import _DRAWN
+def test_operations_are_drawn_with_equal_chance():
+    chosen = []
+    for seed in range(240):
+        key = jax.random.key(seed)
+        result = augment(key, IMAGES[:2], operations=("flip", "color"))
+        flipped = [
+            np.array_equal(r, i) or np.array_equal(r, i[:, ::-1])
+            for r, i in zip(result, IMAGES, strict=False)
+        ]
+        chosen.append(all(flipped))
+    assert 0.4 < np.mean(chosen) < 0.6
 
-    np.testing.assert_allclose(result, _DRAWN[taken](draw_key, IMAGES), atol=1e-5)
-    return taken
+
+def drawn(operation, count=3000, size=16, image=None):
+    if image is None:
+        image = jnp.ones((size, size, 1))
+    images = jnp.broadcast_to(image, (count, *image.shape))
+    return np.asarray(augment(jax.random.key(11), images, operations=[operation]))
+
+
+def test_crop_rows_and_columns_are_drawn_apart():
+    place = jnp.zeros((16, 16, 1)).at[8, 8].set(1)
+    at = np.argwhere(drawn("crop", image=place)[..., 0] == 1)[:, 1:]
+    shifts = 8 - at
+    assert {tuple(s) for s in shifts} == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1
+
+
+def test_cutout_centres_are_drawn_apart():
+    holes = drawn("cutout", image=jnp.ones((16, 16, 1)))[..., 0] == 0
+    rows, cols = holes.any(axis=2).sum(axis=1), holes.any(axis=1).sum(axis=1)
+    top, left = holes.any(axis=2)[:, 0], holes.any(axis=1)[:, 0]
+    assert set(rows) == set(cols) == set(range(4, 9))
+    assert 0.2 < top.mean() < 0.4
+    assert abs(np.corrcoef(top, left)[0, 1]) < 0.1
+
+
+def test_scale_axes_are_drawn_apart_and_within_their_range():
+    # The content of one axis is the sum of what is left of a constant image along it.
+    scaled = drawn("scale", size=64)[..., 0]
+    rows, cols = scaled[:, :, 32].sum(axis=1), scaled[:, 32, :].sum(axis=1)
+    for extent in (rows, cols):
+        assert extent.min() > 64 / 1.2 - 2
+        assert extent.max() == pytest.approx(64, abs=0.1)
+        assert 0.4 < (extent > 63.9).mean() < 0.7
+    assert abs(np.corrcoef(rows < 63.9, cols < 63.9)[0, 1]) < 0.1
+
+
+def test_rotation_angles_are_uniform_within_fifteen_degrees():
+    # A gradient along x turns into cos(angle) x - sin(angle) y.
+    axis = (2 * jnp.arange(32) + 1) / 32 - 1
+    ramp = jnp.broadcast_to(axis[None, :, None], (32, 32, 1))
+    middle = drawn("rotate", image=ramp)[:, 12:20, 12:20, 0]
+    slope = (middle[:, -1] - middle[:, 0]).mean(axis=1) / float(axis[19] - axis[12])
+    angle = np.degrees(-np.arcsin(slope))
+    assert np.abs(angle).max() == pytest.approx(15, abs=0.1)
+    assert angle.std() == pytest.approx(15 / 3**0.5, rel=0.05)
+
+
+def test_color_is_brightness_then_saturation_then_contrast_drawn_apart():
+    image = jax.random.normal(jax.random.key(2), (4, 4, 3))
+    results = drawn("color", image=image)
+    grey, own = image.mean(axis=2, keepdims=True), image - image.mean(axis=2, keepdims=True)
+    chroma = (results - results.mean(axis=3, keepdims=True)) / np.asarray(own)
+    product = chroma.mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(
+        chroma, np.broadcast_to(product[:, None, None, None], chroma.shape), rtol=1e-2, atol=1e-3
+    )
+    luminance = results.mean(axis=3)
+    contrast = np.std(luminance, axis=(1, 2)) / np.std(np.asarray(grey))
+    saturation, brightness = product / contrast, luminance.mean(axis=(1, 2)) - float(image.mean())
+    for draws, low, high in ((contrast, 0.5, 1.5), (saturation, 0, 2), (brightness, -0.5, 0.5)):
+        assert low - 1e-3 <= draws.min() < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < draws.max() <= high + 1e-3
+    apart = np.corrcoef([contrast, saturation, brightness]) - np.eye(3)
+    assert np.abs(apart).max() < 0.1
 
 
 def test_flip_mirrors_about_half_of_the_images():

@@ -1,16 +1,13 @@
 """The commands as a user runs them: real processes, real digits."""
 
 import json
-import os
 import shlex
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import call, command
 
 from ddpp_jax.results import read_distilled, read_rows
 
@@ -19,19 +16,6 @@ QUICK = shlex.split(
     "--max-start-epoch 2 --steps 120 --networks 2 --eval-epochs 20 --random-draws 2 --eval-every 60"
 )
 TABLE = ("random real images", "MTT (no pruning)", "ours (threshold 0.1)", "full data")
-
-
-def command(folder, stage, *flags):
-    return [sys.executable, "-m", f"ddpp_jax.{stage}", *flags], {
-        "cwd": folder,
-        "env": os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"},
-        "text": True,
-    }
-
-
-def call(folder, stage, *flags):
-    arguments, options = command(folder, stage, *flags)
-    return subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +92,30 @@ def test_evaluation_of_the_file_alone_gives_the_same_figure(finished):
     assert judged["rows"][0]["accuracies"] == result["rows"][2]["accuracies"]
 
 
+def test_a_file_that_exists_is_not_overwritten(finished):
+    folder, _ = finished
+    (folder / "thesis.txt").write_text("years of work")
+    done = call(folder, "evaluate", "run/distilled.safetensors", "--out", "thesis.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "thesis.txt exists already" in done.stderr
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_terminal_without_the_plus_minus_sign_is_no_obstacle(finished):
+    folder, _ = finished
+    arguments, options = command(folder, "distill", *QUICK, "--out", "run")
+    options["env"] |= {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(arguments, capture_output=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    assert "random real images" in done.stdout
+
+
+def test_a_network_too_large_for_memory_can_be_described(tmp_path):
+    done = call(tmp_path, "distill", "--width", "1000000", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "9,000," in done.stdout
+
+
 def test_teachers_alone_are_found_by_the_main_job(finished):
     folder, _ = finished
     flags = shlex.split("--augment crop --width 8 --depth 1 --teachers 3 --epochs 4")
@@ -117,53 +125,12 @@ def test_teachers_alone_are_found_by_the_main_job(finished):
     assert "full data (the teachers)" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("stop", "status", "words"),
-    [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 130, "interrupted; the same command")],
-    ids=["kill", "Ctrl-C"],
-)
-def test_stopped_and_started_again_it_ends_with_the_same_bits(
-    finished, tmp_path, stop, status, words
-):
-    folder, _ = finished
-    arguments, options = command(tmp_path, "distill", *QUICK, "--out", "run")
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
-    )
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-000050"
-    deadline = time.monotonic() + 300
-    while not checkpoint.is_dir():
-        assert process.poll() is None, "it ended before it was stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(stop)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert words in shown
-    assert "Traceback" not in shown
-    assert not (tmp_path / "run" / "distilled.safetensors").exists()
-    done = call(tmp_path, "distill", *QUICK, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    for name in ("distilled.safetensors", "mtt/distilled.safetensors"):
-        assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes()
-    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
-    assert rows == read_rows(folder / "run" / "metrics.jsonl")
-
-
 def test_dry_run_says_how_large_and_starts_nothing(tmp_path):
     done = call(tmp_path, "distill", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "10,986 parameters" in done.stdout
     assert "10 teachers of 20 epochs (8.8 MiB)" in done.stdout
     assert not list(tmp_path.iterdir())
-
-
-def test_quiet_shows_nothing(tmp_path):
-    done = call(tmp_path, "distill", *QUICK, "--quiet", "--no-baselines", "--threshold", "none")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name != "teachers")
-    rows = json.loads((run / "result.json").read_text())["rows"]
-    assert [row["method"] for row in rows] == ["MTT (no pruning)"]
 
 
 @pytest.mark.parametrize(

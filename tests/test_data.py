@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import load_dataset, random_per_class
 
-DIGITS = load_dataset(DataConfig())
+DIGITS = load_dataset(DataConfig(dataset="digits"))
 
 
 def test_split_is_stratified_and_complete():

@@ -17,6 +17,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.models import make_network
 from ddpp_jax.report import Report
 from ddpp_jax.results import read_distilled, read_rows
+from ddpp_jax.storage import Checkpoints
 
 
 def as_it_is(key, images):
@@ -90,6 +91,62 @@ def test_batches_are_permutations_used_up_before_the_next():
     assert draws.batches[:4].ravel().tolist() != list(range(12))
 
 
+def test_every_student_step_has_an_augmentation_key_of_its_own():
+    config = small.distillation(student_steps=9)
+    draws = distill.draw(jax.random.key(0), num_teachers=1, num_images=6, config=config)
+    assert len({bytes(np.asarray(k)) for k in jax.random.key_data(draws.augment_keys)}) == 9
+
+
+def test_every_step_draws_anew(tmp_path):
+    run(tmp_path)
+    rows = read_rows(tmp_path / "metrics.jsonl")[1:]
+    assert len({(row["teacher"], row["start_epoch"]) for row in rows}) > 2
+
+
+def test_sign_flips_need_two_signs():
+    network = small.network()
+    target = jnp.ones(network.num_params).at[0].set(-1.0).at[1].set(0.0).at[2].set(-1.0)
+    start = jnp.ones(network.num_params).at[1].set(-1.0).at[2].set(0.0)
+    draws = distill.draw(
+        jax.random.key(0),
+        num_teachers=1,
+        num_images=3,
+        config=small.distillation(student_batch=None),
+    )
+    images = jnp.asarray(small.dataset().x_train[:3])
+    _, info = distill.objective(
+        distill.Distilled(images, jnp.array(0.0)),
+        jnp.arange(3),
+        start,
+        target,
+        draws,
+        network=network,
+        threshold=0.1,
+        augment_fn=as_it_is,
+    )
+    # The student stays at the start: one pair of signs differs, two have a zero on one side.
+    assert info.kept_fraction == pytest.approx(1 - 3 / network.num_params)
+    assert info.sign_flips == pytest.approx(1 / 3)
+
+
+def test_a_diverged_run_stops_and_keeps_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(distill, "CHECKPOINT_EVERY", 1)
+    network = small.network()
+    config = dataclasses.replace(small.CONFIG, distillation=small.distillation(pixel_rate=1e38))
+    arguments = (config, small.dataset(), network, small.trajectories(network), tmp_path)
+    with pytest.raises(InputError, match=r"step \d diverged: loss .*lower --pixel-rate"):
+        distill.run(*arguments, Report(None))
+    assert not (tmp_path / "distilled.safetensors").exists()
+    for path in (tmp_path / "checkpoints").glob("step-*"):
+        state = distill.init(
+            jnp.asarray(small.dataset().x_train[:6]),
+            alpha=0.1,
+            optimizer=distill.make_optimizer(config.distillation),
+        )
+        kept = Checkpoints(tmp_path / "checkpoints").load(int(path.name[5:]), state)
+        assert np.isfinite(kept.distilled.images).all()
+
+
 def test_start_epochs_and_teachers_cover_their_range():
     config = small.distillation(max_start_epoch=3)
     drawn = [
@@ -154,12 +211,15 @@ def test_same_seed_same_bits_another_seed_others(tmp_path):
     assert np.any(first.images != other.images)
 
 
-def test_gone_on_from_a_checkpoint_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(distill, "CHECKPOINT_EVERY", 2)
+@pytest.mark.parametrize(("every", "rows_before_the_stop"), [(2, 4), (50, 1)])
+def test_gone_on_after_a_stop_it_ends_with_the_same_bits(
+    tmp_path, monkeypatch, every, rows_before_the_stop
+):
+    monkeypatch.setattr(distill, "CHECKPOINT_EVERY", every)
     whole = run(tmp_path / "whole")
 
     def stop(images, labels, alpha):
-        if len(read_rows(tmp_path / "cut" / "metrics.jsonl")) > 4:
+        if len(read_rows(tmp_path / "cut" / "metrics.jsonl")) > rows_before_the_stop:
             raise KeyboardInterrupt
         return 0.5
 

@@ -66,6 +66,27 @@ def test_wrong_labels_teach_nothing():
     assert turned.mean() < 0.2
 
 
+def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
+    keys, judged = [], []
+
+    def recorded(key, images, *, operations):
+        jax.debug.callback(
+            lambda data: keys.append(bytes(np.asarray(data))), jax.random.key_data(key)
+        )
+        return images
+
+    def judge(params, dataset, network):
+        judged.append(np.asarray(params["Dense_0"]["kernel"]))
+        return np.zeros(3)
+
+    monkeypatch.setattr(evaluate, "augment", recorded)
+    monkeypatch.setattr(evaluate, "accuracies", judge)
+    run(eval_epochs=4)
+    jax.effects_barrier()
+    assert len(keys) == len(set(keys)) == 3 * 5
+    assert len({bytes(kernel) for kernel in judged[0]}) == 3
+
+
 def test_same_seed_same_figures():
     np.testing.assert_array_equal(run(), run())
     assert np.any(run(eval_epochs=5, alpha=0.01) != run(seed=1, eval_epochs=5, alpha=0.01))

@@ -1,6 +1,8 @@
 """Imports point down, never sideways, never up."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import ddpp_jax
@@ -9,9 +11,9 @@ ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
     0: ["_types", "configs", "errors"],
     1: ["augment", "keys", "matching", "pruning", "unroll", "vector"],
-    2: ["data", "models", "report", "results", "storage", "training"],
+    2: ["data", "draws", "models", "report", "results", "storage", "training"],
     3: ["distill", "evaluate", "teachers"],
-    4: ["plots"],
+    4: ["plots", "tables"],
     5: ["commands"],
     6: ["cli"],
 }
@@ -35,6 +37,7 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom) and node.module == "ddpp_jax":
             yield from (f"ddpp_jax.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
             yield node.module
 
 
@@ -68,3 +71,20 @@ def test_layer_1_needs_jax_alone():
             assert outside <= OUTSIDE_LAYER_1, path.name
             inside = {m.split(".")[1] for m in imports(path) if m.startswith("ddpp_jax.")}
             assert inside <= {"_types"}, path.name
+
+
+def test_importing_the_package_brings_jax_and_no_framework():
+    names = [
+        "flax",
+        "optax",
+        "tyro",
+        "sklearn",
+        "orbax",
+        "matplotlib",
+        "rich",
+        "safetensors",
+        "tensorflow",
+    ]
+    code = f"import sys, ddpp_jax; print([n for n in {names} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -60,6 +60,23 @@ def test_pruned_entries_have_no_gradient():
     np.testing.assert_allclose(gradient, [4, 0])
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e-10, 1e20, 1e30])
+def test_no_overflow_and_no_underflow(size):
+    target, start = jnp.array([1.0, -2.0]) * size, jnp.array([2.0, 2.0]) * size
+    student = jnp.array([1.5, -2.0]) * size
+    with jax.debug_nans(True):
+        value, gradients = jax.value_and_grad(trajectory_loss, argnums=(0, 1, 2))(
+            student, target, start
+        )
+    assert value == pytest.approx(0.25 / 17, rel=1e-5)
+    assert gradients[0][0] * size == pytest.approx(1 / 17, rel=1e-5)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_diverged_student_shows_even_without_a_distance():
+    assert np.isnan(trajectory_loss(jnp.array([np.nan]), jnp.ones(1), jnp.ones(1)))
+
+
 @pytest.mark.usefixtures("float64")
 def test_gradient_against_finite_differences():
     keys = jax.random.split(jax.random.key(0), 3)

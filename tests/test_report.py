@@ -22,9 +22,10 @@ def test_lines_where_there_is_no_terminal(monkeypatch):
     run(Console(file=file, force_terminal=False))
     lines = file.getvalue().splitlines()
     assert lines[0] == "hello [there]"
-    assert lines[1].startswith("distil: 2/4 steps, ")
-    assert "steps/s" in lines[1]
-    assert "left  loss 0.5" in lines[1]
+    assert lines[1] == "distil: 2/4 steps  loss 0.5"
+    assert lines[2].startswith("distil: 3/4 steps, ")
+    assert "steps/s" in lines[2]
+    assert "left  loss 0.5" in lines[2]
     assert len(lines) == 4
 
 

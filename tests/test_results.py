@@ -8,10 +8,11 @@ import safetensors.numpy
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.results import (
+    FORMAT,
     DistilledFile,
     Replacement,
     append_row,
-    claim_folder,
+    claimed_folder,
     read_distilled,
     read_json,
     read_rows,
@@ -72,17 +73,61 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
-def test_a_folder_is_claimed_once(tmp_path):
+def test_a_folder_is_claimed_for_one_thing_and_one_process(tmp_path):
     folder = tmp_path / "run"
     ours = {"config": {"seed": 0, "steps": 5}}
-    claim_folder(folder, ours, name="config.json")
-    assert json.loads((folder / "config.json").read_text()) == ours
-    claim_folder(folder, ours, name="config.json")
-    with pytest.raises(InputError, match=r"config.steps was 5, is 6"):
-        claim_folder(folder, {"config": {"seed": 0, "steps": 6}}, name="config.json")
+    with claimed_folder(folder, ours, name="config.json"):
+        assert json.loads((folder / "config.json").read_text()) == ours
+        with (
+            pytest.raises(InputError, match="another process is working in"),
+            claimed_folder(folder, ours, name="config.json"),
+        ):
+            pass
+    with claimed_folder(folder, ours, name="config.json"):
+        pass
+    with (
+        pytest.raises(InputError, match=r"config.steps was 5, is 6"),
+        claimed_folder(folder, {"config": {"seed": 0, "steps": 6}}, name="config.json"),
+    ):
+        pass
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
         read_json(folder / "config.json")
+
+
+def test_a_foreign_folder_is_not_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with (
+        pytest.raises(InputError, match="holds other files"),
+        claimed_folder(tmp_path, {}, name="config.json"),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": np.array([0, 0, 1], np.int32)}, "wanted a label for each image"),
+        ({"labels": np.array([0, 0, 1, 2], np.int32)}, "labels beyond its 2 classes"),
+        ({"images": np.full((4, 5, 5, 3), np.nan, np.float32)}, "NaN or infinite pixels"),
+        ({"images": np.zeros((4, 5, 5), np.float32)}, "wanted a label for each image"),
+        ({"alpha": -1.0}, "alpha that is not above 0"),
+    ],
+)
+def test_a_set_that_makes_no_sense_is_refused(tmp_path, changes, words):
+    write_distilled(tmp_path / "set.safetensors", DISTILLED._replace(**changes))
+    with pytest.raises(InputError, match=words):
+        read_distilled(tmp_path / "set.safetensors")
+
+
+def test_our_name_with_foreign_metadata_is_refused(tmp_path):
+    path = tmp_path / "set.safetensors"
+    tensors = {n: np.zeros((1,), np.float32) for n in ("images", "labels", "alpha")}
+    for metadata in ("{", "{}", '{"class_names": 3}'):
+        safetensors.numpy.save_file(tensors, path, metadata={FORMAT: metadata})
+        with pytest.raises(InputError, match="cannot be read as a distilled set"):
+            read_distilled(path)
 
 
 def test_checkpoints_come_back_and_old_ones_go(tmp_path):

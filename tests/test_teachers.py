@@ -8,14 +8,14 @@ import pytest
 import small
 
 from ddpp_jax import evaluate, teachers
-from ddpp_jax.configs import TeachersConfig
+from ddpp_jax.configs import TeachersJob
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
 from ddpp_jax.storage import TeacherStore
 
 DATA = small.dataset()
 NETWORK = small.network()
-CONFIG = TeachersConfig(
+CONFIG = TeachersJob(
     data=small.CONFIG.data, model=small.CONFIG.model, teaching=small.CONFIG.teaching
 )
 
@@ -62,6 +62,39 @@ def test_a_lost_teacher_alone_is_trained_again(tmp_path, monkeypatch):
     )
     np.testing.assert_array_equal(train(tmp_path), first)
     assert written == [1]
+
+
+def test_every_epoch_and_teacher_augments_anew(tmp_path, monkeypatch):
+    keys = []
+
+    def recorded(key, images, *, operations):
+        assert operations == ("flip",)
+        jax.debug.callback(
+            lambda data: keys.append(bytes(np.asarray(data))), jax.random.key_data(key)
+        )
+        return images
+
+    monkeypatch.setattr(teachers, "augment", recorded)
+    train(tmp_path)
+    jax.effects_barrier()
+    batches = -(-len(DATA.y_train) // CONFIG.teaching.teacher_batch)
+    assert len(keys) == len(set(keys)) == 2 * 3 * batches
+
+
+def test_groups_share_one_compiled_program(tmp_path, monkeypatch):
+    traces = []
+
+    def counted(key, images, *, operations):
+        traces.append(1)
+        return images
+
+    monkeypatch.setattr(teachers, "augment", counted)
+    monkeypatch.setattr(teachers, "GROUP", 1)
+    train(tmp_path / "two")
+    two = len(traces)
+    teaching = dataclasses.replace(CONFIG.teaching, teachers=4)
+    train(tmp_path / "four", dataclasses.replace(CONFIG, teaching=teaching))
+    assert len(traces) == 2 * two
 
 
 def test_a_damaged_teacher_is_named(tmp_path):

@@ -35,8 +35,10 @@ def test_a_vector_is_its_own_flat_form():
 
 def test_wrong_length_is_refused():
     _, unflatten = flatten_params(TREE)
-    with pytest.raises((TypeError, ValueError), match="shape"):
+    with pytest.raises(TypeError, match=r"float32\(8,\), but these parameters make float32\(9,\)"):
         unflatten(jnp.zeros(8))
+    with pytest.raises(TypeError, match="bfloat16"):
+        unflatten(jnp.zeros(9, jnp.bfloat16))
 
 
 def test_integers_are_refused_by_name():

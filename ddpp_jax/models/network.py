@@ -43,11 +43,16 @@ def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
         InputError: the model cannot take such images.
     """
     example = jnp.zeros((1, *image_shape), jnp.float32)
-    params = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(model.init, jax.random.key(0), example)["params"],
-    )
-    vector, unflatten = flatten_params(params)
+    params = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
+    unflattens = []
+
+    def flatten(tree: Params) -> Vector:
+        vector, unflatten = flatten_params(tree)
+        unflattens.append(unflatten)
+        return vector
+
+    # By shapes alone: a network too large for memory can still be described.
+    vector = jax.eval_shape(flatten, params)
 
     def init_fn(key: PRNGKey) -> Params:
         return model.init(key, example)["params"]
@@ -60,4 +65,4 @@ def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
     )
-    return Network(init_fn, apply_fn, unflatten, vector.size, names)
+    return Network(init_fn, apply_fn, unflattens[0], vector.size, names)

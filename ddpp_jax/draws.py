@@ -1,0 +1,55 @@
+"""The random choices of a distillation step."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from ddpp_jax._types import PRNGKey
+from ddpp_jax.configs import DistillConfig
+from ddpp_jax.keys import named_key
+
+
+class Draws(NamedTuple):
+    """The random choices of one distillation step.
+
+    Attributes:
+        teacher: which teacher.
+        start_epoch: which of its epochs the student starts from.
+        batches: indices into the distilled set, a row for each student step.
+        augment_keys: a key for each student step.
+    """
+
+    teacher: Int[Array, ""]
+    start_epoch: Int[Array, ""]
+    batches: Int[Array, "steps batch"]
+    augment_keys: Array
+
+
+def draw(key: PRNGKey, *, num_teachers: int, num_images: int, config: DistillConfig) -> Draws:
+    """All random choices of one distillation step.
+
+    Minibatches come from random permutations of the distilled set, each used up before the next;
+    where one minibatch holds the whole set it is taken in order.
+
+    Args:
+        key: this step's own.
+        num_teachers: how many there are to choose from.
+        num_images: the size of the distilled set.
+        config: the numbers of epochs and steps, and the size of a minibatch.
+    """
+    steps, size = config.student_steps, config.student_batch or num_images
+    passes = math.ceil(steps * size / num_images)
+    keys = jax.random.split(named_key(key, "batches"), passes)
+    if size == num_images:
+        orders = jnp.tile(jnp.arange(num_images), (passes, 1))
+    else:
+        orders = jax.vmap(lambda k: jax.random.permutation(k, num_images))(keys)
+    return Draws(
+        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers),
+        start_epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch),
+        batches=orders.reshape(-1, size)[:steps],
+        augment_keys=jax.random.split(named_key(key, "augment"), steps),
+    )
