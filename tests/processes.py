@@ -1,5 +1,7 @@
 """The commands as processes of their own."""
 
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +20,22 @@ def call(folder, stage, *flags):
     """Run one command to its end."""
     arguments, options = command(folder, stage, *flags)
     return subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
+
+
+def call_once(tmp_path_factory, name, stage, *flags):
+    """Run one command to its end, once for all workers, and return its folder and outcome."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with (folder.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = folder / "outcome.json"
+        if not outcome.exists():
+            folder.mkdir()
+            done = call(folder, stage, *flags)
+            outcome.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+    done = subprocess.CompletedProcess([], *json.loads(outcome.read_text()))
+    assert done.returncode == 0, done.stderr
+    return folder, done
 
 
 def start(folder, stage, *flags):

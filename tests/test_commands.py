@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from processes import call, command
+from processes import call, call_once, command
 
 from ddpp_jax.results import read_distilled, read_rows
 
@@ -21,10 +21,7 @@ TABLE = ("random real images", "MTT (no pruning)", "ours (threshold 0.1)", "full
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """One whole run of the main job, small."""
-    folder = tmp_path_factory.mktemp("finished")
-    done = call(folder, "distill", *QUICK, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    return call_once(tmp_path_factory, "finished", "distill", *QUICK, "--out", "run")
 
 
 def test_main_job_shows_its_table_and_leaves_its_files(finished):
