@@ -13,8 +13,16 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.table import Table
 
-from ddpp_jax.configs import DIGITS, DistillJob, EvaluateJob, TeachersJob
+from ddpp_jax.configs import (
+    SETTINGS,
+    DistillJob,
+    EvaluateJob,
+    Places,
+    TeachersJob,
+    setting,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
 
@@ -22,33 +30,31 @@ Parsed = TypeVar("Parsed")
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
-_DIGITS_TEACHERS = TeachersJob(data=DIGITS.data, model=DIGITS.model, teaching=DIGITS.teaching)
-_DIGITS_EVALUATION = EvaluateJob(data=DIGITS.data, model=DIGITS.model)
+_LISTED = ("ipc", "student_steps", "target_epochs", "max_start_epoch", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """What is shown, and where the teachers are kept."""
-
-    teachers_dir: Path = Path("runs/teachers")
-    """Folder of all teachers; each setting has a subfolder of its own."""
+    """What is shown."""
 
     quiet: bool = False
-    """Show nothing but errors."""
+    """Show nothing but warnings and errors."""
 
     dry_run: bool = False
-    """Show what would be done and how large it is, and start nothing."""
+    """Show what would be done, its settings and how large it is, and start nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Teachers:
-    config: TeachersJob = _DIGITS_TEACHERS
+    config: TeachersJob
+    places: Places = field(default_factory=Places)
     shown: _Shown = field(default_factory=_Shown)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Distill:
-    config: DistillJob = DIGITS
+    config: DistillJob
+    places: Places = field(default_factory=Places)
     shown: _Shown = field(default_factory=_Shown)
 
     out: Path | None = None
@@ -60,13 +66,16 @@ class _Evaluate:
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Distilled sets, as distillation writes them."""
 
-    config: EvaluateJob = _DIGITS_EVALUATION
+    config: EvaluateJob
+
+    setting: str = "digits"
+    """The named setting that the other flags vary; --list-settings shows all."""
 
     out: Path | None = None
     """JSON file for the results; by default they are only shown."""
 
     quiet: bool = False
-    """Show nothing but errors."""
+    """Show nothing but warnings and errors."""
 
     def __post_init__(self) -> None:
         """Check that there is something to judge."""
@@ -75,37 +84,43 @@ class _Evaluate:
 
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Train teachers: `python -m ddpp_jax.teachers`."""
+    """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
 
     def work(command: _Teachers) -> None:
         from ddpp_jax.commands import run_teachers
 
         shown = command.shown
         report = _report(quiet=shown.quiet)
-        run_teachers(command.config, shown.teachers_dir, report, dry=shown.dry_run)
+        run_teachers(command.config, command.places, report, dry=shown.dry_run)
 
-    _run(_Teachers, "teachers", "Train teachers and keep their trajectories.", arguments, work)
+    def default(job: DistillJob) -> _Teachers:
+        return _Teachers(
+            config=TeachersJob(data=job.data, model=job.model, teaching=job.teaching, seed=job.seed)
+        )
+
+    about = "Train teachers and keep their trajectories."
+    _run("teachers", about, arguments, default, work)
 
 
 def distill(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The main job: `python -m ddpp_jax.distill`."""
+    """The main job: `python -m ddpp_jax.distill [SETTING]`."""
 
     def work(command: _Distill) -> None:
         from ddpp_jax.commands import run_distill
 
         shown = command.shown
         report = _report(quiet=shown.quiet)
-        run_distill(command.config, shown.teachers_dir, command.out, report, dry=shown.dry_run)
+        run_distill(command.config, command.places, command.out, report, dry=shown.dry_run)
 
     about = (
         "Distil a dataset into a few images per class, and judge them: trains missing teachers, "
         "distils with and without pruning, trains fresh networks on the results, draws them."
     )
-    _run(_Distill, "distill", about, arguments, work)
+    _run("distill", about, arguments, lambda job: _Distill(config=job), work)
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Judge distilled sets: `python -m ddpp_jax.evaluate FILE ...`."""
+    """Judge distilled sets: `python -m ddpp_jax.evaluate FILE ... [--setting SETTING]`."""
 
     def work(command: _Evaluate) -> None:
         from ddpp_jax.commands import run_evaluate
@@ -113,8 +128,14 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
         report = _report(quiet=command.quiet)
         run_evaluate(command.config, command.files, command.out, report)
 
+    def default(job: DistillJob) -> _Evaluate:
+        config = EvaluateJob(
+            data=job.data, model=job.model, evaluation=job.evaluation, seed=job.seed
+        )
+        return _Evaluate(files=tyro.MISSING_NONPROP, config=config)
+
     about = "Train fresh networks on distilled sets and show their accuracy on the real test set."
-    _run(_Evaluate, "evaluate", about, arguments, work)
+    _run("evaluate", about, arguments, default, work)
 
 
 def _report(*, quiet: bool) -> Report:
@@ -122,10 +143,10 @@ def _report(*, quiet: bool) -> Report:
 
 
 def _run(
-    kind: type[Parsed],
     name: str,
     about: str,
     arguments: Sequence[str] | None,
+    default: Callable[[DistillJob], Parsed],
     work: Callable[[Parsed], None],
 ) -> NoReturn:
     """Parse, work, and leave the process with an exit status; a failure is one line on stderr."""
@@ -134,7 +155,12 @@ def _run(
         sys.stdout.reconfigure(errors="replace")
     previous = signal.signal(signal.SIGINT, lambda *_: _interrupted(program))
     try:
-        work(_parse(kind, program, about, arguments))
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if "--list-settings" in given:
+            _list_settings()
+        else:
+            setting_name, flags = _setting_name(name, given)
+            work(_parse(default(setting(setting_name)), program, about, flags))
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
     except OSError as error:
@@ -148,6 +174,39 @@ def _run(
     sys.exit(0)
 
 
+def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """The setting that is asked for, and the arguments that are left."""
+    if command == "evaluate":
+        for place, argument in enumerate(arguments):
+            if argument.startswith("--setting="):
+                return argument.partition("=")[2], arguments
+            if argument == "--setting" and place + 1 < len(arguments):
+                return arguments[place + 1], arguments
+        return "digits", arguments
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    return "digits", arguments
+
+
+def _list_settings() -> None:
+    """Show every named setting, a line each."""
+    table = Table(title="Named settings; flags vary them, --dry-run prints one in full")
+    columns = ("setting", "data", "ConvNet", "teachers", "IPC", "J", "K", "I+", "steps")
+    for column in (*columns, "pixel rate", "alpha", "its rate"):
+        table.add_column(column, justify="left" if column in columns[:3] else "right")
+    for name, job in SETTINGS.items():
+        data, settings = job.data, job.distillation
+        table.add_row(
+            name,
+            data.dataset + (", ZCA" if data.zca else ""),
+            f"width {job.model.width}, depth {job.model.depth}",
+            f"{job.teaching.teachers} x {job.teaching.epochs} epochs",
+            *(str(getattr(settings, field)) for field in _LISTED),
+            *(f"{getattr(settings, field):g}" for field in ("pixel_rate", "alpha", "alpha_rate")),
+        )
+    Console(width=max(Console().width, 120)).print(table)
+
+
 def _interrupted(program: str) -> NoReturn:
     """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
     if sys.stdout.isatty():
@@ -156,14 +215,18 @@ def _interrupted(program: str) -> NoReturn:
     os._exit(130)
 
 
-def _parse(kind: type[Parsed], program: str, about: str, arguments: Sequence[str] | None) -> Parsed:
+def _parse(default: Parsed, program: str, about: str, arguments: Sequence[str]) -> Parsed:
+    if not program.endswith("evaluate"):
+        program += " [SETTING]"
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
             return tyro.cli(
-                kind,
+                type(default),
+                default=default,
                 prog=program,
-                description=about,
+                description=f"{about} SETTING is one of {', '.join(SETTINGS)}; the other flags "
+                "vary it, and --list-settings shows them all.",
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
                 registry=_REGISTRY,

@@ -12,33 +12,54 @@ from ddpp_jax.configs import DistillConfig
 from ddpp_jax.keys import named_key
 
 
-class Draws(NamedTuple):
-    """The random choices of one distillation step.
+class Start(NamedTuple):
+    """Where a student starts from.
 
     Attributes:
         teacher: which teacher.
-        start_epoch: which of its epochs the student starts from.
+        epoch: which of its epochs.
+    """
+
+    teacher: Int[Array, ""]
+    epoch: Int[Array, ""]
+
+
+class Draws(NamedTuple):
+    """The random choices of a student's training.
+
+    Attributes:
         batches: indices into the distilled set, a row for each student step.
         augment_keys: a key for each student step.
     """
 
-    teacher: Int[Array, ""]
-    start_epoch: Int[Array, ""]
     batches: Int[Array, "steps batch"]
     augment_keys: Array
 
 
-def draw(key: PRNGKey, *, num_teachers: int, num_images: int, config: DistillConfig) -> Draws:
-    """All random choices of one distillation step.
+def draw_start(key: PRNGKey, *, num_teachers: int, config: DistillConfig) -> Start:
+    """The teacher and the start epoch of a distillation step, each with equal chances.
+
+    Args:
+        key: this step's own.
+        num_teachers: how many there are to choose from.
+        config: the number of epochs to choose from (I+).
+    """
+    return Start(
+        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers),
+        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch),
+    )
+
+
+def draw(key: PRNGKey, *, num_images: int, config: DistillConfig) -> Draws:
+    """The minibatches and the augmentation of a student's training.
 
     Minibatches come from random permutations of the distilled set, each used up before the next;
     where one minibatch holds the whole set it is taken in order.
 
     Args:
         key: this step's own.
-        num_teachers: how many there are to choose from.
         num_images: the size of the distilled set.
-        config: the numbers of epochs and steps, and the size of a minibatch.
+        config: the number of student steps, and the size of a minibatch.
     """
     steps, size = config.student_steps, config.student_batch or num_images
     passes = math.ceil(steps * size / num_images)
@@ -48,8 +69,6 @@ def draw(key: PRNGKey, *, num_teachers: int, num_images: int, config: DistillCon
     else:
         orders = jax.vmap(lambda k: jax.random.permutation(k, num_images))(keys)
     return Draws(
-        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers),
-        start_epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch),
         batches=orders.reshape(-1, size)[:steps],
         augment_keys=jax.random.split(named_key(key, "augment"), steps),
     )

@@ -1,5 +1,6 @@
 """Stage 3: fresh networks trained on a small set, and their accuracy on the real test set."""
 
+import time
 from functools import partial
 from typing import NamedTuple
 
@@ -26,15 +27,16 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import EvaluateConfig
-from ddpp_jax.data import Dataset
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
-from ddpp_jax.training import accuracy, over_networks, train_epoch
+from ddpp_jax.storage import Checkpoints
+from ddpp_jax.training import accuracies, over_networks, train_epoch
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 _EPOCHS_A_CALL = 100
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 class State(NamedTuple):
@@ -117,7 +119,7 @@ def step(
 def run(
     key: PRNGKey,
     config: EvaluateConfig,
-    dataset: Dataset,
+    test: tuple[FloatArray, IntArray],
     network: Network,
     images: FloatArray,
     labels: IntArray,
@@ -126,45 +128,48 @@ def run(
     *,
     operations: tuple[str, ...] = (),
     name: str = "evaluate",
+    checkpoints: Checkpoints | None = None,
 ) -> Float[np.ndarray, " networks"]:
     """The test accuracy, from 0 to 1, of each of several fresh networks trained on a small set.
 
     Args:
         key: decides the initialisations and all draws.
         config: how many networks, and their schedule.
-        dataset: whose whole test set they are judged on.
+        test: the whole test set, images and labels, that they are judged on.
         network: the architecture.
-        images: the small set, normalised as the dataset is.
+        images: the small set, normalised as the test set is.
         labels: one for each image.
         alpha: the learning rate at first.
         report: told as it goes on.
         operations: the DSA operations of the augmentation.
         name: what the report calls it.
+        checkpoints: where to keep the state of a long evaluation now and then, and to go on from;
+            None keeps none.
     """
     keys = jax.random.split(key, config.networks)
     small = (jnp.asarray(images), jnp.asarray(labels), jnp.asarray(alpha, jnp.float32))
-    states = _init_all(keys, network)
+    states, done = _init_all(keys, network), 0
+    if checkpoints is not None:
+        resumed = checkpoints.resume(states)
+        for line in resumed.warnings:
+            report.warn(line)
+        if resumed.step:
+            states, done = jax.tree.map(jnp.asarray, resumed.state), resumed.step
     total = config.eval_epochs + 1
-    with report.progress(name, total, unit="epoch") as tick:
-        for low in range(0, total, _EPOCHS_A_CALL):
+    kept = time.monotonic()
+    with report.progress(name, total, unit="epoch", done=done) as tick:
+        for low in range(done, total, _EPOCHS_A_CALL):
             high = min(low + _EPOCHS_A_CALL, total)
             states, info = _train_all(keys, states, low, high, *small, network, config, operations)
             tick(high, {"loss": float(info.loss.mean())})
-    return accuracies(states.params, dataset, network)
-
-
-def accuracies(
-    params: Params, dataset: Dataset, network: Network
-) -> Float[np.ndarray, " networks"]:
-    """The accuracy of trained networks on the whole test set, from 0 to 1.
-
-    Args:
-        params: the networks' parameters, stacked along a leading axis.
-        dataset: whose test set is taken.
-        network: the architecture.
-    """
-    images, labels = jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)
-    return np.asarray(_accuracies(params, images, labels, network))
+            if checkpoints is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
+                checkpoints.save(high, states)
+                kept = time.monotonic()
+    x_test, y_test = (jnp.asarray(array) for array in test)
+    found = np.asarray(accuracies(states.params, x_test, y_test, apply_fn=network.apply_fn))
+    if checkpoints is not None:
+        checkpoints.remove()
+    return found
 
 
 @partial(jax.jit, static_argnums=1)
@@ -205,14 +210,6 @@ def _train_all(
         return lax.fori_loop(low, high, epoch, (state, Info(jnp.zeros((), images.dtype))))
 
     return over_networks(one)(keys, states)
-
-
-@partial(jax.jit, static_argnums=3)
-def _accuracies(
-    params: Params, images: Images, labels: Labels, network: Network
-) -> Float[Array, " networks"]:
-    judge = partial(accuracy, apply_fn=network.apply_fn)
-    return over_networks(lambda one: judge(one, images, labels))(params)
 
 
 if __name__ == "__main__":

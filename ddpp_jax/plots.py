@@ -9,7 +9,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ddpp_jax.results import DistilledFile, Replacement
+from ddpp_jax.files import Replacement
+from ddpp_jax.results import DistilledFile
 
 MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
@@ -18,7 +19,7 @@ _DOTS_PER_INCH = 150
 
 def true_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
     """The images as they look: normalisation undone, cut to 0 (black) to 1 (white)."""
-    return np.clip(distilled.images * distilled.std + distilled.mean, 0, 1)
+    return np.clip(distilled.pixels, 0, 1)
 
 
 def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:
@@ -72,12 +73,12 @@ def draw_curve(
 
     Args:
         ax: where.
-        rows: of the file; those without the quantity are passed over.
+        rows: of the file; those without the quantity, or with null for it, are left out.
         quantity: its name in the rows.
         label: the curve's name in the legend.
         window: steps in a running mean; with more than one the single values are drawn faintly.
     """
-    points = [(row["step"], row[quantity]) for row in rows if quantity in row]
+    points = [(row["step"], row[quantity]) for row in rows if row.get(quantity) is not None]
     if not points:
         return
     steps, values = np.asarray(points, float).T

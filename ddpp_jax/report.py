@@ -1,6 +1,7 @@
 """What a person sees while work goes on: a progress bar, plain lines, or nothing."""
 
 import datetime
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ class Report:
         """Show one line."""
         if self._console is not None:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Show one line on stderr, even where nothing else is shown."""
+        print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
     def show(self, table: Table) -> None:
         """Show a table."""

@@ -22,17 +22,21 @@ from ddpp_jax._types import (
     Scalar,
 )
 from ddpp_jax.augment import augment
-from ddpp_jax.configs import TeachersJob
+from ddpp_jax.configs import TeachConfig, TeachersJob
 from ddpp_jax.data import Dataset
+from ddpp_jax.files import require_space
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
+from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
-from ddpp_jax.training import over_networks, train_epoch
+from ddpp_jax.training import accuracies, over_networks, train_epoch
 from ddpp_jax.vector import flatten_params
 
 GROUP = 10
-"""Teachers trained in one compiled program."""
+"""Teachers trained in one compiled program, and lost together when it is killed."""
+
+_GROUPS = {"cpu": 1}  # Where they are trained in turn, a group would gain nothing.
 
 
 class State(NamedTuple):
@@ -96,34 +100,83 @@ def run(
 ) -> None:
     """Train the teachers that the store lacks, and keep each one's snapshots there.
 
-    A teacher's draws depend on the seed and on its own number alone, so a store can grow.
+    A teacher's draws depend on the seed and on its own number alone, so a store can grow. A teacher
+    whose files are damaged is set aside and trained again.
 
     Args:
-        config: which teachers.
+        config: how many teachers, how they are trained, and which epochs are kept.
         dataset: the real data.
-        network: the architecture.
-        store: where they are kept.
-        report: told of every epoch of every group.
+        network: their architecture.
+        store: where they are kept; its folder belongs to this config.
+        report: told of every epoch.
+
+    Raises:
+        InputError: the disk has less room than the missing teachers need.
+        OSError: it may not be written to, or is full all the same.
     """
-    missing = store.missing(config.teaching.teachers)
-    groups = [missing[i : i + GROUP] for i in range(0, len(missing), GROUP)]
-    if not groups:
+    teaching = config.teaching
+    missing = sorted(
+        {*store.missing(teaching.teachers), *_damaged(teaching.teachers, store, report)}
+    )
+    if not missing:
         return
-    epochs = config.teaching.epochs
+    require_space(
+        store.folder,
+        len(missing) * stored_bytes(teaching, network),
+        what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
+    )
+    size = _GROUPS.get(jax.default_backend(), GROUP)
+    groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     start, advance = _compiled(config, network)
     root = named_key(jax.random.key(config.seed), "teachers")
     images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
+    x_test, y_test = jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)
+    epochs = teaching.epochs
     with report.progress("teachers", len(groups) * epochs, unit="epoch") as tick:
+        shown: dict[str, float] = {}
         for number, group in enumerate(groups):
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
             states, vectors = start(keys)
-            snapshots = [np.asarray(vectors)]
+            snapshots, losses = [np.asarray(vectors)], []
             for epoch in range(epochs):
                 states, vectors, loss = advance(keys, states, jnp.asarray(epoch), images, labels)
-                snapshots.append(np.asarray(vectors))
-                tick(number * epochs + epoch + 1, {"loss": float(loss)})
-            for index, trajectory in zip(group, np.stack(snapshots, axis=1), strict=True):
-                store.write(index, trajectory)
+                losses.append(np.asarray(loss))
+                if epoch < teaching.last_kept:
+                    snapshots.append(np.asarray(vectors))
+                tick(number * epochs + epoch + 1, {"loss": float(losses[-1].mean())} | shown)
+            found = accuracies(states.params, x_test, y_test, apply_fn=network.apply_fn)
+            shown = {"accuracy": float(found.mean())}
+            for place, index in enumerate(group):
+                store.write(
+                    index,
+                    np.stack([snapshot[place] for snapshot in snapshots]),
+                    accuracy=float(found[place]),
+                    losses=[float(loss[place]) for loss in losses],
+                    versions=versions(),
+                )
+
+
+def stored_bytes(teaching: TeachConfig, network: Network) -> int:
+    """What one teacher takes on disk."""
+    return (teaching.last_kept + 1) * network.num_params * 4
+
+
+def _damaged(count: int, store: TeacherStore, report: Report) -> list[int]:
+    """The teachers whose files are damaged, now set aside."""
+    found = sorted(set(range(count)) - set(store.missing(count)))
+    damaged = []
+    if found:
+        with report.progress("check teachers", len(found), unit="teacher") as tick:
+            for number, index in enumerate(found):
+                what = store.damaged(index)
+                if what is not None:
+                    place = store.set_aside(index)
+                    report.warn(
+                        f"{what}; set aside as {place.name}, teacher {index} is trained again"
+                    )
+                    damaged.append(index)
+                tick(number + 1, {})
+    return damaged
 
 
 def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any], ...]:
@@ -149,13 +202,13 @@ def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any]
 
     def advance(
         keys: PRNGKeys, states: State, epoch: Int[Array, ""], images: Images, labels: Labels
-    ) -> tuple[State, Float[Array, "teachers parameters"], Scalar]:
+    ) -> tuple[State, Float[Array, "teachers parameters"], Float[Array, " teachers"]]:
         def one(key: PRNGKey, state: State) -> tuple[State, Info]:
             epoch_key = jax.random.fold_in(named_key(key, "epochs"), epoch)
             return teacher_step(epoch_key, state, images, labels)
 
         states, info = over_networks(one)(keys, states)
-        return states, vectors(states), info.loss.mean()
+        return states, vectors(states), info.loss
 
     return jax.jit(start), jax.jit(advance)
 

@@ -106,6 +106,22 @@ def accuracy(
     return lax.map(correct, order.reshape(steps, size)).sum() / count
 
 
+@functools.partial(jax.jit, static_argnames="apply_fn")
+def accuracies(
+    params: Params, images: Images, labels: Labels, *, apply_fn: ApplyFn
+) -> Float[Array, " networks"]:
+    """The accuracy of several networks on all images, from 0 to 1.
+
+    Args:
+        params: the networks' parameters, stacked along a leading axis.
+        images: the whole set.
+        labels: one for each image.
+        apply_fn: the architecture.
+    """
+    judge = functools.partial(accuracy, apply_fn=apply_fn)
+    return over_networks(lambda one: judge(one, images, labels))(params)
+
+
 def over_networks(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function over the leading axis of all its arguments, several networks in one program.
 

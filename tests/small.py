@@ -1,6 +1,7 @@
 """A problem so small that every stage runs on it in seconds."""
 
 import dataclasses
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,10 @@ from ddpp_jax.configs import (
     ModelConfig,
     TeachConfig,
 )
-from ddpp_jax.data.dataset import normalised
+from ddpp_jax.data import fit_transform, normalised
+from ddpp_jax.data.raw import raw_dataset
 from ddpp_jax.models import ConvNet, make_network
+from ddpp_jax.storage import OnDevice
 
 CONFIG = DistillJob(
     data=DataConfig(augment="flip"),
@@ -34,7 +37,7 @@ def dataset():
     images = generator.uniform(0, 0.4, (60, 4, 4, 1)).astype(np.float32)
     images[labels == 0, ::2] += 0.6
     images[labels == 1, :, ::2] += 0.6
-    return normalised(
+    raw = raw_dataset(
         name="stripes",
         class_names=("rows", "columns", "noise"),
         x_train=images[:40],
@@ -42,6 +45,7 @@ def dataset():
         x_test=images[40:],
         y_test=labels[40:],
     )
+    return normalised(raw, fit_transform(raw, zca=False, cache_dir=None))
 
 
 def network():
@@ -53,6 +57,11 @@ def trajectories(network, teachers=2, snapshots=4):
     generator = np.random.default_rng(1)
     steps = generator.normal(0, 0.1, (teachers, snapshots, network.num_params))
     return jnp.asarray(np.cumsum(steps, axis=1), jnp.float32)
+
+
+def feed_fn(network):
+    """A feed of those random walks."""
+    return partial(OnDevice, trajectories(network))
 
 
 def distillation(**changes):

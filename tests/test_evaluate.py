@@ -15,6 +15,7 @@ from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.data import random_per_class
 from ddpp_jax.models import ConvNet
 from ddpp_jax.report import Report
+from ddpp_jax.storage import Checkpoints
 
 
 @pytest.mark.usefixtures("float64")
@@ -39,19 +40,20 @@ def test_the_published_schedule():
     jax.tree.map(lambda a, b: close(a, b, 1e-9), state.params, convert(golden["trained"]))
 
 
-def run(seed=0, alpha=0.1, labels=None, **changes):
+def run(seed=0, alpha=0.1, labels=None, checkpoints=None, **changes):
     data = small.dataset()
     images, own = random_per_class(jax.random.key(1), data, 3)
     config = EvaluateConfig(**{"networks": 3, "eval_epochs": 60} | changes)
     return evaluate.run(
         jax.random.key(seed),
         config,
-        data,
+        (data.x_test, data.y_test),
         small.network(),
         images,
         own if labels is None else labels,
         alpha,
         Report(None),
+        checkpoints=checkpoints,
     )
 
 
@@ -75,7 +77,7 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
         )
         return images
 
-    def judge(params, dataset, network):
+    def judge(params, images, labels, *, apply_fn):
         judged.append(np.asarray(params["Dense_0"]["kernel"]))
         return np.zeros(3)
 
@@ -96,3 +98,24 @@ def test_calls_of_a_hundred_epochs_do_not_show(monkeypatch):
     whole = run(eval_epochs=40)
     monkeypatch.setattr(evaluate, "_EPOCHS_A_CALL", 7)
     np.testing.assert_array_equal(run(eval_epochs=40), whole)
+
+
+def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
+    whole = run(eval_epochs=40)
+    monkeypatch.setattr(evaluate, "_EPOCHS_A_CALL", 7)
+    monkeypatch.setattr(evaluate, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    checkpoints, calls = Checkpoints(tmp_path / "judging"), []
+    train = evaluate._train_all
+
+    def stopped(keys, states, low, *rest):
+        calls.append(low)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(keys, states, low, *rest)
+
+    monkeypatch.setattr(evaluate, "_train_all", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(eval_epochs=40, checkpoints=checkpoints)
+    np.testing.assert_array_equal(run(eval_epochs=40, checkpoints=checkpoints), whole)
+    assert calls == [0, 7, 14, 21, 21, 28, 35]
+    assert not checkpoints.folder.exists()

@@ -9,7 +9,7 @@ import ddpp_jax
 
 ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
-    0: ["_types", "configs", "errors"],
+    0: ["_types", "configs", "errors", "files"],
     1: ["augment", "keys", "matching", "pruning", "unroll", "vector"],
     2: ["data", "draws", "models", "report", "results", "storage", "training"],
     3: ["distill", "evaluate", "teachers"],
@@ -44,7 +44,7 @@ def imports(path):
 def files():
     for path in ROOT.rglob("*.py"):
         place = path.relative_to(ROOT).with_suffix("").parts
-        if place != ("__init__",):
+        if place != ("__init__",) and place[-1] != "__main__":
             yield place[0], path
 
 

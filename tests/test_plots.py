@@ -11,8 +11,9 @@ from ddpp_jax import plots
 
 def test_pixels_are_true():
     pixels = plots.true_pixels(DISTILLED)
-    expected = np.clip(DISTILLED.images * DISTILLED.std + DISTILLED.mean, 0, 1)
-    np.testing.assert_array_equal(pixels, expected)
+    assert (pixels.min(), pixels.max()) == (0, 1)
+    within = (DISTILLED.pixels > 0) & (DISTILLED.pixels < 1)
+    np.testing.assert_array_equal(pixels[within], DISTILLED.pixels[within])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -35,7 +36,7 @@ def test_image_is_drawn_as_it_is(channels):
 @pytest.mark.parametrize("ipc", [1, 2, 12])
 def test_grid_of_any_size(tmp_path, ipc):
     repeated = DISTILLED._replace(
-        images=np.tile(DISTILLED.images[:1], (2 * ipc, 1, 1, 1)), labels=np.repeat([0, 1], ipc)
+        pixels=np.tile(DISTILLED.pixels[:1], (2 * ipc, 1, 1, 1)), labels=np.repeat([0, 1], ipc)
     )
     plots.save_grid(tmp_path / "grid.png", repeated, title="title")
     with Image.open(tmp_path / "grid.png") as image:

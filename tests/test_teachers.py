@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import small
 
-from ddpp_jax import evaluate, teachers
+from ddpp_jax import files, teachers
 from ddpp_jax.configs import TeachersJob
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.storage import TeacherStore, read_all
+from ddpp_jax.training import accuracies
 
 DATA = small.dataset()
 NETWORK = small.network()
@@ -23,8 +24,8 @@ CONFIG = TeachersJob(
 def train(folder, config=CONFIG):
     store = TeacherStore(folder)
     teachers.run(config, DATA, NETWORK, store, Report(None))
-    count, snapshots = config.teaching.teachers, config.teaching.epochs + 1
-    return store.read(count, snapshots=snapshots, num_params=NETWORK.num_params)
+    count, snapshots = config.teaching.teachers, config.teaching.last_kept + 1
+    return np.asarray(read_all(store, count, snapshots - 1, num_params=NETWORK.num_params))
 
 
 def test_snapshots_begin_with_the_initialisation_and_learn(tmp_path):
@@ -34,10 +35,22 @@ def test_snapshots_begin_with_the_initialisation_and_learn(tmp_path):
     shifts = jax.vmap(NETWORK.unflatten)(trajectories[:, 0])["InstanceNorm_0"]["shift"]
     np.testing.assert_array_equal(shifts, np.zeros((2, 4)))
     before, after = (
-        evaluate.accuracies(jax.vmap(NETWORK.unflatten)(trajectories[:, e]), DATA, NETWORK).mean()
-        for e in (0, -1)
+        accuracies(
+            jax.vmap(NETWORK.unflatten)(trajectories[:, epoch]),
+            DATA.x_test,
+            DATA.y_test,
+            apply_fn=NETWORK.apply_fn,
+        )
+        for epoch in (0, -1)
     )
-    assert after > before + 0.2
+    assert after.mean() > before.mean() + 0.2
+    store = TeacherStore(tmp_path)
+    for index in range(2):
+        known = store.known(index)
+        assert known["accuracy"] == pytest.approx(float(after[index]))
+        assert len(known["losses"]) == 3
+        assert known["losses"][-1] < known["losses"][0]
+        assert known["versions"]["jax"] == jax.__version__
 
 
 def test_a_store_grows_without_changing_the_first(tmp_path):
@@ -58,7 +71,12 @@ def test_a_lost_teacher_alone_is_trained_again(tmp_path, monkeypatch):
     written = []
     write = TeacherStore.write
     monkeypatch.setattr(
-        TeacherStore, "write", lambda self, i, t: (written.append(i), write(self, i, t))[1]
+        TeacherStore,
+        "write",
+        lambda self, index, *args, **known: (
+            written.append(index),
+            write(self, index, *args, **known),
+        ),
     )
     np.testing.assert_array_equal(train(tmp_path), first)
     assert written == [1]
@@ -89,7 +107,6 @@ def test_groups_share_one_compiled_program(tmp_path, monkeypatch):
         return images
 
     monkeypatch.setattr(teachers, "augment", counted)
-    monkeypatch.setattr(teachers, "GROUP", 1)
     train(tmp_path / "two")
     two = len(traces)
     teaching = dataclasses.replace(CONFIG.teaching, teachers=4)
@@ -97,15 +114,37 @@ def test_groups_share_one_compiled_program(tmp_path, monkeypatch):
     assert len(traces) == 2 * two
 
 
-def test_a_damaged_teacher_is_named(tmp_path):
-    train(tmp_path)
-    for path in (tmp_path / "teacher-001").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:10])
-    with pytest.raises(InputError, match=r"teacher-001 cannot be read"):
-        TeacherStore(tmp_path).read(2, snapshots=4, num_params=NETWORK.num_params)
+def test_teachers_trained_together_or_in_turn_are_the_same(tmp_path, monkeypatch):
+    in_turn = train(tmp_path / "turn")
+    monkeypatch.setattr(teachers, "_GROUPS", {})
+    np.testing.assert_array_equal(train(tmp_path / "together"), in_turn)
 
 
-def test_a_teacher_of_another_size_is_refused(tmp_path):
-    train(tmp_path)
-    with pytest.raises(InputError, match=r"teacher-000 holds .*wanted"):
-        TeacherStore(tmp_path).read(2, snapshots=3, num_params=NETWORK.num_params)
+def test_a_damaged_teacher_is_named_set_aside_and_trained_again(tmp_path, capsys):
+    first = train(tmp_path)
+    path = next((tmp_path / "teacher-001").rglob("d/*"))
+    path.write_bytes(path.read_bytes()[:10])
+    np.testing.assert_array_equal(train(tmp_path), first)
+    shown = capsys.readouterr().err
+    assert f"{path} is damaged" in shown
+    assert (tmp_path / "teacher-001.damaged-1").is_dir()
+
+
+def test_only_the_epochs_asked_for_are_kept(tmp_path):
+    teaching = dataclasses.replace(CONFIG.teaching, keep_epochs=1)
+    few = train(tmp_path / "few", dataclasses.replace(CONFIG, teaching=teaching))
+    np.testing.assert_array_equal(few, train(tmp_path / "all")[:, :2])
+    sizes = [
+        sum(path.stat().st_size for path in (tmp_path / name).rglob("d/*"))
+        for name in ("few", "all")
+    ]
+    assert sizes[0] < 0.7 * sizes[1]
+    known = [TeacherStore(tmp_path / name).known(1) for name in ("few", "all")]
+    assert known[0]["accuracy"] == known[1]["accuracy"]
+
+
+def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "free_bytes", lambda folder: 1000)
+    with pytest.raises(InputError, match=r"2 teachers of 4 snapshots need .* free"):
+        train(tmp_path / "store")
+    assert not list(tmp_path.iterdir())

@@ -1,23 +1,154 @@
 """The real datasets, one file a source, behind one function."""
 
+from pathlib import Path
+
+import numpy as np
+
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.dataset import Dataset
-from ddpp_jax.data.sampling import random_per_class
+from ddpp_jax.data.dataset import (
+    Dataset,
+    PerChannel,
+    Transform,
+    Zca,
+    apply,
+    normalised,
+    transform_arrays,
+    transform_from,
+    undo,
+)
+from ddpp_jax.data.raw import (
+    Part,
+    RawDataset,
+    Source,
+    raw_dataset,
+    require_memory,
+    shape_words,
+)
+from ddpp_jax.data.sampling import random_per_class, require_per_class
+from ddpp_jax.data.splits import per_class_subset, stratified_split
+from ddpp_jax.data.whitening import fit_transform, fit_zca
 from ddpp_jax.errors import InputError
 
-__all__ = ["Dataset", "load_dataset", "random_per_class"]
+__all__ = [
+    "Dataset",
+    "PerChannel",
+    "RawDataset",
+    "Transform",
+    "Zca",
+    "apply",
+    "fit_transform",
+    "fit_zca",
+    "load_dataset",
+    "load_raw",
+    "normalised",
+    "per_class_subset",
+    "random_per_class",
+    "raw_dataset",
+    "require_per_class",
+    "stratified_split",
+    "transform_arrays",
+    "transform_from",
+    "undo",
+]
 
 
-def load_dataset(config: DataConfig) -> Dataset:
-    """The dataset that the config names.
+def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Dataset:
+    """The dataset that the config names, normalised or whitened as it says.
+
+    Args:
+        config: which, and how.
+        cache_dir: where a ZCA whitening is kept; none keeps it nowhere.
 
     Raises:
-        InputError: the name is unknown, or `data_dir` is given for a source that has none.
+        InputError: it cannot be had so.
     """
-    if config.dataset != "digits":
-        raise InputError(f"--dataset is {config.dataset!r}; wanted digits")
-    if config.data_dir is not None:
-        raise InputError("the digits come with scikit-learn; leave --data-dir out")
-    from ddpp_jax.data import digits
+    raw = load_raw(config)
+    return normalised(raw, fit_transform(raw, zca=config.zca, cache_dir=cache_dir))
 
-    return digits.load()
+
+def load_raw(config: DataConfig) -> RawDataset:
+    """The dataset that the config names, in its channels and size, split and cut down as it says.
+
+    A source without a test set is split first; `per_class` then counts training images.
+
+    Raises:
+        InputError: the dataset cannot be had, or is damaged, or too big for the memory.
+    """
+    try:
+        source = _source(config)
+    except OSError as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"--dataset {config.dataset} cannot be read: {said}") from error
+    names, seed = source.class_names, config.split_seed
+    labels = None if source.test and config.per_class is None else source.train.labels()
+    if source.test is not None:
+        test_part, train, test = source.test, _all(source.train), _all(source.test)
+    else:
+        assert labels is not None
+        test_part = source.train
+        train, test = stratified_split(labels, config.test_share, seed, class_names=names)
+    if config.per_class is not None:
+        assert labels is not None
+        subset = per_class_subset(labels[train], config.per_class, seed, class_names=names)
+        train = train[subset]
+    pixels = (len(train) + len(test)) * int(np.prod(source.shape))
+    require_memory(
+        pixels * (source.itemsize + 4),
+        what=f"{len(train) + len(test):,} images of {shape_words(source.shape)}",
+        remedy="lower --image-size or --per-class",
+    )
+    x_train, y_train = source.train.read(train)
+    x_test, y_test = test_part.read(test)
+    return raw_dataset(
+        name=source.name,
+        class_names=names,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+    )
+
+
+def _all(part: Part) -> np.ndarray:
+    return np.arange(part.length)
+
+
+def _source(config: DataConfig) -> Source:
+    if config.dataset == "digits":
+        from ddpp_jax.data.digits import digits_source
+
+        return digits_source(config)
+    path = _path(config)
+    if config.dataset.endswith(".npz"):
+        from ddpp_jax.data.npz import npz_source
+
+        if not path.is_file():
+            raise InputError(f"--dataset {config.dataset}: there is no file {path}")
+        return npz_source(path, config)
+    if path.is_dir():
+        from ddpp_jax.data.tfds import prepared_folder, tfds_source
+
+        prepared = prepared_folder(path)
+        if prepared is not None:
+            return tfds_source(prepared, config)
+        from ddpp_jax.data.folder import folder_source
+
+        return folder_source(path, config)
+    if path.exists() or config.dataset.startswith(("/", ".", "~")):
+        held = "is a file" if path.exists() else "does not exist"
+        raise InputError(
+            f"--dataset {config.dataset}: {path} {held}; wanted a folder of images or an .npz file"
+        )
+    from ddpp_jax.data.tfds import tfds_source
+
+    return tfds_source(None, config)
+
+
+def _path(config: DataConfig) -> Path:
+    """Where `--dataset` would be as a file or a folder: in `--data-dir`, or else as it stands."""
+    path = Path(config.dataset).expanduser()
+    if config.data_dir is not None:
+        within = Path(config.data_dir).expanduser() / path
+        if within.exists():
+            return within
+    return path

@@ -1,36 +1,76 @@
-"""A labelled image dataset in memory."""
+"""A labelled image dataset in memory, normalised, and the transform that normalises it."""
 
-import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float32, Int32, Shaped, UInt8
+
+from ddpp_jax.data.raw import Pixels, RawDataset
+from ddpp_jax.errors import InputError
+
+Images: TypeAlias = Float32[np.ndarray, "images height width channels"]
+
+_CHUNK = 48 * 2**20
+"""Bytes of float32 images that are worked on at once."""
+_FLAT = 1e-6
+"""A deviation below this is rounding."""
+_ALIGNMENT = 64
+"""JAX's CPU backend takes arrays that begin at a multiple of this without a copy (device_put)."""
+
+
+class PerChannel(NamedTuple):
+    """Normalisation of each channel on its own, on the scale from 0 (black) to 1 (white).
+
+    Attributes:
+        mean: of the training pixels.
+        std: their deviation.
+    """
+
+    mean: Float32[np.ndarray, " channels"]
+    std: Float32[np.ndarray, " channels"]
+
+
+class Zca(NamedTuple):
+    """ZCA whitening of images as vectors, rows first and channels last.
+
+    Attributes:
+        mean: of the training images, on the scale from 0 (black) to 1 (white).
+        matrix: symmetric; images less the mean are multiplied by it.
+        inverse: symmetric; undoes it.
+    """
+
+    mean: Float32[np.ndarray, " pixels"]
+    matrix: Float32[np.ndarray, "pixels pixels"]
+    inverse: Float32[np.ndarray, "pixels pixels"]
+
+
+Transform: TypeAlias = PerChannel | Zca
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Train and test images, normalised per channel by the training set's mean and deviation.
+    """Train and test images, normalised by numbers of the training set.
 
     Attributes:
-        name: as given on the command line.
+        name: for people and file names.
         class_names: a name for each label.
-        x_train: normalised training images.
+        x_train: normalised training images, not to be written to.
         y_train: labels, 0 to classes - 1.
-        x_test: test images, normalised by the training set's numbers.
+        x_test: test images, normalised likewise, not to be written to.
         y_test: labels.
-        mean: per channel, on the scale from 0 (black) to 1 (white).
-        std: per channel, likewise.
-        fingerprint: changes with any pixel or label.
+        transform: what normalised them.
+        fingerprint: of the images as they were; changes with any pixel, label or class name.
     """
 
     name: str
     class_names: tuple[str, ...]
-    x_train: Float[np.ndarray, "train size size channels"]
-    y_train: Int[np.ndarray, " train"]
-    x_test: Float[np.ndarray, "test size size channels"]
-    y_test: Int[np.ndarray, " test"]
-    mean: Float[np.ndarray, " channels"]
-    std: Float[np.ndarray, " channels"]
+    x_train: Float32[np.ndarray, "train size size channels"]
+    y_train: Int32[np.ndarray, " train"]
+    x_test: Float32[np.ndarray, "test size size channels"]
+    y_test: Int32[np.ndarray, " test"]
+    transform: Transform
     fingerprint: str
 
     @property
@@ -39,34 +79,129 @@ class Dataset:
         return len(self.class_names)
 
 
-def normalised(
-    *,
-    name: str,
-    class_names: tuple[str, ...],
-    x_train: Float[np.ndarray, "train size size channels"],
-    y_train: Int[np.ndarray, " train"],
-    x_test: Float[np.ndarray, "test size size channels"],
-    y_test: Int[np.ndarray, " test"],
-) -> Dataset:
-    """A dataset from images between 0 (black) and 1 (white), with their labels."""
-    mean = x_train.mean(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
-    std = x_train.std(axis=(0, 1, 2), dtype=np.float64).astype(np.float32)
+def normalised(raw: RawDataset, transform: Transform) -> Dataset:
+    """The dataset with its images normalised by the transform."""
     return Dataset(
-        name=name,
-        class_names=class_names,
-        x_train=((x_train - mean) / std).astype(np.float32),
-        y_train=y_train.astype(np.int32),
-        x_test=((x_test - mean) / std).astype(np.float32),
-        y_test=y_test.astype(np.int32),
-        mean=mean,
-        std=std,
-        fingerprint=_fingerprint(x_train, y_train, x_test, y_test),
+        name=raw.name,
+        class_names=raw.class_names,
+        x_train=apply(transform, raw.x_train),
+        y_train=raw.y_train,
+        x_test=apply(transform, raw.x_test),
+        y_test=raw.y_test,
+        transform=transform,
+        fingerprint=raw.fingerprint,
     )
 
 
-def _fingerprint(*arrays: Shaped[np.ndarray, "..."]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+def apply(transform: Transform, pixels: Pixels) -> Images:
+    """Normalised images, in an array of their own that is not to be written to.
+
+    Args:
+        transform: how.
+        pixels: uint8 from 0 to 255 or float32 from 0 to 1.
+    """
+    if isinstance(transform, Zca):
+        mean, matrix = transform.mean, transform.matrix
+
+        def change(chunk: Images) -> Images:
+            return ((chunk.reshape(len(chunk), -1) - mean) @ matrix).reshape(chunk.shape)
+    else:
+
+        def change(chunk: Images) -> Images:
+            return (chunk - transform.mean) / transform.std
+
+    images = _by_chunks(lambda chunk: change(unit(chunk)), pixels)
+    images.flags.writeable = False  # JAX may share the memory
+    return images
+
+
+def undo(transform: Transform, images: Images) -> Images:
+    """True pixels of normalised images, 0 black to 1 white, beyond which they may lie."""
+    if isinstance(transform, Zca):
+        mean, inverse = transform.mean, transform.inverse
+
+        def change(chunk: Images) -> Images:
+            return (chunk.reshape(len(chunk), -1) @ inverse + mean).reshape(chunk.shape)
+    else:
+
+        def change(chunk: Images) -> Images:
+            return chunk * transform.std + transform.mean
+
+    return _by_chunks(change, images)
+
+
+def unit(
+    pixels: Shaped[np.ndarray, "images *shape"],
+    dtype: type[np.float32] | type[np.float64] = np.float32,
+) -> Shaped[np.ndarray, "images *shape"]:
+    """Pixels on the scale from 0 to 1: uint8 divided by 255, floats as they are."""
+    floats = pixels.astype(dtype)
+    return floats / dtype(255) if pixels.dtype == np.uint8 else floats
+
+
+def fit_per_channel(pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."]) -> PerChannel:
+    """The mean and the deviation of each channel.
+
+    Raises:
+        InputError: a channel is the same everywhere.
+    """
+    rows = _chunk_rows(pixels)
+    chunks = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
+    count = pixels[..., 0].size
+    axes = tuple(range(pixels.ndim - 1))
+    mean = sum(unit(pixels[chunk], np.float64).sum(axes) for chunk in chunks) / count
+    squares = (np.square(unit(pixels[chunk], np.float64) - mean).sum(axes) for chunk in chunks)
+    std = np.sqrt(sum(squares) / count).astype(np.float32)
+    if std.min() < _FLAT:
+        raise InputError(
+            f"channel {int(np.argmin(std))} of the training images is the same everywhere and "
+            "cannot be normalised; give --channels 1 or other images"
+        )
+    return PerChannel(np.asarray(mean, np.float32), std)
+
+
+def transform_arrays(transform: Transform) -> dict[str, np.ndarray]:
+    """The arrays to keep of a transform: `mean` and `std`, or `zca_mean` and `zca_matrix`."""
+    if isinstance(transform, Zca):
+        return {"zca_mean": transform.mean, "zca_matrix": transform.matrix}
+    return {"mean": transform.mean, "std": transform.std}
+
+
+def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
+    """The transform of which `transform_arrays` gave the arrays.
+
+    Raises:
+        InputError: neither kind's arrays are there.
+    """
+    if "zca_mean" in arrays and "zca_matrix" in arrays:
+        matrix = np.asarray(arrays["zca_matrix"], np.float32)
+        inverse = np.linalg.inv(matrix.astype(np.float64))
+        inverse = ((inverse + inverse.T) / 2).astype(np.float32)
+        return Zca(np.asarray(arrays["zca_mean"], np.float32), matrix, inverse)
+    if "mean" in arrays and "std" in arrays:
+        return PerChannel(
+            np.asarray(arrays["mean"], np.float32), np.asarray(arrays["std"], np.float32)
+        )
+    raise InputError(
+        f"a transform has the arrays {', '.join(sorted(arrays)) or 'none'}; "
+        "wanted mean and std, or zca_mean and zca_matrix"
+    )
+
+
+def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:
+    images = _aligned(pixels.shape)
+    rows = _chunk_rows(pixels)
+    for start in range(0, len(pixels), rows):
+        images[start : start + rows] = change(pixels[start : start + rows])
+    return images
+
+
+def _chunk_rows(pixels: Shaped[np.ndarray, "..."]) -> int:
+    return max(1, _CHUNK // (4 * max(1, pixels[:1].size)))
+
+
+def _aligned(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+    size = 4 * int(np.prod(shape))
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(np.float32).reshape(shape)

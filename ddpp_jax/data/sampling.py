@@ -2,16 +2,17 @@
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int32, Shaped
 
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.data.dataset import Dataset
+from ddpp_jax.data.raw import RawDataset
 from ddpp_jax.errors import InputError
 
 
 def random_per_class(
-    key: PRNGKey, dataset: Dataset, ipc: int
-) -> tuple[Float[np.ndarray, "images height width channels"], Int[np.ndarray, " images"]]:
+    key: PRNGKey, dataset: Dataset | RawDataset, ipc: int
+) -> tuple[Shaped[np.ndarray, "images height width channels"], Int32[np.ndarray, " images"]]:
     """Training images, `ipc` of each class in the order of the classes, and their labels.
 
     Args:
@@ -22,14 +23,25 @@ def random_per_class(
     Raises:
         InputError: a class has fewer images than that.
     """
+    require_per_class(dataset, ipc)
     chosen = []
-    for label, name in enumerate(dataset.class_names):
+    for label in range(dataset.classes):
         members = np.flatnonzero(dataset.y_train == label)
-        if len(members) < ipc:
-            raise InputError(
-                f"class {name} has {len(members)} training images, fewer than --ipc {ipc}; lower it"
-            )
         order = jax.random.permutation(jax.random.fold_in(key, label), len(members))
         chosen.append(members[np.asarray(order[:ipc])])
     indices = np.concatenate(chosen)
     return dataset.x_train[indices], dataset.y_train[indices]
+
+
+def require_per_class(dataset: Dataset | RawDataset, ipc: int) -> None:
+    """Refuse more training images per class than there are.
+
+    Raises:
+        InputError: a class has fewer images than `ipc`.
+    """
+    counts = np.bincount(dataset.y_train, minlength=dataset.classes)
+    for name, count in zip(dataset.class_names, counts.tolist(), strict=True):
+        if count < ipc:
+            raise InputError(
+                f"class {name} has {count} training images, fewer than --ipc {ipc}; lower it"
+            )

@@ -1,16 +1,14 @@
-"""Every setting of the three stages: its default, its unit and its check.
+"""The settings of each stage: their defaults, units and checks.
 
-The defaults of the classes are the paper's for CIFAR-10 at one image per class, filled from MTT
-where the paper is silent. `DIGITS` varies them for the main job on the handwritten digits.
+The defaults are the paper's for CIFAR-10 at one image per class, filled from MTT where the paper is
+silent.
 """
 
-import hashlib
-import json
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from ddpp_jax._types import OPERATIONS
+from ddpp_jax.configs.checks import above_zero, at_least, check_seed, flag
 from ddpp_jax.errors import InputError
 
 
@@ -19,16 +17,43 @@ class DataConfig:
     """The real data, and how images are augmented in all three stages."""
 
     dataset: str = "digits"
-    """Which data: digits (1,797 grey 8x8 images that ship with scikit-learn)."""
+    """digits; a name TFDS knows, such as cifar10; a folder of images; or an .npz file."""
 
     data_dir: str | None = None
-    """Folder that holds prepared datasets; the digits need none."""
+    """Folder with TFDS's prepared datasets, or with the folder that --dataset names."""
+
+    image_size: int | None = None
+    """Resize to this many pixels a side, antialiased; none keeps the images as they are."""
+
+    channels: int | None = None
+    """1 for grey, 3 for colour; none keeps the images as they are."""
+
+    zca: bool = False
+    """ZCA whitening, fitted on the training images; without it, normalisation per channel."""
+
+    per_class: int | None = None
+    """Use only this many training images of each class, drawn at random; none uses all."""
+
+    test_share: float = 0.2
+    """Share of each class to test on, where the data come without a test set."""
+
+    split_seed: int = 0
+    """Decides that split and the draw of --per-class."""
 
     augment: str = "all"
     """DSA operations joined by commas (color,crop,cutout,flip,scale,rotate), or all, or none."""
 
     def __post_init__(self) -> None:
-        """Check the names of the operations."""
+        """Check the ranges and the names of the operations."""
+        if self.image_size is not None:
+            at_least(1, image_size=self.image_size)
+        if self.per_class is not None:
+            at_least(1, per_class=self.per_class)
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"--channels is {self.channels}; wanted 1, 3 or none")
+        if not 0 < self.test_share < 1:
+            raise InputError(f"--test-share is {self.test_share:g}; wanted a share between 0 and 1")
+        check_seed(split_seed=self.split_seed)
         if len(set(self.operations)) < len(self.operations):
             raise InputError(f"--augment {self.augment!r} names an operation twice; name it once")
         unknown = [name for name in self.operations if name not in OPERATIONS]
@@ -58,7 +83,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _at_least(1, width=self.width, depth=self.depth)
+        at_least(1, width=self.width, depth=self.depth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +102,22 @@ class TeachConfig:
     teacher_batch: int = 256
     """Real images in a teacher's minibatch."""
 
+    keep_epochs: int | None = None
+    """Keep the parameters up to this epoch only; none keeps all of them."""
+
+    @property
+    def last_kept(self) -> int:
+        """The last epoch whose parameters are kept."""
+        return self.epochs if self.keep_epochs is None else self.keep_epochs
+
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _at_least(1, teachers=self.teachers, epochs=self.epochs, teacher_batch=self.teacher_batch)
-        _above_zero(teacher_rate=self.teacher_rate)
+        at_least(1, teachers=self.teachers, epochs=self.epochs, teacher_batch=self.teacher_batch)
+        if not 1 <= self.last_kept <= self.epochs:
+            raise InputError(
+                f"--keep-epochs is {self.keep_epochs}; wanted 1 to --epochs {self.epochs}, or none"
+            )
+        above_zero(teacher_rate=self.teacher_rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +157,14 @@ class DistillConfig:
     steps: int = 5000
     """Distillation steps; 5,000 in the paper (T)."""
 
+    @property
+    def last_target(self) -> int:
+        """The last teacher epoch that a student is compared with: I+ - 1 + K."""
+        return self.max_start_epoch - 1 + self.target_epochs
+
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _at_least(
+        at_least(
             1,
             ipc=self.ipc,
             student_steps=self.student_steps,
@@ -130,13 +172,13 @@ class DistillConfig:
             max_start_epoch=self.max_start_epoch,
             steps=self.steps,
         )
-        _above_zero(alpha=self.alpha)
+        above_zero(alpha=self.alpha)
         if self.student_batch is not None:
-            _at_least(1, student_batch=self.student_batch)
+            at_least(1, student_batch=self.student_batch)
         for name in ("pixel_rate", "alpha_rate"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
-                raise InputError(f"{_flag(name)} is {value:g}; wanted a finite rate of 0 or more")
+                raise InputError(f"{flag(name)} is {value:g}; wanted a finite rate of 0 or more")
         if not 0 <= self.momentum < 1:
             raise InputError(f"--momentum is {self.momentum:g}; wanted 0 or more and below 1")
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -166,103 +208,6 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _at_least(1, networks=self.networks, eval_batch=self.eval_batch)
-        _at_least(1, eval_epochs=self.eval_epochs)
-        _at_least(0, eval_every=self.eval_every, random_draws=self.random_draws)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeachersJob:
-    """All that decides what the teachers are."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    teaching: TeachConfig = field(default_factory=TeachConfig)
-
-    seed: int = 0
-    """Decides every random draw."""
-
-    def __post_init__(self) -> None:
-        """Check the seed."""
-        _check_seed(self.seed)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DistillJob(TeachersJob):
-    """All that decides what a whole run computes; nothing about where it is written or shown."""
-
-    distillation: DistillConfig = field(default_factory=DistillConfig)
-    evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
-
-    baselines: bool = True
-    """Also judge random real images, and distil by MTT from the same teachers."""
-
-    def __post_init__(self) -> None:
-        """Check what spans several stages."""
-        TeachersJob.__post_init__(self)
-        last_target = self.distillation.max_start_epoch - 1 + self.distillation.target_epochs
-        if last_target > self.teaching.epochs:
-            raise InputError(
-                f"--epochs {self.teaching.epochs} is too few: --max-start-epoch "
-                f"{self.distillation.max_start_epoch} and --target-epochs "
-                f"{self.distillation.target_epochs} reach epoch {last_target}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateJob:
-    """All that decides how good a small set is found to be."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
-
-    seed: int = 0
-    """Decides every random draw."""
-
-    def __post_init__(self) -> None:
-        """Check the seed."""
-        _check_seed(self.seed)
-
-
-def digest(values: dict[str, Any]) -> str:
-    """Eight hexadecimal digits that change whenever any of the values does."""
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed is {seed}; wanted a whole number from 0 to {2**32 - 1}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise InputError(f"{_flag(name)} is {value}; wanted {least} or more")
-
-
-def _above_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{_flag(name)} is {value:g}; wanted a finite number above 0")
-
-
-DIGITS = DistillJob(
-    data=DataConfig(dataset="digits", augment="crop,scale,rotate"),
-    model=ModelConfig(width=32, depth=2),
-    teaching=TeachConfig(teachers=10, epochs=20, teacher_rate=0.1),
-    distillation=DistillConfig(
-        student_steps=20,
-        max_start_epoch=10,
-        pixel_rate=10.0,
-        alpha=0.04,
-        alpha_rate=1e-4,
-        steps=1000,
-    ),
-)
-"""The main job: 1,797 handwritten digits of 8x8 pixels, one distilled image per class."""
+        at_least(1, networks=self.networks, eval_batch=self.eval_batch)
+        at_least(1, eval_epochs=self.eval_epochs)
+        at_least(0, eval_every=self.eval_every, random_draws=self.random_draws)

@@ -1,0 +1,186 @@
+"""`python -m ddpp_jax.distill`: the whole job."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ddpp_jax
+from ddpp_jax import distill, plots, tables
+from ddpp_jax.commands.judge import Judge
+from ddpp_jax.commands.problem import (
+    Problem,
+    describe,
+    load,
+    plain,
+    prepare,
+    result,
+    train_teachers,
+)
+from ddpp_jax.commands.sizes import (
+    describe_distillation,
+    describe_reading,
+    describe_teaching,
+    must_stream,
+)
+from ddpp_jax.commands.teachers import teacher_row
+from ddpp_jax.configs import DistillJob, Places, digest
+from ddpp_jax.data import Dataset
+from ddpp_jax.files import claimed_folder, read_json, read_rows, write_json
+from ddpp_jax.report import Report
+from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
+
+
+def run_distill(
+    job: DistillJob, places: Places, out: Path | None, report: Report, *, dry: bool
+) -> None:
+    """The whole job: teachers, distillation, evaluation, pictures and a table."""
+    problem = prepare(job, places)
+    raw = problem.raw
+    distill.check(job.distillation, raw)
+    identity = {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "config": plain(job, raw),
+    }
+    folder = out or Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
+    stream = must_stream(job, problem, places.read)
+    describe(job, problem, report)
+    _describe(job, problem, folder, report)
+    report.say(describe_reading(job, problem, stream=stream))
+    if dry:
+        describe_distillation(job, problem, folder, report)
+        describe_teaching(job, problem, report)
+        return
+    with claimed_folder(folder, identity, name="config.json"):
+        if (folder / "result.json").exists():
+            report.say(f"{folder} is complete; its results:")
+            report.show(tables.table(read_json(folder / "result.json")))
+            return
+        dataset = load(job, problem, places, report)
+        train_teachers(job, problem, dataset, report)
+        feed_fn = _feed(job, problem, stream=stream)
+        found = _compute(job, problem, dataset, feed_fn, folder, report)
+    report.show(tables.table(found))
+    report.say(f"Images, curves, metrics and settings are in {folder}")
+
+
+def _compute(
+    job: DistillJob,
+    problem: Problem,
+    dataset: Dataset,
+    feed_fn: FeedFn,
+    folder: Path,
+    report: Report,
+) -> dict[str, Any]:
+    """Distil, judge and draw; what `result.json` of the folder then holds."""
+    judge = Judge(job, dataset, problem.network, folder, report)
+    outcomes = {
+        name: distill.run(
+            varied,
+            dataset,
+            problem.network,
+            feed_fn,
+            place,
+            report,
+            name=f"distil, {name}",
+            evaluate_fn=judge.accuracy,
+        )
+        for name, (place, varied) in _methods(job, folder).items()
+    }
+    for name, outcome in outcomes.items():
+        _say_outcome(name, outcome, report)
+    rows = [judge.distilled(name, outcome.distilled) for name, outcome in outcomes.items()]
+    if job.baselines:
+        random = [judge.random()] if job.evaluation.random_draws else []
+        rows = [*random, *rows, teacher_row(job, problem)]
+    found = result(job, problem.raw, rows) | {
+        "ipc": job.distillation.ipc,
+        "iterate": "last",
+        "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
+    }
+    _draw(job, problem, outcomes, folder)
+    write_json(folder / "result.json", found)
+    judge.close()
+    return found
+
+
+def _methods(job: DistillJob, folder: Path) -> dict[str, tuple[Path, DistillJob]]:
+    """Each method's name, folder and settings; MTT beside ours where baselines are wanted."""
+
+    def varied(threshold: float | None) -> DistillJob:
+        settings = dataclasses.replace(job.distillation, threshold=threshold)
+        return dataclasses.replace(job, distillation=settings)
+
+    threshold = job.distillation.threshold
+    ours = {_name(threshold): (folder, job)}
+    if job.baselines and threshold is not None:
+        return {_name(None): (folder / "mtt", varied(None))} | ours
+    return ours
+
+
+def _feed(job: DistillJob, problem: Problem, *, stream: bool) -> FeedFn:
+    num_params = problem.network.num_params
+    if stream:
+        return partial(Streamed, problem.store, num_params)
+    settings = job.distillation
+    trajectories = read_all(
+        problem.store, job.teaching.teachers, settings.last_target, num_params=num_params
+    )
+    return partial(OnDevice, trajectories)
+
+
+def _describe(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
+    settings = job.distillation
+    threshold = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
+    count = settings.ipc * len(problem.raw.class_names)
+    report.say(
+        f"{count} distilled images, {settings.steps} steps: "
+        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
+        f"{threshold}, pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g} at rate "
+        f"{settings.alpha_rate:g}; in {folder}"
+    )
+
+
+def _say_outcome(name: str, outcome: distill.Outcome, report: Report) -> None:
+    if outcome.seconds:
+        share = 100 * outcome.waited / outcome.seconds
+        report.say(
+            f"{name}: {outcome.seconds:.1f} s of distillation steps, {share:.1f} % of it waiting "
+            "for teachers' parameters"
+        )
+    for count, what in (
+        (outcome.skipped, "were skipped: loss or gradient not finite"),
+        (outcome.alpha_held, "had alpha held above 0"),
+        (outcome.few_kept, f"kept less than {distill.LEAST_KEPT:g} of the parameters"),
+    ):
+        if count:
+            report.warn(f"{name}: {count} steps {what}")
+
+
+def _plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
+    return {
+        "alpha": outcome.distilled.alpha,
+        "skipped_steps": outcome.skipped,
+        "alpha_held_steps": outcome.alpha_held,
+        "few_kept_steps": outcome.few_kept,
+        "seconds_of_last_process": outcome.seconds,
+        "seconds_waiting_for_teachers": outcome.waited,
+    }
+
+
+def _draw(
+    job: DistillJob, problem: Problem, outcomes: Mapping[str, distill.Outcome], folder: Path
+) -> None:
+    title = f"{problem.raw.name}, {job.distillation.ipc} per class"
+    rows = {}
+    for name, (place, _) in _methods(job, folder).items():
+        picture = place / "distilled.png"
+        plots.save_grid(picture, outcomes[name].distilled, title=f"{title}: {name}")
+        rows[name] = read_rows(place / "metrics.jsonl")
+    plots.save_curves(folder / "curves.png", rows, title=title)
+
+
+def _name(threshold: float | None) -> str:
+    return "MTT (no pruning)" if threshold is None else f"ours (threshold {threshold:g})"

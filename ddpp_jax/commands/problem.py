@@ -1,0 +1,132 @@
+"""What all commands set out from: the data, the network, and where its teachers are kept."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+import ddpp_jax
+from ddpp_jax import teachers
+from ddpp_jax._types import PRNGKey
+from ddpp_jax.configs import EvaluateJob, Places, TeachersJob, digest
+from ddpp_jax.data import Dataset, RawDataset, fit_transform, load_raw, normalised
+from ddpp_jax.files import claimed_folder, gib
+from ddpp_jax.keys import named_key
+from ddpp_jax.models import ConvNet, Network, make_network
+from ddpp_jax.report import Report
+from ddpp_jax.results import versions
+from ddpp_jax.storage import TeacherStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """The data, the network, and where its teachers are kept.
+
+    Attributes:
+        raw: the images as they came.
+        network: the architecture.
+        store: of its teachers.
+        manifest: what the store must hold.
+    """
+
+    raw: RawDataset
+    network: Network
+    store: TeacherStore
+    manifest: dict[str, Any]
+
+
+def prepare(job: TeachersJob, places: Places) -> Problem:
+    """The problem that a job sets; nothing is computed or written yet."""
+    raw = load_raw(job.data)
+    settings = plain(job, raw)
+    manifest = {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "data": settings["data"],
+        "model": settings["model"],
+        "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
+        "seed": job.seed,
+    }
+    folder = places.teachers_dir / f"{raw.name}-{digest(manifest)}"
+    network = network_for(job, raw)
+    return Problem(raw=raw, network=network, store=TeacherStore(folder), manifest=manifest)
+
+
+def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+    """The job as plain values, without where on this machine the data lie."""
+    settings = dataclasses.asdict(job)
+    del settings["data"]["data_dir"]
+    settings["data"]["dataset"] = raw.name
+    return settings
+
+
+def network_for(job: TeachersJob | EvaluateJob, raw: RawDataset) -> Network:
+    """The job's network for images of the data's shape."""
+    height, width, channels = raw.x_train.shape[1:]
+    model = ConvNet(
+        classes=len(raw.class_names),
+        width=job.model.width,
+        depth=job.model.depth,
+        image_size=height,
+        channels=channels,
+    )
+    return make_network(model, (height, width, channels))
+
+
+def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
+    """The data as the networks see them: normalised, or whitened by a transform that is cached."""
+    if job.data.zca:
+        report.say(f"ZCA whitening, cached in {places.cache_dir}")
+    transform = fit_transform(problem.raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    return normalised(problem.raw, transform)
+
+
+def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report: Report) -> None:
+    """Train the teachers that the problem's store lacks."""
+    with claimed_folder(problem.store.folder, problem.manifest, name="manifest.json"):
+        teachers.run(job, dataset, problem.network, problem.store, report)
+
+
+def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
+    """Say what there is and how large it is."""
+    raw, teaching = problem.raw, job.teaching
+    height, width, channels = raw.x_train.shape[1:]
+    report.say(
+        f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
+        f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
+    )
+    report.say(
+        f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
+        f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"
+    )
+    missing = len(problem.store.missing(teaching.teachers))
+    size = teachers.stored_bytes(teaching, problem.network)
+    kept = "" if teaching.keep_epochs is None else f", the first {teaching.keep_epochs} kept"
+    report.say(
+        f"{teaching.teachers} teachers of {teaching.epochs} epochs{kept} "
+        f"({gib(teaching.teachers * size)}) in {problem.store.folder}: "
+        f"{teaching.teachers - missing} found, {missing} to train"
+    )
+
+
+def result(
+    job: TeachersJob | EvaluateJob, raw: RawDataset, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What every result file says: the rows, and all that is needed to read them."""
+    return {
+        "dataset": raw.name,
+        "seed": job.seed,
+        "rows": rows,
+        "std": "population, over all networks of a row",
+        "class_names": raw.class_names,
+        "config": plain(job, raw),
+        "fingerprint": raw.fingerprint,
+        "versions": versions(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def evaluation_key(seed: int) -> PRNGKey:
+    """The key of all evaluations of a job."""
+    return named_key(jax.random.key(seed), "evaluation")

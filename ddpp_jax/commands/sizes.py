@@ -1,0 +1,72 @@
+"""What a job would take in memory and on disk, and its settings: for `--dry-run`."""
+
+import json
+import math
+from pathlib import Path
+
+from ddpp_jax import distill, teachers
+from ddpp_jax.commands.problem import Problem, plain
+from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.files import free_bytes, gib
+from ddpp_jax.report import Report
+from ddpp_jax.storage import device_room
+
+
+def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> None:
+    """Say what the first stage would take, and with which settings."""
+    raw, teaching = problem.raw, job.teaching
+    count = raw.x_train.size + raw.x_test.size
+    report.say(f"Memory: {gib(4 * count)} for all images as the networks see them")
+    missing = len(problem.store.missing(teaching.teachers))
+    size = missing * teachers.stored_bytes(teaching, problem.network)
+    free = free_bytes(problem.store.folder)
+    verdict = "enough" if size <= free else "too little"
+    report.say(
+        f"Disk: {gib(size)} for {missing} teachers of {teaching.last_kept + 1} snapshots, "
+        f"{gib(free)} free: {verdict}"
+    )
+    batches = math.ceil(len(raw.y_train) / teaching.teacher_batch)
+    report.say(
+        f"Teachers: {missing * teaching.epochs * batches:,} SGD steps of "
+        f"{min(teaching.teacher_batch, len(raw.y_train))} images"
+    )
+    report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+
+
+def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
+    """Say what the second stage would take."""
+    settings, network = job.distillation, problem.network
+    images = settings.ipc * len(problem.raw.class_names) * problem.raw.x_train[0].size
+    state = 4 * 2 * (images + 1)
+    checkpoints = settings.steps // distill.CHECKPOINT_EVERY
+    report.say(
+        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} in all, of "
+        f"{gib(state)}; the last two are kept in {folder}/checkpoints while it runs"
+    )
+    shape = (settings.ipc * len(problem.raw.class_names), *problem.raw.x_train.shape[1:])
+    needed = distill.memory(job, network, shape)
+    size = "an amount unknown on this platform" if needed is None else gib(needed)
+    report.say(f"Memory: {size} for the distillation steps as compiled for this device")
+
+
+def trajectory_bytes(job: DistillJob, problem: Problem) -> int:
+    """What the snapshots that can be drawn take."""
+    snapshots = job.distillation.last_target + 1
+    return job.teaching.teachers * snapshots * problem.network.num_params * 4
+
+
+def describe_reading(job: DistillJob, problem: Problem, *, stream: bool) -> str:
+    """Which snapshots the steps read, and how."""
+    size, last = trajectory_bytes(job, problem), job.distillation.last_target
+    if stream:
+        how = f"streamed from disk ({gib(device_room())} may be used on the device)"
+    else:
+        how = "held on the device"
+    return f"Teachers' epochs 0 to {last} ({gib(size)}) are {how}"
+
+
+def must_stream(job: DistillJob, problem: Problem, reading: str) -> bool:
+    """Whether the teachers' parameters are streamed from disk."""
+    return reading == "stream" or (
+        reading == "auto" and trajectory_bytes(job, problem) > device_room()
+    )

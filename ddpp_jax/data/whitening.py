@@ -1,0 +1,130 @@
+"""The transform that fits a training set: per channel, or ZCA whitening kept in a file.
+
+ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float64, Shaped
+
+from ddpp_jax.data.dataset import Transform, Zca, fit_per_channel, transform_from, unit
+from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import Replacement, require_space
+
+FORMAT = "ddpp-jax zca 1"
+"""The key of a cache file's metadata; its value is the SHA-256 of the tensors."""
+
+_SQUARES = 6
+"""Square float64 matrices that are alive at once while the eigenvectors are found."""
+_ROWS = 2048
+"""Images that the covariance takes in at once."""
+
+
+class Whitening(NamedTuple):
+    """ZCA whitening in double precision: `(x - mean) @ matrix`.
+
+    Attributes:
+        mean: of the images as vectors.
+        matrix: symmetric.
+    """
+
+    mean: Float64[np.ndarray, " pixels"]
+    matrix: Float64[np.ndarray, "pixels pixels"]
+
+
+def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) -> Whitening:
+    """The ZCA whitening of a set of images.
+
+    With V and S from the eigendecomposition of the covariance over N - 1, the matrix is
+    V diag(1 / sqrt(S + eps)) V^T.
+
+    Args:
+        images: two or more; uint8 from 0 to 255, or floats as they are.
+        eps: added to the variances.
+
+    Raises:
+        InputError: the memory does not suffice.
+    """
+    size = images[0].size
+    require_memory(
+        8 * (_SQUARES * size**2 + 2 * _ROWS * size),
+        what=f"images of {shape_words(images.shape[1:])} with ZCA whitening",
+        remedy="lower --image-size or use --no-zca",
+    )
+    flat = images.reshape(len(images), size)
+    chunks = [slice(start, start + _ROWS) for start in range(0, len(flat), _ROWS)]
+    mean = np.zeros(size)
+    for chunk in chunks:
+        mean += unit(flat[chunk], np.float64).sum(axis=0)
+    mean /= len(flat)
+    covariance = np.zeros((size, size))
+    for chunk in chunks:
+        centred = unit(flat[chunk], np.float64) - mean
+        covariance += centred.T @ centred
+    covariance /= len(flat) - 1
+    variances, vectors = np.linalg.eigh(covariance)
+    # Rounding can leave a variance of nothing slightly below zero.
+    half = vectors * (np.maximum(variances, 0) + eps) ** -0.25
+    return Whitening(mean, half @ half.T)
+
+
+def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Transform:
+    """The transform that fits the training images.
+
+    Args:
+        raw: the dataset.
+        zca: whitening; otherwise normalisation per channel.
+        cache_dir: where the whitening is kept as `zca-FINGERPRINT.safetensors`, and taken from the
+            next time; none keeps it nowhere.
+
+    Raises:
+        InputError: the memory or the disk does not suffice, or the file there is damaged.
+    """
+    if not zca:
+        return fit_per_channel(raw.x_train)
+    path = None if cache_dir is None else cache_dir / f"zca-{raw.fingerprint}.safetensors"
+    if path is not None and path.exists():
+        return _read(path, raw.x_train[0].size)
+    whitening = fit_zca(raw.x_train)
+    transform = transform_from({"zca_mean": whitening.mean, "zca_matrix": whitening.matrix})
+    assert isinstance(transform, Zca)
+    if path is not None:
+        _write(path, transform)
+    return transform
+
+
+def _write(path: Path, zca: Zca) -> None:
+    tensors = zca._asdict()
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    require_space(path.parent, size, what=f"the ZCA whitening {path.name}")
+    try:
+        with Replacement(path) as temporary:
+            safetensors.numpy.save_file(tensors, temporary, metadata={FORMAT: _digest(zca)})
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
+
+
+def _read(path: Path, size: int) -> Zca:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            digest = (file.metadata() or {}).get(FORMAT)
+            zca = Zca(*(file.get_tensor(name) for name in Zca._fields))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} is damaged: {error}; delete it") from error
+    shapes = [tensor.shape for tensor in zca]
+    if digest != _digest(zca) or shapes != [(size,), (size, size), (size, size)]:
+        raise InputError(f"{path} is damaged: its numbers are not those written; delete it")
+    return zca
+
+
+def _digest(zca: Zca) -> str:
+    digest = hashlib.sha256()
+    for tensor in zca:
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
+
+from ddpp_jax.distill.metrics import LEAST_KEPT
+from ddpp_jax.distill.objective import Distilled, Match, objective
+from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, run
+from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, step, update
+
+__all__ = [
+    "CHECKPOINT_EVERY",
+    "LEAST_KEPT",
+    "Distilled",
+    "Info",
+    "Match",
+    "Outcome",
+    "State",
+    "advance",
+    "check",
+    "init",
+    "make_optimizer",
+    "memory",
+    "objective",
+    "plan",
+    "run",
+    "step",
+    "update",
+]

@@ -1,0 +1,100 @@
+"""The matching loss of a student trained on the distilled set (Algorithm 1, lines 5 to 12)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, Vector
+from ddpp_jax.draws import Draws
+from ddpp_jax.matching import trajectory_loss
+from ddpp_jax.models import Network
+from ddpp_jax.pruning import kept_fraction, prune_mask
+from ddpp_jax.training import cross_entropy
+from ddpp_jax.unroll import unroll
+from ddpp_jax.vector import flatten_params
+
+
+class Distilled(NamedTuple):
+    """What is learnt: the images, normalised, and the student's learning rate."""
+
+    images: Images
+    alpha: Scalar
+
+
+class Match(NamedTuple):
+    """How a student and its target compare.
+
+    Attributes:
+        loss: equation 8.
+        kept_fraction: share of all parameters that the mask keeps.
+        kept_by_layer: the same within each tensor, in the order of `Network.names`.
+        sign_flips: share of the pruned parameters whose signs differ; 0 where none is pruned.
+        numerator_removed: share of |student - target|^2 that lies on pruned parameters.
+        denominator_removed: share of |start - target|^2 that lies there.
+        student_loss: cross-entropy of the student at its last step, nats.
+    """
+
+    loss: Scalar
+    kept_fraction: Scalar
+    kept_by_layer: Float[Array, " tensors"]
+    sign_flips: Scalar
+    numerator_removed: Scalar
+    denominator_removed: Scalar
+    student_loss: Scalar
+
+
+def objective(
+    distilled: Distilled,
+    labels: Labels,
+    start: Vector,
+    target: Vector,
+    draws: Draws,
+    *,
+    network: Network,
+    threshold: float | None,
+    augment_fn: AugmentFn,
+) -> tuple[Scalar, Match]:
+    """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
+
+    Args:
+        distilled: what to differentiate.
+        labels: one for each distilled image, fixed.
+        start: the teacher's parameters that the student starts from.
+        target: the teacher's parameters some epochs later.
+        draws: the minibatches and the augmentation.
+        network: the architecture.
+        threshold: the pruning ratio; None prunes nothing (MTT).
+        augment_fn: applied to each minibatch of the student.
+    """
+
+    def loss_fn(params: Params, x: tuple[Array, PRNGKey]) -> Scalar:
+        batch, key = x
+        inputs = augment_fn(key, distilled.images[batch])
+        return cross_entropy(network.apply_fn(params, inputs), labels[batch]).mean()
+
+    xs = (draws.batches, draws.augment_keys)
+    params, student_losses = unroll(loss_fn, network.unflatten(start), xs, lr=distilled.alpha)
+    student, _ = flatten_params(params)
+    mask = None if threshold is None else prune_mask(student, target, threshold=threshold)
+    loss = trajectory_loss(student, target, start, mask=mask)
+    kept = jnp.ones(student.shape, bool) if mask is None else mask
+    to_target, from_start = jnp.square(student - target), jnp.square(start - target)
+    flipped = jnp.sign(student) * jnp.sign(target) < 0
+    by_layer = jax.tree.leaves(network.unflatten(kept.astype(student.dtype)))
+    match = Match(
+        loss=loss,
+        kept_fraction=kept_fraction(kept),
+        kept_by_layer=jnp.stack([leaf.mean() for leaf in by_layer]),
+        sign_flips=_share(flipped & ~kept, of=~kept),
+        numerator_removed=_share(jnp.where(kept, 0, to_target), of=to_target),
+        denominator_removed=_share(jnp.where(kept, 0, from_start), of=from_start),
+        student_loss=student_losses[-1],
+    )
+    return loss, match
+
+
+def _share(part: Array, *, of: Array) -> Scalar:
+    total = of.sum(dtype=jnp.float32)
+    return part.sum(dtype=jnp.float32) / jnp.where(total > 0, total, 1)

@@ -1,0 +1,253 @@
+"""A distillation from its first step to its file, with the checkpoints that it goes on from."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.stages import Compiled
+
+from ddpp_jax._types import Images, Labels, Scalar
+from ddpp_jax.augment import augment
+from ddpp_jax.configs import DistillConfig, DistillJob
+from ddpp_jax.data import Dataset, RawDataset, random_per_class, transform_arrays, undo
+from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
+from ddpp_jax.distill.steps import advance, init, make_optimizer
+from ddpp_jax.draws import draw_start
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import append_row, read_rows, write_rows
+from ddpp_jax.keys import named_key
+from ddpp_jax.models import Network
+from ddpp_jax.report import Report
+from ddpp_jax.results import DistilledFile, read_distilled, write_distilled
+from ddpp_jax.storage import Checkpoints, FeedFn, Plan
+
+CHECKPOINT_EVERY = 50
+"""Distillation steps between checkpoints."""
+
+_ROWS = 25
+_SECONDS_A_CALL = 2.0
+
+EvaluateFn: TypeAlias = Callable[[Images, Labels, Scalar], float]
+
+
+class Outcome(NamedTuple):
+    """What a distillation came to.
+
+    Attributes:
+        distilled: the set.
+        skipped: steps that were not finite and changed nothing.
+        alpha_held: steps after which alpha would have fallen too far at once.
+        few_kept: steps that kept less than `LEAST_KEPT` of the parameters.
+        seconds: of this process, compilation and evaluation left out.
+        waited: the seconds among them in which the steps waited for the teachers' parameters.
+    """
+
+    distilled: DistilledFile
+    skipped: int
+    alpha_held: int
+    few_kept: int
+    seconds: float
+    waited: float
+
+
+def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
+    """Refuse what the dataset cannot give, before anything starts.
+
+    Raises:
+        InputError: the student's minibatch does not divide the distilled set, or a class is too
+            small.
+    """
+    count = config.ipc * len(dataset.class_names)
+    if config.student_batch is not None and count % config.student_batch:
+        raise InputError(
+            f"--student-batch {config.student_batch} does not divide the {count} distilled images"
+        )
+    random_per_class(jax.random.key(0), dataset, config.ipc)
+
+
+def plan(config: DistillJob, done: int = 0) -> Plan:
+    """The teacher and the start epoch of every step after the first `done`."""
+    settings, key = config.distillation, _steps_key(config)
+    one = partial(draw_start, num_teachers=config.teaching.teachers, config=settings)
+    starts = jax.jit(jax.vmap(lambda index: one(jax.random.fold_in(key, index))))(
+        jnp.arange(done, settings.steps)
+    )
+    return Plan(np.asarray(starts.teacher), np.asarray(starts.epoch), settings.target_epochs)
+
+
+def run(
+    config: DistillJob,
+    dataset: Dataset,
+    network: Network,
+    feed_fn: FeedFn,
+    folder: Path,
+    report: Report,
+    *,
+    name: str = "distill",
+    evaluate_fn: EvaluateFn | None = None,
+) -> Outcome:
+    """Distil, and leave `distilled.safetensors` and `metrics.jsonl` in the folder.
+
+    A folder that holds the file already is done; one that holds checkpoints is gone on with, and
+    ends with the same bits as a run that was never interrupted.
+
+    Args:
+        config: what to distil and how; every draw follows from its seed and the step's number.
+        dataset: whose images the distilled ones start from.
+        network: the architecture of the teachers.
+        feed_fn: gives the teachers' parameters that the steps need.
+        folder: this run's own.
+        report: told of every step.
+        name: what the report calls it.
+        evaluate_fn: `evaluate_fn(images, labels, alpha)`, the accuracy from 0 to 1, called every
+            `eval_every` steps for the curve; it has no influence on what is distilled.
+
+    Raises:
+        InputError: `MOST_SKIPPED` steps in a row were not finite; what was kept before stays.
+        OSError: the disk is full or may not be written to; likewise.
+    """
+    path, metrics = folder / "distilled.safetensors", folder / "metrics.jsonl"
+    if path.exists():
+        return _outcome(read_distilled(path), read_rows(metrics))
+    settings = config.distillation
+    images, labels = _start_images(config, dataset)
+    state = init(jnp.asarray(images), alpha=settings.alpha, optimizer=make_optimizer(settings))
+    checkpoints = Checkpoints(folder / "checkpoints")
+    resumed = checkpoints.resume(state)
+    for line in resumed.warnings:
+        report.warn(line)
+    done = resumed.step
+    if done:
+        state = jax.tree.map(jnp.asarray, resumed.state)
+    rows = [row for row in read_rows(metrics) if done and row["step"] <= done]
+    write_rows(metrics, rows)
+    plan_ahead, targets = plan(config, done), jnp.asarray(labels)
+    watch = Watch(rows, report)
+    every = config.evaluation.eval_every if evaluate_fn is not None else 0
+
+    def accuracy(now: int) -> dict[str, float]:
+        if evaluate_fn is None or not every or now % every:
+            return {}
+        return {"accuracy": evaluate_fn(state.distilled.images, targets, state.distilled.alpha)}
+
+    feed = feed_fn(plan_ahead)
+    try:
+        program = _compiled(config, network, state, targets)
+        with (
+            report.progress(name, settings.steps, unit="step", done=done) as tick,
+            metrics.open("a") as file,
+        ):
+            if done == 0:
+                append_row(file, {"step": 0, **accuracy(0)})
+            for first, count in _calls(done, settings.steps, every, lambda: watch.pace):
+                began = time.perf_counter()
+                pairs = feed.take(count, rows=_ROWS)
+                state, info = program(state, targets, jnp.int32(first), jnp.int32(count), *pairs)
+                found = rows_of(info, first, count, plan_ahead, done, network)
+                watch.took(time.perf_counter() - began, count)
+                now = first + count
+                for row in found:
+                    watch.saw(row)
+                    append_row(file, row | (accuracy(now) if row["step"] == now else {}))
+                if now % CHECKPOINT_EVERY == 0:
+                    checkpoints.save(now, state)
+                tick(now, watch.shown)
+    finally:
+        feed.close()
+    distilled = DistilledFile(
+        images=np.asarray(state.distilled.images),
+        pixels=undo(dataset.transform, np.asarray(state.distilled.images)),
+        labels=labels,
+        alpha=float(state.distilled.alpha),
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+    )
+    write_distilled(path, distilled)
+    checkpoints.remove()
+    return _outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
+
+
+def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> Compiled:
+    """Many distillation steps as one program, compiled for arrays, or shapes, like these."""
+    settings = config.distillation
+    many = partial(
+        advance,
+        _steps_key(config),
+        network=network,
+        optimizer=make_optimizer(settings),
+        config=settings,
+        augment_fn=partial(augment, operations=config.data.operations),
+    )
+    pairs = jax.ShapeDtypeStruct((_ROWS, network.num_params), jnp.float32)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.jit(many).lower(state, labels, number, number, pairs, pairs).compile()
+
+
+def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | None:
+    """Bytes that the compiled distillation steps take; None where the platform does not say.
+
+    The teachers' parameters come on top.
+
+    Args:
+        config: of the steps.
+        network: the architecture.
+        shape: of the distilled images.
+    """
+    images = jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+    settings = config.distillation
+    state = jax.eval_shape(
+        partial(init, alpha=settings.alpha, optimizer=make_optimizer(settings)), images
+    )
+    labels = jax.ShapeDtypeStruct(images.shape[:1], jnp.int32)
+    needed = _compiled(config, network, state, labels).memory_analysis()
+    if needed is None:
+        return None
+    return needed.temp_size_in_bytes + needed.argument_size_in_bytes + needed.output_size_in_bytes
+
+
+def _calls(
+    done: int, steps: int, every: int, pace: Callable[[], float]
+) -> Iterator[tuple[int, int]]:
+    """The first step of each call, and how many it makes: some seconds' worth.
+
+    None goes past a checkpoint or an evaluation.
+    """
+    while done < steps:
+        stops = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, _ROWS]
+        if every:
+            stops.append(every - done % every)
+        count = min(*stops, max(1, int(_SECONDS_A_CALL / pace())))
+        yield done, count
+        done += count
+
+
+def _outcome(
+    distilled: DistilledFile,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    seconds: float = 0.0,
+    waited: float = 0.0,
+) -> Outcome:
+    steps = [row for row in rows if "loss" in row]
+    return Outcome(
+        distilled,
+        skipped=sum("skipped" in row for row in steps),
+        alpha_held=sum("alpha_held" in row for row in steps),
+        few_kept=sum("skipped" not in row and row["kept_fraction"] < LEAST_KEPT for row in steps),
+        seconds=seconds,
+        waited=waited,
+    )
+
+
+def _start_images(config: DistillJob, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    key = named_key(jax.random.key(config.seed), "start images")
+    return random_per_class(key, dataset, config.distillation.ipc)
+
+
+def _steps_key(config: DistillJob):
+    return named_key(jax.random.key(config.seed), "distillation")

@@ -1,0 +1,183 @@
+"""Files written whole or not at all, folders held by one process, and what a disk still holds."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ddpp_jax.errors import InputError
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values as JSON for people and programs, whole or not at all."""
+    with Replacement(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is damaged: {error}; delete it") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, or none where there is no file.
+
+    A kill can leave the last line unfinished; that line is not a row.
+
+    Raises:
+        InputError: another line is not JSON.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number} is damaged: {error}; delete it") from error
+    return rows
+
+
+def append_row(file: TextIO, row: dict[str, Any]) -> None:
+    """Add a row to an open JSON-lines file, at once."""
+    file.write(json.dumps(row, allow_nan=False) + "\n")
+    file.flush()
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON-lines file, whole or not at all."""
+    with Replacement(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Replacement:
+    """A temporary path that takes the real file's place once the block ends without an error."""
+
+    def __init__(self, path: Path) -> None:
+        """Prepare to replace `path`; its folder is made if need be."""
+        self._path = path
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+    def __enter__(self) -> Path:
+        """The path to write to."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Move the file into place, or remove it after an error."""
+        try:
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iterator[None]:
+    """Hold a folder for this process, and for what `identity` says, while the block runs.
+
+    Args:
+        folder: made if need be.
+        identity: plain values that say what the folder holds.
+        name: the JSON file in it that keeps them.
+
+    Raises:
+        InputError: the folder is there for something else, and nothing in it is touched; or another
+            process holds it.
+    """
+    _check_claim(folder, identity, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is working in {folder}; wait for it or choose another folder"
+            ) from None
+        _check_claim(folder, identity, name)
+        if not (folder / name).exists():
+            write_json(folder / name, identity)
+        yield
+
+
+def _check_claim(folder: Path, identity: dict[str, Any], name: str) -> None:
+    path = folder / name
+    if path.exists():
+        differing = differences(identity, read_json(path))
+        if differing:
+            raise InputError(
+                f"{folder} holds something else ({'; '.join(differing)}); choose another folder"
+            )
+    elif folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose another folder")
+    elif folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise InputError(f"{folder} holds other files and no {name}; choose another folder")
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Each value that differs, as `name was theirs, is ours`; nested names are joined by dots."""
+    lines: list[str] = []
+    for name in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(name), theirs.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name} was {b}, is {a}")
+    return lines
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its path within."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return found
+
+
+def require_space(folder: Path, needed: int, *, what: str) -> None:
+    """Refuse to begin where the disk has less room than is needed.
+
+    Args:
+        folder: where it would be written; it need not exist yet.
+        needed: bytes.
+        what: names it in the message.
+
+    Raises:
+        InputError: the disk has less.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"{what} need {gib(needed)}, but the disk of {folder} has {gib(free)} free; "
+            "make room or choose another folder"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, which need not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def gib(size: int | float) -> str:
+    """A number of bytes for a person, in MiB or GiB."""
+    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"

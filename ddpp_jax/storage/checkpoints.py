@@ -1,0 +1,82 @@
+"""The newest states of a run (Orbax)."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.storage.trees import damage, is_complete, load_tree, remove_tree, save_tree, set_aside
+
+_KEPT = 2
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on.
+
+    Attributes:
+        step: how many steps are behind it.
+        state: after them; None at step 0.
+        warnings: a line for each newer checkpoint that was damaged and set aside.
+    """
+
+    step: int
+    state: Any
+    warnings: tuple[str, ...]
+
+
+class Checkpoints:
+    """The newest states of a run, so that an interrupted one goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, which need not exist yet."""
+        self.folder = folder
+
+    def save(self, step: int, state: Any) -> None:
+        """Keep a state; older ones but the last are then removed.
+
+        Raises:
+            OSError: the disk is full or may not be written to; the older ones stay.
+        """
+        save_tree(self._path(step), jax.tree.map(np.asarray, state))
+        for old in self._steps()[:-_KEPT]:
+            remove_tree(self._path(old))
+
+    def resume(self, like: Any) -> Resumed:
+        """The newest state that is whole; a damaged one is set aside and the one before it taken.
+
+        Args:
+            like: a state of the same structure, shapes and dtypes.
+        """
+        warnings: list[str] = []
+        for step in reversed(self._steps()):
+            path = self._path(step)
+            try:
+                found = damage(path)
+                state = None if found else load_tree(path, jax.tree.map(np.asarray, like))
+            except InputError as error:
+                found, state = str(error), None
+            if found is None:
+                return Resumed(step, state, tuple(warnings))
+            warnings.append(f"{found}; going on from the checkpoint before it")
+            set_aside(path)
+        return Resumed(0, None, tuple(warnings))
+
+    def remove(self) -> None:
+        """Delete all of them, once their run is complete."""
+        for step in self._steps():
+            remove_tree(self._path(step))
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _steps(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        names = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.iterdir())
+        found = [int(name[1]) for name in names if name]
+        return sorted(step for step in found if is_complete(self._path(step)))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}"

@@ -1,0 +1,73 @@
+"""The trajectories of trained teachers (Orbax)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ddpp_jax.storage.trees import damage, is_complete, load_tree, notes, save_tree, set_aside
+
+
+class TeacherStore:
+    """A folder with one checkpoint for each trained teacher, in which every epoch is an array.
+
+    A teacher is written whole or not at all, and read epoch by epoch. `teacher-007.json` beside its
+    folder holds the checksums of its files and what is known of it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, which need not exist yet."""
+        self.folder = folder
+
+    def write(
+        self, index: int, trajectory: Float[np.ndarray, "snapshots parameters"], **known: Any
+    ) -> None:
+        """Keep one teacher's parameters, snapshot 0 (the initialisation) first.
+
+        Args:
+            index: which teacher.
+            trajectory: its parameters after each epoch.
+            known: plain values to keep beside it, such as its test accuracy.
+
+        Raises:
+            OSError: the disk is full or may not be written to.
+        """
+        tree = {_epoch(number): np.asarray(row) for number, row in enumerate(trajectory)}
+        save_tree(self._path(index), tree, **known)
+
+    def missing(self, count: int) -> list[int]:
+        """Which of the first `count` teachers are not trained yet."""
+        return [index for index in range(count) if not is_complete(self._path(index))]
+
+    def damaged(self, index: int) -> str | None:
+        """What is wrong with a teacher that is there, naming the file, or None; reads all of it."""
+        return damage(self._path(index))
+
+    def set_aside(self, index: int) -> Path:
+        """Where a teacher lies after it was moved out of the way."""
+        return set_aside(self._path(index))
+
+    def known(self, index: int) -> Mapping[str, Any]:
+        """What was kept beside a teacher."""
+        return notes(self._path(index))
+
+    def read(
+        self, index: int, epochs: Sequence[int], *, num_params: int
+    ) -> Float[np.ndarray, "snapshots parameters"]:
+        """Some snapshots of one teacher; nothing else is read.
+
+        Raises:
+            InputError: the teacher is missing, lacks an epoch, or has another size.
+        """
+        like = {_epoch(number): np.empty(num_params, np.float32) for number in epochs}
+        tree = load_tree(self._path(index), like)
+        return np.stack([tree[_epoch(number)] for number in epochs])
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"teacher-{index:03d}"
+
+
+def _epoch(number: int) -> str:
+    return f"epoch-{number:03d}"

@@ -1,0 +1,129 @@
+"""A tree of arrays as a folder (Orbax): written whole or not at all, every file with a checksum."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import checksums, read_json, write_json
+
+
+def save_tree(path: Path, tree: Any, **notes: Any) -> None:
+    """Write a tree of NumPy arrays to a folder.
+
+    Orbax fills a temporary folder and renames it; then `NAME.json` beside it, with the checksum of
+    every file, says that the folder is complete. What a kill leaves behind of an earlier attempt is
+    removed first.
+
+    Args:
+        path: the folder.
+        tree: arrays.
+        notes: plain values that are kept in the JSON file too.
+
+    Raises:
+        OSError: the disk is full or may not be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_tree(path)
+    with _plain_errors(path), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        checkpointer.save(path.absolute(), args=ocp.args.StandardSave(tree))
+    write_json(_seal(path), {"arrays": _arrays(tree), "files": checksums(path), **notes})
+
+
+def load_tree(path: Path, like: Any) -> Any:
+    """A tree of NumPy arrays with the structure, shapes and dtypes of `like`.
+
+    Where `like` is a mapping of names to arrays, it may leave some out; those are not read.
+
+    Raises:
+        InputError: the folder is missing, cannot be read, or holds something else.
+    """
+    if not is_complete(path):
+        raise InputError(f"{path} is not there; run the same command again to make it")
+    held, wanted = notes(path)["arrays"], _arrays(like)
+    for name, kind in wanted.items():
+        if held.get(name) != kind:  # Orbax itself says nothing where an array is not there.
+            raise InputError(f"{path} holds {held.get(name, 'nothing')} as {name}, wanted {kind}")
+    handler = ocp.PyTreeCheckpointHandler()
+    restore = ocp.args.PyTreeRestore(
+        item=like,
+        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(handler) as checkpointer:
+        try:
+            return checkpointer.restore(path.absolute(), args=restore)
+        except (ValueError, KeyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} cannot be read ({reason}); delete that folder") from error
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the folder was written to its end."""
+    return path.is_dir() and _seal(path).is_file()
+
+
+def notes(path: Path) -> Mapping[str, Any]:
+    """The plain values that were saved with a tree, and the checksums of its files."""
+    return read_json(_seal(path))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a complete folder, naming the file; None if every checksum holds."""
+    try:
+        expected = notes(path)["files"]
+    except (InputError, KeyError, TypeError):
+        return f"{_seal(path)} is damaged"
+    found = checksums(path)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{path / name} is missing"
+        if expected.get(name) != found[name]:
+            return f"{path / name} is damaged: its checksum is not the one it was written with"
+    return None
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a tree, its notes, and what unfinished attempts to write it left behind."""
+    _seal(path).unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover)
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def set_aside(path: Path) -> Path:
+    """The folder's new name, after moving it and its notes out of the way; nothing is deleted."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    _seal(path).rename(_seal(aside))
+    return aside
+
+
+def _arrays(tree: Any) -> dict[str, list[Any]]:
+    """The shape and dtype of every array, by its path in the tree."""
+    return {
+        jax.tree_util.keystr(place): [list(np.shape(leaf)), str(np.asarray(leaf).dtype)]
+        for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+@contextlib.contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Orbax's and TensorStore's errors as the system error that they stand for."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,146 @@
+"""What is kept: whole or not at all, read in part, damage found and named."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.storage import Checkpoints, TeacherStore, read_all, trees
+
+STATE = (np.arange(3, dtype=np.float32), {"alpha": np.float32(0.5)})
+TRAJECTORY = np.random.default_rng(0).normal(size=(6, 50_000)).astype(np.float32)
+
+
+def flip_a_byte(folder):
+    """Change one byte in the middle of the largest file."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def cut(folder):
+    """Truncate the largest file."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-7])
+    return path
+
+
+def remove(folder):
+    """Delete the largest file."""
+    path = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path.unlink()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = TeacherStore(tmp_path / "store")
+    for index in range(3):
+        store.write(index, TRAJECTORY + index, accuracy=0.5 + index / 10)
+    return store
+
+
+def test_snapshots_come_back_one_by_one_or_together(store):
+    assert store.missing(4) == [3]
+    found = store.read(1, [4, 0], num_params=50_000)
+    np.testing.assert_array_equal(found, TRAJECTORY[[4, 0]] + 1)
+    together = read_all(store, 3, 2, num_params=50_000)
+    expected = np.stack([TRAJECTORY[:3] + index for index in range(3)])
+    np.testing.assert_array_equal(together, expected)
+    assert store.known(2)["accuracy"] == 0.7
+
+
+def read_so_far():
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def test_one_snapshot_is_read_without_the_rest(store):
+    store.read(0, [0], num_params=50_000)
+    before = read_so_far()
+    store.read(0, [3], num_params=50_000)
+    assert read_so_far() - before < 2 * TRAJECTORY[0].nbytes
+
+
+@pytest.mark.parametrize("harm", [flip_a_byte, cut, remove])
+def test_a_damaged_file_is_named_and_the_other_teachers_stay(store, harm):
+    path = harm(store.folder / "teacher-001")
+    assert str(path) in store.damaged(1)
+    assert store.damaged(0) is None
+    assert store.damaged(2) is None
+    np.testing.assert_array_equal(store.read(2, [5], num_params=50_000)[0], TRAJECTORY[5] + 2)
+    place = store.set_aside(1)
+    assert store.missing(3) == [1]
+    assert place.is_dir()
+
+
+def test_an_epoch_or_a_size_that_is_not_there_is_refused(store):
+    with pytest.raises(InputError, match=r"teacher-000 holds nothing as .*epoch-006"):
+        store.read(0, [6], num_params=50_000)
+    with pytest.raises(InputError, match=r"teacher-000 holds .*50000.*, wanted .*50001"):
+        store.read(0, [0], num_params=50_001)
+    with pytest.raises(InputError, match="teacher-007 is not there"):
+        store.read(7, [0], num_params=50_000)
+
+
+def test_what_is_not_sealed_does_not_count(store):
+    (store.folder / "teacher-001.json").unlink()
+    leftover = store.folder / "teacher-001.orbax-checkpoint-tmp-3"
+    leftover.mkdir()
+    assert store.missing(3) == [1]
+    store.write(1, TRAJECTORY + 1)
+    assert store.damaged(1) is None
+    assert not leftover.exists()
+
+
+def test_the_newest_state_comes_back_and_old_ones_go(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.resume(STATE).step == 0
+    for step in (5, 10, 15):
+        checkpoints.save(step, (STATE[0] + step, STATE[1]))
+    names = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
+    assert names == ["step-000010", "step-000015"]
+    resumed = checkpoints.resume(STATE)
+    assert (resumed.step, resumed.warnings) == (15, ())
+    np.testing.assert_array_equal(resumed.state[0], [15, 16, 17])
+    assert resumed.state[1]["alpha"] == 0.5
+    checkpoints.remove()
+    assert not checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize("harm", [flip_a_byte, cut, remove])
+def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, harm):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (5, 10):
+        checkpoints.save(step, (STATE[0] + step, STATE[1]))
+    path = harm(checkpoints.folder / "step-000010")
+    resumed = checkpoints.resume(STATE)
+    assert resumed.step == 5
+    np.testing.assert_array_equal(resumed.state[0], [5, 6, 7])
+    (warning,) = resumed.warnings
+    assert str(path) in warning
+    checkpoints.remove()
+    # Nothing that was damaged is deleted: a person may want to look at it.
+    assert [p.name for p in checkpoints.folder.iterdir() if p.is_dir()] == ["step-000010.damaged-1"]
+
+
+def test_a_state_of_another_shape_is_not_used(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(5, STATE)
+    resumed = checkpoints.resume((np.zeros(4, np.float32), {"alpha": np.float32(0)}))
+    assert resumed.step == 0
+    assert "step-000005" in resumed.warnings[0]
+
+
+def test_a_damaged_seal_is_named(tmp_path):
+    trees.save_tree(tmp_path / "tree", {"a": np.zeros(2)})
+    (tmp_path / "tree.json").write_text("{")
+    assert "tree.json is damaged" in trees.damage(tmp_path / "tree")
+
+
+def test_device_arrays_are_kept_too(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"x": jnp.arange(3.0)})
+    np.testing.assert_array_equal(checkpoints.resume({"x": jnp.zeros(3)}).state["x"], [0, 1, 2])
