@@ -1,6 +1,7 @@
 """The command line: flags to configs, and every error to one line."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -164,7 +165,7 @@ def _run(
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
     except OSError as error:
-        _leave(f"{program}: {error}", status=1)
+        _leave(f"{program}: {_system_error(error)}", status=1)
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _leave(f"{program}: out of memory; lower --width, --teachers or --ipc", status=1)
@@ -172,6 +173,13 @@ def _run(
     finally:
         signal.signal(signal.SIGINT, previous)
     sys.exit(0)
+
+
+def _system_error(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        place = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{place}; make room, and the same command goes on from what is kept"
+    return str(error)
 
 
 def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:

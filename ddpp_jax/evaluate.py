@@ -165,7 +165,7 @@ def run(
             if checkpoints is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoints.save(high, states)
                 kept = time.monotonic()
-    x_test, y_test = (jnp.asarray(array) for array in test)
+    x_test, y_test = jax.device_put(test)
     found = np.asarray(accuracies(states.params, x_test, y_test, apply_fn=network.apply_fn))
     if checkpoints is not None:
         checkpoints.remove()

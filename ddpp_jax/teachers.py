@@ -129,8 +129,8 @@ def run(
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     start, advance = _compiled(config, network)
     root = named_key(jax.random.key(config.seed), "teachers")
-    images, labels = jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train)
-    x_test, y_test = jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)
+    images, labels = jax.device_put((dataset.x_train, dataset.y_train))
+    x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
     epochs = teaching.epochs
     with report.progress("teachers", len(groups) * epochs, unit="epoch") as tick:
         shown: dict[str, float] = {}

@@ -11,7 +11,14 @@ def command(folder, stage, *flags):
     """The arguments and options of a process that runs one command in a folder."""
     return [sys.executable, "-m", f"ddpp_jax.{stage}", *flags], {
         "cwd": folder,
-        "env": os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"},
+        "env": os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "COLUMNS": "100",
+            # What one process has compiled, the next need not.
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("DDPP_TEST_CACHE", ""),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        },
         "text": True,
     }
 

@@ -1,5 +1,6 @@
 """Judging what a run made, row by row, so that a run that is killed keeps the rows it has."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -43,23 +44,11 @@ class Judge:
 
     def accuracy(self, images: Any, labels: Any, alpha: Any) -> float:
         """The mean accuracy of an unfinished set, for the curve."""
-        found = self._run(self._key, images=images, labels=labels, alpha=alpha, report=Report(None))
-        return float(found.mean())
+        return float(self._judge("the curve", images, labels, alpha, Report(None)).mean())
 
     def distilled(self, name: str, distilled: DistilledFile) -> dict[str, Any]:
         """The row of a distilled set."""
-        found = self._once(
-            name,
-            lambda: self._run(
-                self._key,
-                images=distilled.images,
-                labels=distilled.labels,
-                alpha=distilled.alpha,
-                report=self._report,
-                name=f"judge {name}",
-                checkpoints=Checkpoints(self._folder / "checkpoints" / "judging"),
-            ),
-        )
+        found = self._judge(name, distilled.images, distilled.labels, distilled.alpha, self._report)
         return tables.row(name, len(distilled.labels), [found])
 
     def random(self) -> dict[str, Any]:
@@ -89,6 +78,23 @@ class Judge:
     def close(self) -> None:
         """Delete the kept verdicts, once the results are written."""
         self._path.unlink(missing_ok=True)
+
+    def _judge(self, name: str, images: Any, labels: Any, alpha: Any, report: Report) -> Accuracies:
+        """The accuracies of a set; one that was judged before is not judged again."""
+        content = [np.asarray(x, np.float32).tobytes() for x in (images, labels, alpha)]
+        key = hashlib.sha256(b"".join(content)).hexdigest()[:16]
+        return self._once(
+            f"set {key}",
+            lambda: self._run(
+                self._key,
+                images=images,
+                labels=labels,
+                alpha=alpha,
+                report=report,
+                name=f"judge {name}",
+                checkpoints=Checkpoints(self._folder / f"judging-{key}"),
+            ),
+        )
 
     def _once(self, name: str, compute: Callable[[], Accuracies]) -> Accuracies:
         kept: Mapping[str, list[float]] = read_json(self._path) if self._path.exists() else {}

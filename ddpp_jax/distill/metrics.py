@@ -54,7 +54,7 @@ def rows_of(
 
 
 def _plain(value: np.ndarray | np.generic) -> Any:
-    if value.ndim:
+    if isinstance(value, np.ndarray) and value.ndim:
         return [_plain(entry) for entry in value]
     return float(value) if np.isfinite(value) else None
 

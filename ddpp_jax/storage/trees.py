@@ -1,6 +1,8 @@
 """A tree of arrays as a folder (Orbax): written whole or not at all, every file with a checksum."""
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,8 +94,7 @@ def damage(path: Path) -> str | None:
 def remove_tree(path: Path) -> None:
     """Delete a tree, its notes, and what unfinished attempts to write it left behind."""
     _seal(path).unlink(missing_ok=True)
-    for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
-        shutil.rmtree(leftover)
+    _remove_leftovers(path)
     if path.exists():
         shutil.rmtree(path)
 
@@ -106,6 +107,11 @@ def set_aside(path: Path) -> Path:
     path.rename(aside)
     _seal(path).rename(_seal(aside))
     return aside
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover)
 
 
 def _arrays(tree: Any) -> dict[str, list[Any]]:
@@ -126,4 +132,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        _remove_leftovers(path)
+        if "No space left on device" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
