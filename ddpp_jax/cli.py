@@ -1,8 +1,10 @@
 """The command line: flags to configs, and every error to one line."""
 
 import contextlib
+import dataclasses
 import errno
 import io
+import json
 import os
 import re
 import signal
@@ -14,7 +16,6 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from ddpp_jax.configs import (
     SETTINGS,
@@ -31,7 +32,6 @@ Parsed = TypeVar("Parsed")
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
-_LISTED = ("ipc", "student_steps", "target_epochs", "max_start_epoch", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,12 @@ class _Shown:
 
     dry_run: bool = False
     """Show what would be done, its settings and how large it is, and start nothing."""
+
+    print_settings: bool = False
+    """Show all settings as JSON, flags included, and do nothing else; needs no data."""
+
+    list_settings: bool = False
+    """Show every named setting, a line each, and do nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +70,10 @@ class _Distill:
 
 @dataclass(frozen=True, kw_only=True)
 class _Evaluate:
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Distilled sets, as distillation writes them."""
-
     config: EvaluateJob
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Distilled sets, as distillation writes them."""
 
     setting: str = "digits"
     """The named setting that the other flags vary; --list-settings shows all."""
@@ -78,11 +84,6 @@ class _Evaluate:
     quiet: bool = False
     """Show nothing but warnings and errors."""
 
-    def __post_init__(self) -> None:
-        """Check that there is something to judge."""
-        if not self.files:
-            raise InputError("no files given; name at least one distilled.safetensors")
-
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
@@ -90,9 +91,8 @@ def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Teachers) -> None:
         from ddpp_jax.commands import run_teachers
 
-        shown = command.shown
-        report = _report(quiet=shown.quiet)
-        run_teachers(command.config, command.places, report, dry=shown.dry_run)
+        report = _report(quiet=command.shown.quiet)
+        run_teachers(command.config, command.places, report, dry=command.shown.dry_run)
 
     def default(job: DistillJob) -> _Teachers:
         return _Teachers(
@@ -109,9 +109,9 @@ def distill(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Distill) -> None:
         from ddpp_jax.commands import run_distill
 
-        shown = command.shown
-        report = _report(quiet=shown.quiet)
-        run_distill(command.config, command.places, command.out, report, dry=shown.dry_run)
+        report = _report(quiet=command.shown.quiet)
+        dry = command.shown.dry_run
+        run_distill(command.config, command.places, command.out, report, dry=dry)
 
     about = (
         "Distil a dataset into a few images per class, and judge them: trains missing teachers, "
@@ -124,6 +124,8 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
     """Judge distilled sets: `python -m ddpp_jax.evaluate FILE ... [--setting SETTING]`."""
 
     def work(command: _Evaluate) -> None:
+        if not command.files:
+            raise InputError("no files given; name at least one distilled.safetensors")
         from ddpp_jax.commands import run_evaluate
 
         report = _report(quiet=command.quiet)
@@ -133,7 +135,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
         config = EvaluateJob(
             data=job.data, model=job.model, evaluation=job.evaluation, seed=job.seed
         )
-        return _Evaluate(files=tyro.MISSING_NONPROP, config=config)
+        return _Evaluate(config=config)
 
     about = "Train fresh networks on distilled sets and show their accuracy on the real test set."
     _run("evaluate", about, arguments, default, work)
@@ -161,7 +163,11 @@ def _run(
             _list_settings()
         else:
             setting_name, flags = _setting_name(name, given)
-            work(_parse(default(setting(setting_name)), program, about, flags))
+            command = _parse(default(setting(setting_name)), program, about, flags)
+            if isinstance(command, (_Teachers, _Distill)) and command.shown.print_settings:
+                print(json.dumps(dataclasses.asdict(command.config), indent=2))
+            else:
+                work(command)
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
     except OSError as error:
@@ -197,22 +203,11 @@ def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _list_settings() -> None:
-    """Show every named setting, a line each."""
-    table = Table(title="Named settings; flags vary them, --dry-run prints one in full")
-    columns = ("setting", "data", "ConvNet", "teachers", "IPC", "J", "K", "I+", "steps")
-    for column in (*columns, "pixel rate", "alpha", "its rate"):
-        table.add_column(column, justify="left" if column in columns[:3] else "right")
-    for name, job in SETTINGS.items():
-        data, settings = job.data, job.distillation
-        table.add_row(
-            name,
-            data.dataset + (", ZCA" if data.zca else ""),
-            f"width {job.model.width}, depth {job.model.depth}",
-            f"{job.teaching.teachers} x {job.teaching.epochs} epochs",
-            *(str(getattr(settings, field)) for field in _LISTED),
-            *(f"{getattr(settings, field):g}" for field in ("pixel_rate", "alpha", "alpha_rate")),
-        )
-    Console(width=max(Console().width, 120)).print(table)
+    from ddpp_jax.tables import settings_table
+
+    console = Console()
+    console.width = max(console.width, 120)
+    console.print(settings_table(SETTINGS))
 
 
 def _interrupted(program: str) -> NoReturn:

@@ -1,11 +1,13 @@
-"""Accuracies as rows of a result file, and as a table on the screen."""
+"""Accuracies as rows of a result file, and tables on the screen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from rich.table import Table
+
+from ddpp_jax.configs import DistillJob
 
 
 def row(
@@ -46,4 +48,34 @@ def table(result: dict[str, Any]) -> Table:
             over += f" on {values['sets']} sets"
         accuracy = f"{100 * values['mean']:.1f} ± {100 * values['std']:.1f}"
         shown.add_row(values["method"], f"{values['images']:,}", accuracy, over)
+    return shown
+
+
+def settings_table(settings: Mapping[str, DistillJob]) -> Table:
+    """Named settings, a row each."""
+    shown = Table(title="Named settings; flags vary them, --print-settings shows one in full")
+    left = ("setting", "data", "ConvNet", "teachers")
+    right = ("IPC", "J", "K", "I+", "steps", "pixel rate", "alpha", "its rate")
+    for column in left + right:
+        shown.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    for name, job in settings.items():
+        data, distillation = job.data, job.distillation
+        numbers = (
+            distillation.ipc,
+            distillation.student_steps,
+            distillation.target_epochs,
+            distillation.max_start_epoch,
+            distillation.steps,
+            distillation.pixel_rate,
+            distillation.alpha,
+            distillation.alpha_rate,
+        )
+        shown.add_row(
+            name,
+            data.dataset + (", ZCA" if data.zca else ""),
+            f"{job.model.width}x{job.model.depth}",
+            f"{job.teaching.teachers} x {job.teaching.epochs}",
+            *(f"{number:g}" for number in numbers),
+        )
+    shown.caption = "ConvNet: width x depth; teachers: networks x epochs"
     return shown

@@ -1,7 +1,7 @@
 """Real CIFAR-10, small enough for two cores: IPC 1 and 10, with and without pruning, three seeds.
 
-Runs `python -m ddpp_jax.distill` for each cell that is not complete yet, in folders of its own below
---out, and prints the table as Markdown. Killed and started again, it goes on.
+Runs `python -m ddpp_jax.distill` for each cell that is not complete yet, in folders below
+`--out`, and prints the table as Markdown. Killed and started again, it goes on.
 
     .venv/bin/python scripts/small_cifar.py --data-dir FOLDER_OF_TFDS_DATASETS
 """

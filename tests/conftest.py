@@ -13,6 +13,11 @@ hypothesis.settings.load_profile("ddpp")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    """Programs that one process of the tests has compiled are kept for the others."""
+    os.environ["DDPP_TEST_CACHE"] = str(config.cache.mkdir("xla"))
+
+
 @pytest.fixture
 def float64():
     """Double precision for one test, as the golden numbers were made."""

@@ -1,5 +1,7 @@
 """What is kept: whole or not at all, read in part, damage found and named."""
 
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def test_snapshots_come_back_one_by_one_or_together(store):
 
 
 def read_so_far():
-    with open("/proc/self/io") as file:
+    with Path("/proc/self/io").open() as file:
         return int(file.readline().split()[1])
 
 
