@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
 
+_TEMPORARY = ".*.ddpp-tmp*"
+
 
 def write_json(path: Path, values: Any) -> None:
     """Write values as JSON for people and programs, whole or not at all."""
@@ -69,7 +71,7 @@ class Replacement:
     def __init__(self, path: Path) -> None:
         """Prepare to replace `path`; its folder is made if need be."""
         self._path = path
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.ddpp-tmp{path.suffix}")
 
     def __enter__(self) -> Path:
         """The path to write to."""
@@ -98,7 +100,7 @@ def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iter
         InputError: the folder is there for something else, and nothing in it is touched; or another
             process holds it.
     """
-    _check_claim(folder, identity, name)
+    check_claim(folder, identity, name=name)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         try:
@@ -107,13 +109,25 @@ def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iter
             raise InputError(
                 f"another process is working in {folder}; wait for it or choose another folder"
             ) from None
-        _check_claim(folder, identity, name)
+        check_claim(folder, identity, name=name)
+        for leftover in folder.rglob(_TEMPORARY):  # Of a process that was killed.
+            leftover.unlink()
         if not (folder / name).exists():
             write_json(folder / name, identity)
         yield
 
 
-def _check_claim(folder: Path, identity: dict[str, Any], name: str) -> None:
+def check_claim(folder: Path, identity: dict[str, Any], *, name: str) -> None:
+    """Refuse a folder that holds something else than `identity` says; nothing in it is touched.
+
+    Args:
+        folder: it need not exist.
+        identity: plain values that say what the folder holds.
+        name: the JSON file in it that keeps them.
+
+    Raises:
+        InputError: the folder is there for something else.
+    """
     path = folder / name
     if path.exists():
         differing = differences(identity, read_json(path))

@@ -115,9 +115,12 @@ def run(
         OSError: it may not be written to, or is full all the same.
     """
     teaching = config.teaching
-    missing = sorted(
-        {*store.missing(teaching.teachers), *_damaged(teaching.teachers, store, report)}
-    )
+    needed = lacking(teaching, store, report)
+    for index, damage in needed.items():
+        if damage is not None:
+            place = store.set_aside(index)
+            report.warn(f"{damage}; set aside as {place.name}, teacher {index} is trained again")
+    missing = list(needed)
     if not missing:
         return
     require_space(
@@ -161,22 +164,22 @@ def stored_bytes(teaching: TeachConfig, network: Network) -> int:
     return (teaching.last_kept + 1) * network.num_params * 4
 
 
-def _damaged(count: int, store: TeacherStore, report: Report) -> list[int]:
-    """The teachers whose files are damaged, now set aside."""
-    found = sorted(set(range(count)) - set(store.missing(count)))
-    damaged = []
+def lacking(teaching: TeachConfig, store: TeacherStore, report: Report) -> dict[int, str | None]:
+    """The teachers to train: each with what is wrong with its files, or None where it is not there.
+
+    Reads every file that is there.
+    """
+    missing = store.missing(teaching.teachers)
+    needed: dict[int, str | None] = dict.fromkeys(missing)
+    found = [index for index in range(teaching.teachers) if index not in needed]
     if found:
         with report.progress("check teachers", len(found), unit="teacher") as tick:
             for number, index in enumerate(found):
-                what = store.damaged(index)
-                if what is not None:
-                    place = store.set_aside(index)
-                    report.warn(
-                        f"{what}; set aside as {place.name}, teacher {index} is trained again"
-                    )
-                    damaged.append(index)
+                damage = store.damaged(index)
+                if damage is not None:
+                    needed[index] = damage
                 tick(number + 1, {})
-    return damaged
+    return dict(sorted(needed.items()))
 
 
 def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any], ...]:

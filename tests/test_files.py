@@ -44,13 +44,17 @@ def test_a_folder_is_claimed_for_one_thing_and_one_process(tmp_path):
     ours = {"config": {"seed": 0, "steps": 5}}
     with claimed_folder(folder, ours, name="config.json"):
         assert json.loads((folder / "config.json").read_text()) == ours
+        (folder / "deep").mkdir()
+        with Replacement(folder / "deep" / "file.json") as temporary:
+            temporary.write_text("whole")
+        temporary.write_text("left behind by a process that was killed")
         with (
             pytest.raises(InputError, match="another process is working in"),
             claimed_folder(folder, ours, name="config.json"),
         ):
             pass
     with claimed_folder(folder, ours, name="config.json"):
-        pass
+        assert not temporary.exists()
     with (
         pytest.raises(InputError, match=r"config.steps was 5, is 6"),
         claimed_folder(folder, {"config": {"seed": 0, "steps": 6}}, name="config.json"),

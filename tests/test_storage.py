@@ -108,6 +108,9 @@ def test_the_newest_state_comes_back_and_old_ones_go(tmp_path):
     assert (resumed.step, resumed.warnings) == (15, ())
     np.testing.assert_array_equal(resumed.state[0], [15, 16, 17])
     assert resumed.state[1]["alpha"] == 0.5
+    (checkpoints.folder / "step-000020.orbax-checkpoint-tmp").mkdir()
+    (checkpoints.folder / "step-000025").mkdir()
+    assert checkpoints.resume(STATE).step == 15
     checkpoints.remove()
     assert not checkpoints.folder.exists()
 

@@ -11,7 +11,7 @@ from ddpp_jax import teachers
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.configs import EvaluateJob, Places, TeachersJob, digest
 from ddpp_jax.data import Dataset, RawDataset, fit_transform, load_raw, normalised
-from ddpp_jax.files import claimed_folder, gib
+from ddpp_jax.files import check_claim, claimed_folder, gib
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import ConvNet, Network, make_network
 from ddpp_jax.report import Report
@@ -83,9 +83,16 @@ def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> 
 
 
 def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report: Report) -> None:
-    """Train the teachers that the problem's store lacks."""
-    with claimed_folder(problem.store.folder, problem.manifest, name="manifest.json"):
-        teachers.run(job, dataset, problem.network, problem.store, report)
+    """Train the teachers that the problem's store lacks.
+
+    The store is held by this process only where it lacks some, so that several runs may read it.
+    """
+    store = problem.store
+    check_claim(store.folder, problem.manifest, name="manifest.json")
+    missing = store.missing(job.teaching.teachers)
+    if missing or teachers.lacking(job.teaching, store, report):
+        with claimed_folder(store.folder, problem.manifest, name="manifest.json"):
+            teachers.run(job, dataset, problem.network, store, report)
 
 
 def describe(job: TeachersJob, problem: Problem, report: Report) -> None:

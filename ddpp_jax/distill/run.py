@@ -112,12 +112,13 @@ def run(
         OSError: the disk is full or may not be written to; likewise.
     """
     path, metrics = folder / "distilled.safetensors", folder / "metrics.jsonl"
+    checkpoints = Checkpoints(folder / "checkpoints")
     if path.exists():
+        checkpoints.remove()
         return _outcome(read_distilled(path), read_rows(metrics))
     settings = config.distillation
     images, labels = _start_images(config, dataset)
     state = init(jnp.asarray(images), alpha=settings.alpha, optimizer=make_optimizer(settings))
-    checkpoints = Checkpoints(folder / "checkpoints")
     resumed = checkpoints.resume(state)
     for line in resumed.warnings:
         report.warn(line)

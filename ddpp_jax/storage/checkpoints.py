@@ -11,6 +11,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.storage.trees import damage, is_complete, load_tree, remove_tree, save_tree, set_aside
 
 _KEPT = 2
+_NAME = re.compile(r"step-(\d+)(?!.*\.damaged-)")
 
 
 class Resumed(NamedTuple):
@@ -65,18 +66,23 @@ class Checkpoints:
         return Resumed(0, None, tuple(warnings))
 
     def remove(self) -> None:
-        """Delete all of them, once their run is complete."""
-        for step in self._steps():
+        """Delete all of them, unfinished ones too, once their run is complete.
+
+        What was damaged and set aside stays.
+        """
+        for step in self._found():
             remove_tree(self._path(step))
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _steps(self) -> list[int]:
+        return [step for step in self._found() if is_complete(self._path(step))]
+
+    def _found(self) -> list[int]:
         if not self.folder.is_dir():
             return []
-        names = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.iterdir())
-        found = [int(name[1]) for name in names if name]
-        return sorted(step for step in found if is_complete(self._path(step)))
+        names = (_NAME.match(path.name) for path in self.folder.iterdir())
+        return sorted({int(name[1]) for name in names if name})
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}"
