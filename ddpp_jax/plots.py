@@ -15,11 +15,27 @@ from ddpp_jax.results import DistilledFile
 MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
+_MOST_BEYOND = 0.05
 
 
-def true_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
-    """The images as they look: normalisation undone, cut to 0 (black) to 1 (white)."""
-    return np.clip(distilled.pixels, 0, 1)
+def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
+    """The images as they can be looked at, normalisation or whitening undone, from 0 to 1.
+
+    Where training pushed more than `_MOST_BEYOND` of the pixels beyond black or white, contrast is
+    lowered for the whole set, so that 2.5 deviations about its mean are seen, as MTT shows its own;
+    the rest is cut.
+    """
+    pixels = distilled.pixels
+    if needs_less_contrast(distilled):
+        low, high = (pixels.mean() + sign * 2.5 * pixels.std() for sign in (-1, 1))
+        pixels = (pixels - low) / (high - low)
+    return np.clip(pixels, 0, 1)
+
+
+def needs_less_contrast(distilled: DistilledFile) -> bool:
+    """Whether `shown_pixels` lowers the contrast."""
+    beyond = (distilled.pixels < 0) | (distilled.pixels > 1)
+    return float(beyond.mean()) > _MOST_BEYOND
 
 
 def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:
@@ -42,13 +58,14 @@ def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
         distilled: the set.
         title: stands over the grid.
     """
-    images, labels = true_pixels(distilled), distilled.labels
+    images, labels = shown_pixels(distilled), distilled.labels
     names = distilled.class_names
     by_class = [np.flatnonzero(labels == label) for label in range(len(names))]
     ipc = max(len(members) for members in by_class)
     columns = min(ipc, MOST_PER_CLASS) if ipc > 1 else min(len(names), _CELLS_IN_A_ROW)
     rows = len(names) if ipc > 1 else -(-len(names) // columns)
     shown = "" if ipc <= MOST_PER_CLASS else f", {MOST_PER_CLASS} of {ipc} per class"
+    shown += ", contrast lowered" if needs_less_contrast(distilled) else ""
     figure = Figure(figsize=(max(1.0 * columns + 0.8, 4), 1.12 * rows + 0.6), layout="constrained")
     figure.suptitle(title + shown, fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False)

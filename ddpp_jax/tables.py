@@ -43,7 +43,7 @@ def table(result: dict[str, Any]) -> Table:
     shown.add_column("test accuracy, %", justify="right")
     shown.add_column("± over")
     for values in result["rows"]:
-        over = f"{values['networks']} networks"
+        over = f"{values['networks']} network" + ("s" if values["networks"] > 1 else "")
         if values["sets"] > 1:
             over += f" on {values['sets']} sets"
         accuracy = f"{100 * values['mean']:.1f} ± {100 * values['std']:.1f}"

@@ -1,11 +1,13 @@
 """Settings: their checks and their digest."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from ddpp_jax.configs import (
     DIGITS,
+    SETTINGS,
     DataConfig,
     DistillConfig,
     DistillJob,
@@ -14,8 +16,12 @@ from ddpp_jax.configs import (
     TeachConfig,
     TeachersJob,
     digest,
+    setting,
 )
 from ddpp_jax.errors import InputError
+
+PAPER = Path(__file__).parents[2] / "shared" / "paper-settings.md"
+COLUMNS = [f"{data}-ipc{ipc}" for data in ("cifar10", "cifar100") for ipc in (1, 10, 50)]
 
 
 def test_operations_by_name():
@@ -61,3 +67,43 @@ def test_digest_follows_every_value():
     first, second = (digest(dataclasses.asdict(c)) for c in (config, other))
     assert first != second
     assert first == digest(dataclasses.asdict(dataclasses.replace(DIGITS, seed=0)))
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason="the shared table of settings is not there")
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ("J", "student_steps"),
+        ("K", "target_epochs"),
+        ("I+", "max_start_epoch"),
+        ("student batch", "student_batch"),
+        ("pixel rate", "pixel_rate"),
+        ("alpha's rate", "alpha_rate"),
+        ("alpha at start", "alpha"),
+    ],
+)
+def test_named_settings_are_the_published_ones(row, name):
+    lines = [line.split("|")[1:-1] for line in PAPER.read_text().splitlines()]
+    (cells,) = [cells[1:] for cells in lines if len(cells) == 7 and cells[0].strip() == row]
+    for column, cell in zip(COLUMNS, cells, strict=True):
+        published = cell.split()[0]  # What stands in brackets is another work's.
+        found = getattr(SETTINGS[column].distillation, name)
+        assert found == (None if published == "all" else float(published)), column
+
+
+def test_named_settings_share_what_the_paper_says_of_all():
+    published = [name for name in SETTINGS if name.startswith(("cifar10-ipc", "cifar100", "cxr"))]
+    assert len(published) == 10
+    for name in published:
+        job, cxr = SETTINGS[name], name.startswith("cxr")
+        assert name.endswith(f"-ipc{job.distillation.ipc}")
+        assert (job.model.width, job.model.depth) == (128, 5 if cxr else 3)
+        assert (job.teaching.teachers, job.teaching.epochs) == (100 if cxr else 200, 50)
+        assert (job.distillation.threshold, job.distillation.steps) == (0.1, 5000)
+        assert (job.data.zca, job.data.augment) == (not cxr, "all")
+        assert (job.evaluation.networks, job.evaluation.eval_epochs) == (5, 1000)
+
+
+def test_an_unknown_setting_is_told_what_comes_close():
+    with pytest.raises(InputError, match=r"no setting 'cifar10_ipc1'.*cifar10-ipc1"):
+        setting("cifar10_ipc1")

@@ -9,11 +9,19 @@ from test_results import DISTILLED
 from ddpp_jax import plots
 
 
-def test_pixels_are_true():
-    pixels = plots.true_pixels(DISTILLED)
-    assert (pixels.min(), pixels.max()) == (0, 1)
-    within = (DISTILLED.pixels > 0) & (DISTILLED.pixels < 1)
-    np.testing.assert_array_equal(pixels[within], DISTILLED.pixels[within])
+def test_pixels_within_black_and_white_are_shown_as_they_are():
+    pixels = np.random.default_rng(0).uniform(size=DISTILLED.pixels.shape).astype(np.float32)
+    pixels[0, 0, 0] = 1.5
+    shown = plots.shown_pixels(DISTILLED._replace(pixels=pixels))
+    np.testing.assert_array_equal(shown, np.minimum(pixels, 1))
+
+
+def test_pixels_far_beyond_are_shown_with_less_contrast():
+    pixels = 0.5 + 10 * np.random.default_rng(0).normal(size=DISTILLED.pixels.shape)
+    shown = plots.shown_pixels(DISTILLED._replace(pixels=pixels.astype(np.float32)))
+    assert ((shown == 0) | (shown == 1)).mean() < 0.05
+    assert np.all(np.diff(shown.ravel()[np.argsort(pixels.ravel())]) >= 0)
+    assert shown.std() == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
