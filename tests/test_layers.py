@@ -10,7 +10,7 @@ import ddpp_jax
 ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
     0: ["_types", "configs", "errors", "files"],
-    1: ["augment", "keys", "matching", "pruning", "unroll", "vector"],
+    1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
     2: ["data", "draws", "models", "report", "results", "storage", "training"],
     3: ["distill", "evaluate", "teachers"],
     4: ["plots", "tables"],

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.data.raw import Pixels, RawDataset
 from ddpp_jax.errors import InputError
+from ddpp_jax.memory import aligned_empty
 
 Images: TypeAlias = Float32[np.ndarray, "images height width channels"]
 
@@ -16,8 +17,6 @@ _CHUNK = 48 * 2**20
 """Bytes of float32 images that are worked on at once."""
 _FLAT = 1e-6
 """A deviation below this is rounding."""
-_ALIGNMENT = 64
-"""JAX's CPU backend takes arrays that begin at a multiple of this without a copy (device_put)."""
 
 
 class PerChannel(NamedTuple):
@@ -189,7 +188,7 @@ def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
 
 
 def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:
-    images = _aligned(pixels.shape)
+    images = aligned_empty(pixels.shape)
     rows = _chunk_rows(pixels)
     for start in range(0, len(pixels), rows):
         images[start : start + rows] = change(pixels[start : start + rows])
@@ -198,10 +197,3 @@ def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:
 
 def _chunk_rows(pixels: Shaped[np.ndarray, "..."]) -> int:
     return max(1, _CHUNK // (4 * max(1, pixels[:1].size)))
-
-
-def _aligned(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
-    size = 4 * int(np.prod(shape))
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[start : start + size].view(np.float32).reshape(shape)

@@ -29,7 +29,8 @@ from ddpp_jax.storage import Checkpoints, FeedFn, Plan
 CHECKPOINT_EVERY = 50
 """Distillation steps between checkpoints."""
 
-_ROWS = 25
+_MOST_STEPS_A_CALL = 25
+_BYTES_A_CALL = 2**28
 _SECONDS_A_CALL = 2.0
 
 EvaluateFn: TypeAlias = Callable[[Images, Labels, Scalar], float]
@@ -145,9 +146,11 @@ def run(
         ):
             if done == 0:
                 append_row(file, {"step": 0, **accuracy(0)})
-            for first, count in _calls(done, settings.steps, every, lambda: watch.pace):
+            for first, count in _calls(
+                done, settings.steps, every, most=_steps_a_call(network), pace=lambda: watch.pace
+            ):
                 began = time.perf_counter()
-                pairs = feed.take(count, rows=_ROWS)
+                pairs = feed.take(count, rows=_steps_a_call(network))
                 state, info = program(state, targets, jnp.int32(first), jnp.int32(count), *pairs)
                 found = rows_of(info, first, count, plan_ahead, done, network)
                 watch.took(time.perf_counter() - began, count)
@@ -184,7 +187,7 @@ def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> 
         config=settings,
         augment_fn=partial(augment, operations=config.data.operations),
     )
-    pairs = jax.ShapeDtypeStruct((_ROWS, network.num_params), jnp.float32)
+    pairs = jax.ShapeDtypeStruct((_steps_a_call(network), network.num_params), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     return jax.jit(many).lower(state, labels, number, number, pairs, pairs).compile()
 
@@ -211,15 +214,20 @@ def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | 
     return needed.temp_size_in_bytes + needed.argument_size_in_bytes + needed.output_size_in_bytes
 
 
+def _steps_a_call(network: Network) -> int:
+    """The most steps in one call, whose starts and targets are in memory together."""
+    return max(1, min(_MOST_STEPS_A_CALL, _BYTES_A_CALL // (2 * 4 * network.num_params)))
+
+
 def _calls(
-    done: int, steps: int, every: int, pace: Callable[[], float]
+    done: int, steps: int, every: int, *, most: int, pace: Callable[[], float]
 ) -> Iterator[tuple[int, int]]:
     """The first step of each call, and how many it makes: some seconds' worth.
 
     None goes past a checkpoint or an evaluation.
     """
     while done < steps:
-        stops = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, _ROWS]
+        stops = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, most]
         if every:
             stops.append(every - done % every)
         count = min(*stops, max(1, int(_SECONDS_A_CALL / pace())))

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 from jaxtyping import Array, Float, Int
 
+from ddpp_jax.memory import aligned_empty
 from ddpp_jax.storage.store import TeacherStore
 
 Pairs: TypeAlias = tuple[Float[Array, "steps parameters"], Float[Array, "steps parameters"]]
@@ -130,10 +131,10 @@ def read_all(
     Raises:
         InputError: a teacher is missing or cannot be read.
     """
-    trajectories = np.empty((count, last_epoch + 1, num_params), np.float32)
+    trajectories = aligned_empty((count, last_epoch + 1, num_params))
     for index in range(count):
         trajectories[index] = store.read(index, range(last_epoch + 1), num_params=num_params)
-    return jnp.asarray(trajectories)
+    return jax.device_put(trajectories)
 
 
 def device_room() -> int:
