@@ -32,6 +32,7 @@ Parsed = TypeVar("Parsed")
 
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
+_GOES_ON = "the same command goes on from what is saved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,9 @@ def _run(
         _leave(f"{program}: {_system_error(error)}", status=1)
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave(f"{program}: out of memory; lower --width, --teachers or --ipc", status=1)
+            _leave(
+                f"{program}: out of memory; lower --width or --ipc, or give --read stream", status=1
+            )
         raise
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -214,7 +217,8 @@ def _interrupted(program: str) -> NoReturn:
     """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")
-    os.write(2, f"{program}: interrupted; the same command goes on from what is saved\n".encode())
+    kept = "nothing is written" if program.endswith("evaluate") else _GOES_ON
+    os.write(2, f"{program}: interrupted; {kept}\n".encode())
     os._exit(130)
 
 

@@ -1,9 +1,11 @@
 """Files written whole or not at all, folders held by one process, and what a disk still holds."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
 
-_TEMPORARY = ".*.ddpp-tmp*"
+_TEMPORARY = re.compile(r"\..*\.(\d+)\.ddpp-tmp.*")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -76,6 +78,8 @@ class Replacement:
     def __enter__(self) -> Path:
         """The path to write to."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in self._path.parent.glob(f".{glob.escape(self._path.stem)}.*"):
+            _clear(leftover)
         return self._temporary
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -88,19 +92,22 @@ class Replacement:
 
 
 @contextmanager
-def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iterator[None]:
+def claimed_folder(
+    folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False
+) -> Iterator[None]:
     """Hold a folder for this process, and for what `identity` says, while the block runs.
 
     Args:
         folder: made if need be.
         identity: plain values that say what the folder holds.
         name: the JSON file in it that keeps them.
+        proven: as for `check_claim`.
 
     Raises:
         InputError: the folder is there for something else, and nothing in it is touched; or another
             process holds it.
     """
-    check_claim(folder, identity, name=name)
+    check_claim(folder, identity, name=name, proven=proven)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         try:
@@ -109,36 +116,66 @@ def claimed_folder(folder: Path, identity: dict[str, Any], *, name: str) -> Iter
             raise InputError(
                 f"another process is working in {folder}; wait for it or choose another folder"
             ) from None
-        check_claim(folder, identity, name=name)
-        for leftover in folder.rglob(_TEMPORARY):  # Of a process that was killed.
-            leftover.unlink()
-        if not (folder / name).exists():
+        claimed = check_claim(folder, identity, name=name, proven=proven)
+        for place in folder.rglob(".*"):
+            _clear(place)
+        if not claimed:
             write_json(folder / name, identity)
         yield
 
 
-def check_claim(folder: Path, identity: dict[str, Any], *, name: str) -> None:
-    """Refuse a folder that holds something else than `identity` says; nothing in it is touched.
+def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False) -> bool:
+    """Whether a folder is claimed for what `identity` says; one for anything else is refused.
+
+    Nothing in it is touched.
 
     Args:
         folder: it need not exist.
         identity: plain values that say what the folder holds.
         name: the JSON file in it that keeps them.
+        proven: the folder's own name proves what it holds, so that a damaged file is no loss.
 
     Raises:
-        InputError: the folder is there for something else.
+        InputError: the folder is there for something else, or nobody can tell.
     """
     path = folder / name
     if path.exists():
-        differing = differences(identity, read_json(path))
+        try:
+            theirs = read_json(path)
+            if not isinstance(theirs, dict):
+                raise InputError(f"{path} is damaged")
+        except InputError:
+            if proven:
+                return False
+            raise InputError(
+                f"{path} is damaged, and without it nobody can tell what {folder} holds; "
+                "choose another folder"
+            ) from None
+        differing = differences(identity, theirs)
         if differing:
             raise InputError(
                 f"{folder} holds something else ({'; '.join(differing)}); choose another folder"
             )
-    elif folder.exists() and not folder.is_dir():
+        return True
+    if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another folder")
-    elif folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+    entries = folder.iterdir() if folder.is_dir() else ()
+    if not proven and any(not entry.name.startswith(".") for entry in entries):
         raise InputError(f"{folder} holds other files and no {name}; choose another folder")
+    return False
+
+
+def _clear(path: Path) -> None:
+    """Delete a temporary file whose process was killed."""
+    found = _TEMPORARY.fullmatch(path.name)
+    if found is None:
+        return
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        pass  # It lives, and is another user's.
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
@@ -193,5 +230,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def gib(size: int | float) -> str:
-    """A number of bytes for a person, in MiB or GiB."""
+    """A number of bytes for a person, in KiB, MiB or GiB."""
+    if size < 2**20:
+        return f"{size / 2**10:.1f} KiB"
     return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"

@@ -60,7 +60,10 @@ def write_distilled(path: Path, distilled: DistilledFile) -> None:
     metadata = {"version": ddpp_jax.__version__, "class_names": distilled.class_names}
     with Replacement(path) as temporary:
         # One entry, since safetensors writes several in an order that changes from run to run.
-        safetensors.numpy.save_file(tensors, temporary, metadata={FORMAT: json.dumps(metadata)})
+        # By way of bytes, since safetensors' own writing leaves a file of its own behind a kill.
+        temporary.write_bytes(
+            safetensors.numpy.save(tensors, metadata={FORMAT: json.dumps(metadata)})
+        )
 
 
 def read_distilled(path: Path) -> DistilledFile:

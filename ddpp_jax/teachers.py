@@ -24,6 +24,7 @@ from ddpp_jax._types import (
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import TeachConfig, TeachersJob
 from ddpp_jax.data import Dataset
+from ddpp_jax.errors import InputError
 from ddpp_jax.files import require_space
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
@@ -111,7 +112,7 @@ def run(
         report: told of every epoch.
 
     Raises:
-        InputError: the disk has less room than the missing teachers need.
+        InputError: the disk has less room than the missing teachers need, or a teacher diverged.
         OSError: it may not be written to, or is full all the same.
     """
     teaching = config.teaching
@@ -147,6 +148,7 @@ def run(
                 if epoch < teaching.last_kept:
                     snapshots.append(np.asarray(vectors))
                 tick(number * epochs + epoch + 1, {"loss": float(losses[-1].mean())} | shown)
+            _require_finite(group, snapshots, losses)
             found = accuracies(states.params, x_test, y_test, apply_fn=network.apply_fn)
             shown = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
@@ -157,6 +159,19 @@ def run(
                     losses=[float(loss[place]) for loss in losses],
                     versions=versions(),
                 )
+
+
+def _require_finite(
+    group: list[int], snapshots: list[np.ndarray], losses: list[np.ndarray]
+) -> None:
+    """Refuse to keep a teacher that diverged."""
+    finite = [np.isfinite(loss) for loss in losses]  # Of each epoch, for each of the group.
+    for epoch, vectors in enumerate(snapshots[1:]):
+        finite[epoch] &= np.isfinite(vectors).all(axis=1)
+    for epoch, of_group in enumerate(finite, start=1):
+        for index, good in zip(group, of_group, strict=True):
+            if not good:
+                raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
 
 
 def stored_bytes(teaching: TeachConfig, network: Network) -> int:

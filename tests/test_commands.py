@@ -80,6 +80,16 @@ def test_the_same_command_again_shows_the_results_and_computes_nothing(finished)
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*")}
 
 
+def test_lost_pictures_of_a_complete_run_are_drawn_again(finished):
+    folder, _ = finished
+    picture = folder / "run" / "mtt" / "distilled.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    done = call(folder, "distill", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes() == before
+
+
 def test_another_runs_folder_is_refused_and_left_alone(finished):
     folder, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*")}
@@ -144,9 +154,9 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path):
         "10,986 parameters",
         "10 teachers of 20 epochs (8.8 MiB)",
         "Teachers' epochs 0 to 11 (5.0 MiB) are held on the device",
-        "one every 50 steps, 20 in all, of 0.0 MiB",
+        "one every 50 steps, 20 for each method, of 5.0 KiB",
         "MiB for the distillation steps as compiled for this device",
-        "0.4 MiB for all images",
+        "449.2 KiB for all images",
         "8.8 MiB for 10 teachers of 21 snapshots",
         "free: enough",
         "1,200 SGD steps of 256 images",
@@ -162,6 +172,9 @@ def test_a_network_too_large_for_memory_can_be_described(invoke, tmp_path):
     assert code == 0
     assert "9,000," in shown
     assert "too little" in shown
+    code, shown, _ = invoke("distill", "--width 1000000 --dry-run")
+    assert code == 0
+    assert "XLA cannot index it" in shown
     code, _, error = invoke("teachers", "--width 100000 --teachers 200 --epochs 50")
     assert code == 2
     assert "200 teachers of 51 snapshots need" in error
@@ -184,10 +197,11 @@ def test_settings_are_listed_and_varied(invoke):
 
 
 def test_teachers_that_do_not_fit_are_streamed(invoke, monkeypatch):
-    monkeypatch.setattr(sizes, "device_room", lambda: 4 * 2**20)
-    _, shown, _ = invoke("distill", "--dry-run --student-steps 1")
-    assert "(5.0 MiB) are streamed from disk (4.0 MiB may be used on the device)" in shown
-    _, shown, _ = invoke("distill", "--dry-run --student-steps 1 --read device")
+    monkeypatch.setattr(sizes, "device_room", lambda: 2**16)
+    tiny = "--dry-run --width 4 --depth 1 --student-steps 1 --augment none"
+    _, shown, _ = invoke("distill", tiny)
+    assert "are streamed from disk (64.0 KiB may be used on the device)" in shown
+    _, shown, _ = invoke("distill", f"{tiny} --read device")
     assert "are held on the device" in shown
 
 
@@ -259,6 +273,7 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
         ("distill", "--student-batch 3", "does not divide the 10 distilled images"),
         ("distill", "--dataset cats", "--dataset is 'cats'; wanted digits, a name that TFDS"),
         ("distill", "--dataset cats.npz", "cats.npz"),
+        ("distill", "--dataset=", "--dataset is empty"),
         ("distill", "--dataset ./cats", "cats"),
         ("distill", "--dataset cifar10 --data-dir .", "needs TensorFlow"),
         ("distill", "cifar10", "there is no setting 'cifar10'; wanted one such as cifar10-ipc1"),

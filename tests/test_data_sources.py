@@ -476,6 +476,7 @@ IMAGES, TESTS = arrays()["x_train"], arrays()["x_test"]
         ({"y_train": np.arange(8) / 2}, "y_train are float64; wanted whole numbers"),
         ({"y_train": np.arange(8) % 2 - 1}, "y_train hold -1; wanted 0 or more"),
         ({"y_test": np.array([0, 1, 2, 1])}, "y_test hold 2; wanted 0 to 1"),
+        ({"y_train": np.array([0, 1, 0, 1, 0, 1, 0, 2**31 - 2])}, "2147483646 among 8 labels"),
         ({"y_train": np.arange(7) % 2}, r"y_train are of shape \(7,\) for 8 images"),
         ({"y_train": np.arange(8) % 2 * 2}, "class 1 has no training image"),
         ({"class_names": np.array(["ant"])}, "y_train hold 1; wanted 0 to 0"),

@@ -177,6 +177,12 @@ def test_alpha_stays_above_zero():
         after, held = distill.update(state, gradient, optimizer=optimizer)
         assert after.distilled.alpha == pytest.approx(0.05 if sign > 0 else 5.1)
         assert bool(held) == (sign > 0)
+    optimizer = distill.make_optimizer(small.distillation(alpha_rate=1.0, momentum=0.9))
+    state = distill.init(jnp.zeros((1, 4, 4, 1)), alpha=0.1, optimizer=optimizer)
+    for sign in [1] + 300 * [0]:
+        gradient = distill.Distilled(jnp.zeros((1, 4, 4, 1)), jnp.array(sign * 1e6))
+        state, held = distill.update(state, gradient, optimizer=optimizer)
+    assert state.distilled.alpha >= 1e-8
     _, after, info = one_step(start, alpha_rate=1e6)
     assert after.distilled.alpha > 0
     assert bool(info.alpha_held) == (after.distilled.alpha == 0.025)

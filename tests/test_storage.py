@@ -141,8 +141,13 @@ def test_a_state_of_another_shape_is_not_used(tmp_path):
 
 def test_a_damaged_seal_is_named(tmp_path):
     trees.save_tree(tmp_path / "tree", {"a": np.zeros(2)})
-    (tmp_path / "tree.json").write_text("{")
-    assert "tree.json is damaged" in trees.damage(tmp_path / "tree")
+    seal = tmp_path / "tree.json"
+    whole = seal.read_text()
+    assert trees.damage(tmp_path / "tree") is None
+    for harmed in ("{", "[]", whole.replace('"arrays"', '"arrayz"'), whole.replace("2", "3", 1)):
+        assert harmed != whole
+        seal.write_text(harmed)
+        assert trees.damage(tmp_path / "tree") == f"{seal} is damaged"
 
 
 def test_device_arrays_are_kept_too(tmp_path):

@@ -143,6 +143,13 @@ def test_only_the_epochs_asked_for_are_kept(tmp_path):
     assert known[0]["accuracy"] == known[1]["accuracy"]
 
 
+def test_a_teacher_that_diverges_is_not_kept(tmp_path):
+    teaching = dataclasses.replace(CONFIG.teaching, teacher_rate=1e30)
+    with pytest.raises(InputError, match=r"teacher 0 diverged in epoch \d; lower --teacher-rate"):
+        train(tmp_path, dataclasses.replace(CONFIG, teaching=teaching))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "free_bytes", lambda folder: 1000)
     with pytest.raises(InputError, match=r"2 teachers of 4 snapshots need .* free"):

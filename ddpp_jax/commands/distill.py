@@ -1,7 +1,6 @@
 """`python -m ddpp_jax.distill`: the whole job."""
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ddpp_jax.commands.sizes import (
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
 from ddpp_jax.data import Dataset
+from ddpp_jax.errors import InputError
 from ddpp_jax.files import claimed_folder, read_json, read_rows, write_json
 from ddpp_jax.report import Report
 from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
@@ -44,7 +44,8 @@ def run_distill(
         "fingerprint": raw.fingerprint,
         "config": plain(job, raw),
     }
-    folder = out or Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
+    own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
+    folder = out or own
     stream = must_stream(job, problem, places.read)
     describe(job, problem, report)
     _describe(job, problem, folder, report)
@@ -53,10 +54,12 @@ def run_distill(
         describe_distillation(job, problem, folder, report)
         describe_teaching(job, problem, report)
         return
-    with claimed_folder(folder, identity, name="config.json"):
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
+            found = _finished(folder)
+            _draw(job, raw.name, folder, only_missing=True)
             report.say(f"{folder} is complete; its results:")
-            report.show(tables.table(read_json(folder / "result.json")))
+            report.show(tables.table(found))
             return
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
@@ -100,7 +103,7 @@ def _compute(
         "iterate": "last",
         "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
-    _draw(job, problem, outcomes, folder)
+    _draw(job, problem.raw.name, folder, only_missing=False)
     write_json(folder / "result.json", found)
     judge.close()
     return found
@@ -170,16 +173,26 @@ def _plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
     }
 
 
-def _draw(
-    job: DistillJob, problem: Problem, outcomes: Mapping[str, distill.Outcome], folder: Path
-) -> None:
-    title = f"{problem.raw.name}, {job.distillation.ipc} per class"
-    rows = {}
-    for name, (place, _) in _methods(job, folder).items():
+def _finished(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    found = read_json(path)
+    if not isinstance(found, dict) or "rows" not in found:
+        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
+    return found
+
+
+def _draw(job: DistillJob, dataset: str, folder: Path, *, only_missing: bool) -> None:
+    """The pictures of a run, from its files."""
+    title = f"{dataset}, {job.distillation.ipc} per class"
+    places = {name: place for name, (place, _) in _methods(job, folder).items()}
+    for name, place in places.items():
         picture = place / "distilled.png"
-        plots.save_grid(picture, outcomes[name].distilled, title=f"{title}: {name}")
-        rows[name] = read_rows(place / "metrics.jsonl")
-    plots.save_curves(folder / "curves.png", rows, title=title)
+        if not (only_missing and picture.exists()):
+            plots.save_grid(picture, distill.read_finished(place), title=f"{title}: {name}")
+    curves = folder / "curves.png"
+    if not (only_missing and curves.exists()):
+        rows = {name: read_rows(place / "metrics.jsonl") for name, place in places.items()}
+        plots.save_curves(curves, rows, title=title)
 
 
 def _name(threshold: float | None) -> str:

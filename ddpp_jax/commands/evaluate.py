@@ -24,6 +24,8 @@ def run_evaluate(job: EvaluateJob, files: Sequence[Path], out: Path | None, repo
     for path, distilled in zip(files, sets, strict=True):
         _check_matches(path, distilled, raw)
     network = network_for(job, raw)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         _row(job, raw, network, str(path), distilled, report)
         for path, distilled in zip(files, sets, strict=True)

@@ -88,10 +88,12 @@ def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report:
     The store is held by this process only where it lacks some, so that several runs may read it.
     """
     store = problem.store
-    check_claim(store.folder, problem.manifest, name="manifest.json")
+    # The store's folder is named by the digest of the manifest.
+    claim = {"identity": problem.manifest, "name": "manifest.json", "proven": True}
+    claimed = check_claim(store.folder, **claim)
     missing = store.missing(job.teaching.teachers)
-    if missing or teachers.lacking(job.teaching, store, report):
-        with claimed_folder(store.folder, problem.manifest, name="manifest.json"):
+    if not claimed or missing or teachers.lacking(job.teaching, store, report):
+        with claimed_folder(store.folder, **claim):
             teachers.run(job, dataset, problem.network, store, report)
 
 

@@ -11,6 +11,8 @@ from ddpp_jax.files import free_bytes, gib
 from ddpp_jax.report import Report
 from ddpp_jax.storage import device_room
 
+_TOO_MANY = 2**31
+
 
 def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> None:
     """Say what the first stage would take, and with which settings."""
@@ -40,10 +42,14 @@ def describe_distillation(job: DistillJob, problem: Problem, folder: Path, repor
     state = 4 * 2 * (images + 1)
     checkpoints = settings.steps // distill.CHECKPOINT_EVERY
     report.say(
-        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} in all, of "
-        f"{gib(state)}; the last two are kept in {folder}/checkpoints while it runs"
+        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} for each method, "
+        f"of {gib(state)}; the last two are kept below {folder} while it runs"
     )
     shape = (settings.ipc * len(problem.raw.class_names), *problem.raw.x_train.shape[1:])
+    if network.num_params >= _TOO_MANY:
+        copies = gib((settings.student_steps + 2) * network.num_params * 4)
+        report.say(f"Memory: more than {copies} for a distillation step; XLA cannot index it")
+        return
     needed = distill.memory(job, network, shape)
     size = "an amount unknown on this platform" if needed is None else gib(needed)
     report.say(f"Memory: {size} for the distillation steps as compiled for this device")

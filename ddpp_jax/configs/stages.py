@@ -45,6 +45,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges and the names of the operations."""
+        if not self.dataset:
+            raise InputError("--dataset is empty; wanted a name, a folder or an .npz file")
         if self.image_size is not None:
             at_least(1, image_size=self.image_size)
         if self.per_class is not None:

@@ -37,12 +37,12 @@ class Zca(NamedTuple):
     Attributes:
         mean: of the training images, on the scale from 0 (black) to 1 (white).
         matrix: symmetric; images less the mean are multiplied by it.
-        inverse: symmetric; undoes it.
+        inverse: symmetric; undoes it; none where nobody has asked for it yet.
     """
 
     mean: Float32[np.ndarray, " pixels"]
     matrix: Float32[np.ndarray, "pixels pixels"]
-    inverse: Float32[np.ndarray, "pixels pixels"]
+    inverse: Float32[np.ndarray, "pixels pixels"] | None = None
 
 
 Transform: TypeAlias = PerChannel | Zca
@@ -117,7 +117,7 @@ def apply(transform: Transform, pixels: Pixels) -> Images:
 def undo(transform: Transform, images: Images) -> Images:
     """True pixels of normalised images, 0 black to 1 white, beyond which they may lie."""
     if isinstance(transform, Zca):
-        mean, inverse = transform.mean, transform.inverse
+        mean, inverse = transform.mean, with_inverse(transform).inverse
 
         def change(chunk: Images) -> Images:
             return (chunk.reshape(len(chunk), -1) @ inverse + mean).reshape(chunk.shape)
@@ -173,10 +173,7 @@ def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
         InputError: neither kind's arrays are there.
     """
     if "zca_mean" in arrays and "zca_matrix" in arrays:
-        matrix = np.asarray(arrays["zca_matrix"], np.float32)
-        inverse = np.linalg.inv(matrix.astype(np.float64))
-        inverse = ((inverse + inverse.T) / 2).astype(np.float32)
-        return Zca(np.asarray(arrays["zca_mean"], np.float32), matrix, inverse)
+        return Zca(*(np.asarray(arrays[n], np.float32) for n in ("zca_mean", "zca_matrix")))
     if "mean" in arrays and "std" in arrays:
         return PerChannel(
             np.asarray(arrays["mean"], np.float32), np.asarray(arrays["std"], np.float32)
@@ -185,6 +182,14 @@ def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
         f"a transform has the arrays {', '.join(sorted(arrays)) or 'none'}; "
         "wanted mean and std, or zca_mean and zca_matrix"
     )
+
+
+def with_inverse(zca: Zca) -> Zca:
+    """The whitening with its inverse, computed in double precision where it is not there."""
+    if zca.inverse is not None:
+        return zca
+    inverse = np.linalg.inv(zca.matrix.astype(np.float64))
+    return zca._replace(inverse=((inverse + inverse.T) / 2).astype(np.float32))
 
 
 def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:

@@ -46,7 +46,13 @@ def npz_source(path: Path, config: DataConfig) -> Source:
     if "class_names" in arrays:
         class_names = _class_names(path, arrays["class_names"])
     else:
-        class_names = tuple(str(label) for label in range(int(y_train.max()) + 1))
+        highest = int(y_train.max())
+        if highest >= len(y_train):
+            raise InputError(
+                f"{path}: y_train holds {highest} among {len(y_train)} labels; wanted whole "
+                "numbers from 0, every one of them a class with images"
+            )
+        class_names = tuple(str(label) for label in range(highest + 1))
     classes = len(class_names)
     checked_labels(y_train, x_train, f"{path}: y_train", classes)
     test = None

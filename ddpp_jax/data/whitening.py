@@ -12,7 +12,14 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Float64, Shaped
 
-from ddpp_jax.data.dataset import Transform, Zca, fit_per_channel, transform_from, unit
+from ddpp_jax.data.dataset import (
+    Transform,
+    Zca,
+    fit_per_channel,
+    transform_from,
+    unit,
+    with_inverse,
+)
 from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import Replacement, require_space
@@ -94,6 +101,7 @@ def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Tran
     whitening = fit_zca(raw.x_train)
     transform = transform_from({"zca_mean": whitening.mean, "zca_matrix": whitening.matrix})
     assert isinstance(transform, Zca)
+    transform = with_inverse(transform)
     if path is not None:
         _write(path, transform)
     return transform
@@ -105,7 +113,7 @@ def _write(path: Path, zca: Zca) -> None:
     require_space(path.parent, size, what=f"the ZCA whitening {path.name}")
     try:
         with Replacement(path) as temporary:
-            safetensors.numpy.save_file(tensors, temporary, metadata={FORMAT: _digest(zca)})
+            temporary.write_bytes(safetensors.numpy.save(tensors, metadata={FORMAT: _digest(zca)}))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
 
@@ -114,10 +122,10 @@ def _read(path: Path, size: int) -> Zca:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             digest = (file.metadata() or {}).get(FORMAT)
-            zca = Zca(*(file.get_tensor(name) for name in Zca._fields))
+            tensors = [file.get_tensor(name) for name in Zca._fields]
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} is damaged: {error}; delete it") from error
-    shapes = [tensor.shape for tensor in zca]
+    zca, shapes = Zca(*tensors), [tensor.shape for tensor in tensors]
     if digest != _digest(zca) or shapes != [(size,), (size, size), (size, size)]:
         raise InputError(f"{path} is damaged: its numbers are not those written; delete it")
     return zca
@@ -125,6 +133,6 @@ def _read(path: Path, size: int) -> Zca:
 
 def _digest(zca: Zca) -> str:
     digest = hashlib.sha256()
-    for tensor in zca:
+    for tensor in with_inverse(zca):
         digest.update(np.ascontiguousarray(tensor).data)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
-from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, run
+from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, read_finished, run
 from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, step, update
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "memory",
     "objective",
     "plan",
+    "read_finished",
     "run",
     "step",
     "update",

@@ -14,7 +14,14 @@ from jax.stages import Compiled
 from ddpp_jax._types import Images, Labels, Scalar
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, DistillJob
-from ddpp_jax.data import Dataset, RawDataset, random_per_class, transform_arrays, undo
+from ddpp_jax.data import (
+    Dataset,
+    RawDataset,
+    random_per_class,
+    require_per_class,
+    transform_arrays,
+    undo,
+)
 from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
 from ddpp_jax.distill.steps import advance, init, make_optimizer
 from ddpp_jax.draws import draw_start
@@ -68,7 +75,19 @@ def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
         raise InputError(
             f"--student-batch {config.student_batch} does not divide the {count} distilled images"
         )
-    random_per_class(jax.random.key(0), dataset, config.ipc)
+    require_per_class(dataset, config.ipc)
+
+
+def read_finished(folder: Path) -> DistilledFile:
+    """The set that a distillation left in its folder.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return read_distilled(folder / "distilled.safetensors")
+    except InputError as error:
+        raise InputError(f"{error}; delete it, and the same command makes it again") from error
 
 
 def plan(config: DistillJob, done: int = 0) -> Plan:
@@ -116,7 +135,7 @@ def run(
     checkpoints = Checkpoints(folder / "checkpoints")
     if path.exists():
         checkpoints.remove()
-        return _outcome(read_distilled(path), read_rows(metrics))
+        return _outcome(read_finished(folder), read_rows(metrics))
     settings = config.distillation
     images, labels = _start_images(config, dataset)
     state = init(jnp.asarray(images), alpha=settings.alpha, optimizer=make_optimizer(settings))

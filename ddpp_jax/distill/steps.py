@@ -26,6 +26,9 @@ from ddpp_jax.models import Network
 LEAST_SHARE_OF_ALPHA = 0.5
 """What at least remains of alpha after a step, so that it stays above 0."""
 
+LEAST_ALPHA = 1e-8
+"""Where that ends."""
+
 
 class State(NamedTuple):
     """What the next distillation step needs."""
@@ -120,11 +123,11 @@ def update(
 ) -> tuple[State, Bool[Array, ""]]:
     """The state after a step of momentum SGD on pixels and alpha, and whether alpha was held.
 
-    Alpha keeps at least `LEAST_SHARE_OF_ALPHA` of itself.
+    Alpha keeps at least `LEAST_SHARE_OF_ALPHA` of itself, and never falls below `LEAST_ALPHA`.
     """
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.distilled)
     distilled = cast(Distilled, optax.apply_updates(cast(optax.Params, state.distilled), updates))
-    least = LEAST_SHARE_OF_ALPHA * state.distilled.alpha
+    least = jnp.maximum(LEAST_SHARE_OF_ALPHA * state.distilled.alpha, LEAST_ALPHA)
     held = distilled.alpha < least
     distilled = distilled._replace(alpha=jnp.where(held, least, distilled.alpha))
     return State(distilled, opt_state), held

@@ -138,11 +138,12 @@ def read_all(
 
 
 def device_room() -> int:
-    """Bytes that may be taken on the device: half of what is free."""
+    """Bytes that may be taken on the device: half of what is free there, and on the host before."""
+    host = psutil.virtual_memory().available // 2
     found = jax.devices()[0].memory_stats()
     if found is None:  # The CPU's memory is the machine's.
-        return psutil.virtual_memory().available // 2
-    return (found["bytes_limit"] - found["bytes_in_use"]) // 2
+        return host
+    return min(host, (found["bytes_limit"] - found["bytes_in_use"]) // 2)
 
 
 @jax.jit

@@ -2,6 +2,9 @@
 
 import contextlib
 import errno
+import hashlib
+import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -35,7 +38,8 @@ def save_tree(path: Path, tree: Any, **notes: Any) -> None:
     remove_tree(path)
     with _plain_errors(path), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         checkpointer.save(path.absolute(), args=ocp.args.StandardSave(tree))
-    write_json(_seal(path), {"arrays": _arrays(tree), "files": checksums(path), **notes})
+    seal = {"arrays": _arrays(tree), "files": checksums(path), **notes}
+    write_json(_seal(path), seal | {"digest": _digest(seal)})
 
 
 def load_tree(path: Path, like: Any) -> Any:
@@ -78,11 +82,14 @@ def notes(path: Path) -> Mapping[str, Any]:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a complete folder, naming the file; None if every checksum holds."""
+    damaged = f"{_seal(path)} is damaged"
     try:
-        expected = notes(path)["files"]
-    except (InputError, KeyError, TypeError):
-        return f"{_seal(path)} is damaged"
-    found = checksums(path)
+        seal = dict(notes(path))
+    except (InputError, TypeError, ValueError):
+        return damaged
+    if seal.pop("digest", None) != _digest(seal):
+        return damaged
+    expected, found = seal["files"], checksums(path)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"{path / name} is missing"
@@ -122,17 +129,29 @@ def _arrays(tree: Any) -> dict[str, list[Any]]:
     }
 
 
+def _digest(seal: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(seal, sort_keys=True).encode()).hexdigest()
+
+
 def _seal(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
 @contextlib.contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """Orbax's and TensorStore's errors as the system error that they stand for."""
+    """Orbax's and TensorStore's errors as the system error that they stand for.
+
+    Orbax logs the traceback of its writing thread before it raises the same error; that log is
+    left out.
+    """
+    logger = logging.getLogger("absl")
+    was_disabled, logger.disabled = logger.disabled, True
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         _remove_leftovers(path)
         if "No space left on device" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+    finally:
+        logger.disabled = was_disabled
