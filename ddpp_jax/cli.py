@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -223,25 +224,36 @@ def _interrupted(program: str) -> NoReturn:
 
 
 def _parse(default: Parsed, program: str, about: str, arguments: Sequence[str]) -> Parsed:
-    if not program.endswith("evaluate"):
-        program += " [SETTING]"
-    captured = io.StringIO()
+    how = "--setting names" if program.endswith("evaluate") else "SETTING is"
+    parse = partial(
+        tyro.cli,
+        type(default),
+        default=default,
+        prog=program if program.endswith("evaluate") else f"{program} [SETTING]",
+        description=f"{about} {how} one of {', '.join(SETTINGS)}; the other flags vary it, and "
+        "--list-settings shows them all.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=_REGISTRY,
+    )
     try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(
-                type(default),
-                default=default,
-                prog=program,
-                description=f"{about} SETTING is one of {', '.join(SETTINGS)}; the other flags "
-                "vary it, and --list-settings shows them all.",
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes,),
-                registry=_REGISTRY,
-            )
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parse()
     except SystemExit as leaving:
-        if leaving.code:
-            raise InputError(f"{_sentence(captured.getvalue())}; --help lists the flags") from None
-        raise
+        if not leaving.code:
+            raise
+    # Once more, as wide as it takes: a message that is wrapped cannot be put together again.
+    captured, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        with contextlib.redirect_stderr(captured), contextlib.suppress(SystemExit):
+            parse()
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    raise InputError(f"{_sentence(captured.getvalue())}; --help lists the flags")
 
 
 def _sentence(box: str) -> str:

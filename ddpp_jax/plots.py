@@ -1,5 +1,6 @@
 """Pictures of a run, drawn from its result files."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
 _MOST_BEYOND = 0.05
+_LETTERS_AN_INCH = 12
 
 
 def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
@@ -67,7 +69,8 @@ def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
     shown = "" if ipc <= MOST_PER_CLASS else f", {MOST_PER_CLASS} of {ipc} per class"
     shown += ", contrast lowered" if needs_less_contrast(distilled) else ""
     figure = Figure(figsize=(max(1.0 * columns + 0.8, 4), 1.12 * rows + 0.6), layout="constrained")
-    figure.suptitle(title + shown, fontsize=10)
+    letters = int(_LETTERS_AN_INCH * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title + shown, letters), fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -101,8 +104,11 @@ def draw_curve(
     steps, values = np.asarray(points, float).T
     if window > 1 and len(values) > window:
         (faint,) = ax.plot(steps, values, linewidth=0.5, alpha=0.25)
-        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
-        ax.plot(steps[window - 1 :], smooth, color=faint.get_color(), label=label)
+        sums = np.cumsum(np.pad(values, (1, 0)))
+        ends = np.arange(1, len(values) + 1)
+        begins = np.maximum(ends - window, 0)
+        smooth = (sums[ends] - sums[begins]) / (ends - begins)
+        ax.plot(steps, smooth, color=faint.get_color(), label=f"{label}, mean of {window} steps")
     else:
         ax.plot(steps, values, marker="." if len(values) < 50 else "", label=label)
 
@@ -131,6 +137,10 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, 
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=8)
+        else:
+            ax.set_axis_off()
+            ax.set_title(f"{name}: none kept")
+            ax.title.set_fontsize(9)
     _save(figure, path)
 
 

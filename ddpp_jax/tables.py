@@ -38,7 +38,7 @@ def table(result: dict[str, Any]) -> Table:
     per_class = f", {result['ipc']} per class" if "ipc" in result else ""
     title = f"{result['dataset']}{per_class}, seed {result['seed']}"
     shown = Table(title=title, title_justify="left")
-    shown.add_column("trained on")
+    shown.add_column("trained on", overflow="fold")
     shown.add_column("images", justify="right")
     shown.add_column("test accuracy, %", justify="right")
     shown.add_column("± over")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,23 @@ def test_lost_pictures_of_a_complete_run_are_drawn_again(finished):
     done = call(folder, "distill", *QUICK, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert picture.read_bytes() == before
+
+
+def test_a_lost_result_of_a_complete_run_is_made_again(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "run" / "mtt" / "distilled.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    done = call(tmp_path / "copy", "distill", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-9])
+    for picture in (tmp_path / "copy" / "run").rglob("*.png"):
+        picture.unlink()
+    done = call(tmp_path / "copy", "distill", *QUICK, "--out", "run")
+    assert done.returncode == 2
+    assert "delete it, and the same command makes it again" in done.stderr
 
 
 def test_another_runs_folder_is_refused_and_left_alone(finished):
@@ -245,7 +263,7 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
     judged = call(
         tmp_path,
         "evaluate",
-        "streamed/distilled.safetensors",
+        "streamed",
         *shlex.split(
             "--dataset mine.npz --augment none --width 4 --depth 1 --networks 2 "
             "--eval-epochs 10 --out judged.json"
@@ -286,7 +304,8 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
         ("distill", "--image-size 0", "--image-size is 0"),
         ("distill", "--test-share 1.5", "--test-share is 1.5"),
         ("distill", "--read quickly", "--read"),
-        ("distill", "--data-dir /data", "leave --data-dir out"),
+        ("distill", "--data-dir .", "leave --data-dir out"),
+        ("distill", "cifar10-ipc1 --data-dir nowhere", "--data-dir nowhere is not a folder"),
         ("distill", "--augment shear", "--augment names 'shear'"),
         ("distill", "--seed -1", "--seed is -1"),
         ("teachers", "--teachers 0", "--teachers is 0; wanted 1 or more"),

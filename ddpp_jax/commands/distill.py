@@ -55,9 +55,11 @@ def run_distill(
         describe_teaching(job, problem, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if (folder / "result.json").exists():
+        sets = [place / "distilled.safetensors" for place, _ in _methods(job, folder).values()]
+        lost = [path for path in sets if not path.exists()]
+        if (folder / "result.json").exists() and not lost:
             found = _finished(folder)
-            _draw(job, raw.name, folder, only_missing=True)
+            _draw(job, raw.name, folder, report, only_missing=True)
             report.say(f"{folder} is complete; its results:")
             report.show(tables.table(found))
             return
@@ -103,7 +105,7 @@ def _compute(
         "iterate": "last",
         "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
-    _draw(job, problem.raw.name, folder, only_missing=False)
+    _draw(job, problem.raw.name, folder, report, only_missing=False)
     write_json(folder / "result.json", found)
     judge.close()
     return found
@@ -181,7 +183,9 @@ def _finished(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _draw(job: DistillJob, dataset: str, folder: Path, *, only_missing: bool) -> None:
+def _draw(
+    job: DistillJob, dataset: str, folder: Path, report: Report, *, only_missing: bool
+) -> None:
     """The pictures of a run, from its files."""
     title = f"{dataset}, {job.distillation.ipc} per class"
     places = {name: place for name, (place, _) in _methods(job, folder).items()}
@@ -191,6 +195,9 @@ def _draw(job: DistillJob, dataset: str, folder: Path, *, only_missing: bool) ->
             plots.save_grid(picture, distill.read_finished(place), title=f"{title}: {name}")
     curves = folder / "curves.png"
     if not (only_missing and curves.exists()):
+        for place in places.values():
+            if not (place / "metrics.jsonl").exists():
+                report.warn(f"{place / 'metrics.jsonl'} is missing; the curves lack what it held")
         rows = {name: read_rows(place / "metrics.jsonl") for name, place in places.items()}
         plots.save_curves(curves, rows, title=title)
 

@@ -19,11 +19,17 @@ def run_evaluate(job: EvaluateJob, files: Sequence[Path], out: Path | None, repo
     """Judge distilled sets with fresh networks, on test images seen as each set sees its own."""
     if out is not None and out.exists():
         raise InputError(f"{out} exists already; choose another --out")
+    files = [path / "distilled.safetensors" if path.is_dir() else path for path in files]
     sets = [read_distilled(path) for path in files]
     raw = load_raw(job.data)
     for path, distilled in zip(files, sets, strict=True):
         _check_matches(path, distilled, raw)
     network = network_for(job, raw)
+    report.say(
+        f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} ConvNets of width "
+        f"{job.model.width} and depth {job.model.depth}, {job.evaluation.eval_epochs + 1} epochs, "
+        f"augmentation {job.data.augment}"
+    )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -62,6 +68,11 @@ def _row(
 def _check_matches(path: Path, distilled: DistilledFile, raw: RawDataset) -> None:
     ours, theirs = distilled.images.shape[1:], raw.x_train.shape[1:]
     if ours != theirs:
-        raise InputError(f"{path} holds images of {ours}, but {raw.name} has {theirs}")
+        raise InputError(
+            f"{path} holds images of {ours}, but {raw.name} has {theirs}; give the --setting or "
+            "the --dataset that it was distilled from"
+        )
     if distilled.class_names != raw.class_names:
-        raise InputError(f"{path} and {raw.name} differ in their classes; give its --dataset")
+        raise InputError(
+            f"{path} and {raw.name} differ in their classes; give its --setting or --dataset"
+        )

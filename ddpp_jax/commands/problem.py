@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 import ddpp_jax
 from ddpp_jax import teachers
@@ -105,6 +106,10 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
         f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
         f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
     )
+    counts = np.bincount(raw.y_test, minlength=raw.classes)
+    lacking = [name for name, count in zip(raw.class_names, counts, strict=True) if not count]
+    if lacking:
+        report.warn(f"{raw.name} has no test image of {', '.join(lacking)}")
     report.say(
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
         f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"

@@ -148,6 +148,10 @@ def _path(config: DataConfig) -> Path:
     """Where `--dataset` would be as a file or a folder: in `--data-dir`, or else as it stands."""
     path = Path(config.dataset).expanduser()
     if config.data_dir is not None:
+        if not Path(config.data_dir).expanduser().is_dir():
+            raise InputError(
+                f"--data-dir {config.data_dir} is not a folder; give one that is there"
+            )
         within = Path(config.data_dir).expanduser() / path
         if within.exists():
             return within

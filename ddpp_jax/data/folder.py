@@ -12,6 +12,8 @@ from ddpp_jax.data.pixels import UNREADABLE, converted_shape, decoded, is_grey, 
 from ddpp_jax.data.raw import Indices, Part, Pixels, Source, shape_words
 from ddpp_jax.errors import InputError
 
+_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
+
 
 class _Header(NamedTuple):
     path: Path
@@ -22,9 +24,10 @@ class _Header(NamedTuple):
 def folder_source(folder: Path, config: DataConfig) -> Source:
     """The images of a folder: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
 
-    The classes are in the order of their names, and so are the images of each. Hidden files are
-    left out, and so is what lies beside the folders of the classes. The images are grey if every
-    one of them is, and in colour otherwise, unless the config says which.
+    The classes are in the order of their names, and so are the images of each. Hidden files
+    and those that Windows leaves are left out, and so is what lies beside the folders of the
+    classes. The images are grey if every one of them is, and in colour otherwise, unless the config
+    says which.
 
     Raises:
         InputError: the folders are not laid out so, a class has no images, the images differ in
@@ -90,7 +93,11 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        entries = [
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.name.lower() not in _OF_THE_SYSTEM
+        ]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from error
     return sorted(entries, key=lambda path: path.name)

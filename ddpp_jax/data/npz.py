@@ -46,13 +46,13 @@ def npz_source(path: Path, config: DataConfig) -> Source:
     if "class_names" in arrays:
         class_names = _class_names(path, arrays["class_names"])
     else:
-        highest = int(y_train.max())
-        if highest >= len(y_train):
+        found = np.unique(y_train)
+        if found[-1] != len(found) - 1:
             raise InputError(
-                f"{path}: y_train holds {highest} among {len(y_train)} labels; wanted whole "
-                "numbers from 0, every one of them a class with images"
+                f"{path}: y_train holds {len(found)} labels from {found[0]} to {found[-1]}; "
+                f"wanted every whole number from 0 to {len(found) - 1}"
             )
-        class_names = tuple(str(label) for label in range(highest + 1))
+        class_names = tuple(str(label) for label in range(len(found)))
     classes = len(class_names)
     checked_labels(y_train, x_train, f"{path}: y_train", classes)
     test = None

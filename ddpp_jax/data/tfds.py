@@ -19,7 +19,10 @@ from ddpp_jax.data.raw import Indices, Part, Pixels, Source
 from ddpp_jax.errors import InputError
 
 _NEEDED = ("tensorflow_datasets", "array_record", "importlib_resources")
-_DATASETS = "wanted digits, a name that TFDS knows, a folder of images or an .npz file"
+_DATASETS = (
+    "wanted digits, a name that TFDS knows, a folder of images or an .npz file "
+    "(here or in --data-dir)"
+)
 
 
 def tfds_source(folder: Path | None, config: DataConfig) -> Source:

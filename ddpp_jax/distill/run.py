@@ -146,6 +146,8 @@ def run(
     if done:
         state = jax.tree.map(jnp.asarray, resumed.state)
     rows = [row for row in read_rows(metrics) if done and row["step"] <= done]
+    if done and len(rows) <= done:
+        report.warn(f"{metrics} has lost steps before {done}; the images are not affected")
     write_rows(metrics, rows)
     plan_ahead, targets = plan(config, done), jnp.asarray(labels)
     watch = Watch(rows, report)

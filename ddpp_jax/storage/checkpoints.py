@@ -61,7 +61,7 @@ class Checkpoints:
                 found, state = str(error), None
             if found is None:
                 return Resumed(step, state, tuple(warnings))
-            warnings.append(f"{found}; going on from the checkpoint before it")
+            warnings.append(f"{found}; going on from the checkpoint before it, or the start")
             set_aside(path)
         return Resumed(0, None, tuple(warnings))
 
