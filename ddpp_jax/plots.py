@@ -16,7 +16,7 @@ from ddpp_jax.results import DistilledFile
 MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
-_MOST_BEYOND = 0.05
+_MOST_BEYOND = 0.1
 _LETTERS_AN_INCH = 12
 
 
@@ -24,12 +24,12 @@ def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height w
     """The images as they can be looked at, normalisation or whitening undone, from 0 to 1.
 
     Where training pushed more than `_MOST_BEYOND` of the pixels beyond black or white, contrast is
-    lowered for the whole set, so that 2.5 deviations about its mean are seen, as MTT shows its own;
-    the rest is cut.
+    lowered for the whole set, so that all but the darkest and the lightest percent are seen; the
+    rest is cut.
     """
     pixels = distilled.pixels
     if needs_less_contrast(distilled):
-        low, high = (pixels.mean() + sign * 2.5 * pixels.std() for sign in (-1, 1))
+        low, high = np.percentile(pixels, (1, 99))
         pixels = (pixels - low) / (high - low)
     return np.clip(pixels, 0, 1)
 

@@ -20,7 +20,7 @@ from ddpp_jax.data import fit_transform, normalised, raw_dataset
 from ddpp_jax.files import gib
 from ddpp_jax.models import ConvNet, make_network
 from ddpp_jax.report import Report
-from ddpp_jax.storage import OnDevice, Streamed, TeacherStore, read_all
+from ddpp_jax.storage import OnDevice, Streamed, TeacherStore, device_room, read_all
 
 
 def random_dataset(generator):
@@ -87,13 +87,13 @@ def main():
             ]
         )
         print(f"a start and its target read alone: {read / len(pairs) * 1e3:.1f} ms")
-        trajectories = read_all(
-            store, given.teachers, job.distillation.last_target, num_params=network.num_params
-        )
-        feeds = {
-            "held on the device": partial(OnDevice, trajectories),
-            "streamed from disk": partial(Streamed, store, network.num_params),
-        }
+        feeds = {"streamed from disk": partial(Streamed, store, network.num_params)}
+        last = job.distillation.last_target
+        if given.teachers * (last + 1) * walk[0].nbytes <= device_room():
+            held = read_all(store, given.teachers, last, num_params=network.num_params)
+            feeds["held on the device"] = partial(OnDevice, held)
+        else:
+            print(f"epochs 0 to {last} are not held on the device: {gib(device_room())} to be had")
         for how, feed_fn in feeds.items():
             outcome = distill.run(
                 job, random_dataset(generator), network, feed_fn, folder / how[:4], Report(None)
