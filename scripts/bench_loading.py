@@ -6,6 +6,7 @@ With --zca the whitening is fitted the first time and read from --cache-dir afte
 """
 
 import argparse
+import itertools
 import resource
 import time
 from pathlib import Path
@@ -34,7 +35,7 @@ def main():
     arrays = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     jax.block_until_ready(jax.device_put(arrays))
     marks.append(("on the device", time.perf_counter()))
-    for (_, before), (name, now) in zip(marks, marks[1:], strict=False):
+    for (_, before), (name, now) in itertools.pairwise(marks):
         print(f"{name}: {now - before:.1f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"together: {marks[-1][1] - marks[0][1]:.1f} s, peak memory {peak / 1e9:.2f} GB")
