@@ -15,7 +15,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config):
     """Programs that one process of the tests has compiled are kept for the others."""
-    os.environ["DDPP_TEST_CACHE"] = str(config.cache.mkdir("xla"))
+    os.environ["DDPP_TEST_CACHE"] = str(config.rootpath / ".pytest_cache" / "xla")
 
 
 @pytest.fixture
