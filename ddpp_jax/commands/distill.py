@@ -17,12 +17,7 @@ from ddpp_jax.commands.problem import (
     result,
     train_teachers,
 )
-from ddpp_jax.commands.sizes import (
-    describe_distillation,
-    describe_reading,
-    describe_teaching,
-    must_stream,
-)
+from ddpp_jax.commands.sizes import choose_reading, describe_distillation, describe_teaching
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
 from ddpp_jax.data import Dataset
@@ -46,10 +41,9 @@ def run_distill(
     }
     own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
     folder = out or own
-    stream = must_stream(job, problem, places.read)
     describe(job, problem, report)
     _describe(job, problem, folder, report)
-    report.say(describe_reading(job, problem, stream=stream))
+    stream = choose_reading(job, problem, places.read, report)
     if dry:
         describe_distillation(job, problem, folder, report)
         describe_teaching(job, problem, report)
@@ -139,7 +133,7 @@ def _feed(job: DistillJob, problem: Problem, *, stream: bool) -> FeedFn:
 def _describe(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
     settings = job.distillation
     threshold = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
-    count = settings.ipc * len(problem.raw.class_names)
+    count = settings.ipc * problem.raw.classes
     report.say(
         f"{count} distilled images, {settings.steps} steps: "
         f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "

@@ -38,14 +38,13 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
 def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
     """Say what the second stage would take."""
     settings, network = job.distillation, problem.network
-    images = settings.ipc * len(problem.raw.class_names) * problem.raw.x_train[0].size
-    state = 4 * 2 * (images + 1)
+    shape = (settings.ipc * problem.raw.classes, *problem.raw.x_train.shape[1:])
+    state = 4 * 2 * (math.prod(shape) + 1)  # Pixels and alpha, and the velocity of each.
     checkpoints = settings.steps // distill.CHECKPOINT_EVERY
     report.say(
         f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} for each method, "
         f"of {gib(state)}; the last two are kept below {folder} while it runs"
     )
-    shape = (settings.ipc * len(problem.raw.class_names), *problem.raw.x_train.shape[1:])
     if network.num_params >= _TOO_MANY:
         copies = gib((settings.student_steps + 2) * network.num_params * 4)
         report.say(f"Memory: more than {copies} for a distillation step; XLA cannot index it")
@@ -55,24 +54,14 @@ def describe_distillation(job: DistillJob, problem: Problem, folder: Path, repor
     report.say(f"Memory: {size} for the distillation steps as compiled for this device")
 
 
-def trajectory_bytes(job: DistillJob, problem: Problem) -> int:
-    """What the snapshots that can be drawn take."""
-    snapshots = job.distillation.last_target + 1
-    return job.teaching.teachers * snapshots * problem.network.num_params * 4
-
-
-def describe_reading(job: DistillJob, problem: Problem, *, stream: bool) -> str:
-    """Which snapshots the steps read, and how."""
-    size, last = trajectory_bytes(job, problem), job.distillation.last_target
+def choose_reading(job: DistillJob, problem: Problem, read: str, report: Report) -> bool:
+    """Whether the teachers' parameters are streamed from disk; says so, and how much they are."""
+    last = job.distillation.last_target
+    size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4
+    room = device_room()
+    stream = read == "stream" or (read == "auto" and size > room)
+    how = "held on the device"
     if stream:
-        how = f"streamed from disk ({gib(device_room())} may be used on the device)"
-    else:
-        how = "held on the device"
-    return f"Teachers' epochs 0 to {last} ({gib(size)}) are {how}"
-
-
-def must_stream(job: DistillJob, problem: Problem, reading: str) -> bool:
-    """Whether the teachers' parameters are streamed from disk."""
-    return reading == "stream" or (
-        reading == "auto" and trajectory_bytes(job, problem) > device_room()
-    )
+        how = f"streamed from disk ({gib(room)} may be used on the device)"
+    report.say(f"Teachers' epochs 0 to {last} ({gib(size)}) are {how}")
+    return stream

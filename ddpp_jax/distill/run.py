@@ -70,7 +70,7 @@ def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
         InputError: the student's minibatch does not divide the distilled set, or a class is too
             small.
     """
-    count = config.ipc * len(dataset.class_names)
+    count = config.ipc * dataset.classes
     if config.student_batch is not None and count % config.student_batch:
         raise InputError(
             f"--student-batch {config.student_batch} does not divide the {count} distilled images"
