@@ -26,6 +26,9 @@ ScalarLike: TypeAlias = float | int | Float[Array, ""] | Float[np.ndarray, ""] |
 
 Images: TypeAlias = Float[Array, "images height width channels"]
 Labels: TypeAlias = Int[Array, " images"]
+Targets: TypeAlias = Int[Array, " images"] | Float[Array, "images _classes"]
+"""What a network learns: a class for each image, or a probability for each class."""
+
 Logits: TypeAlias = Float[Array, "images classes"]
 PRNGKey: TypeAlias = Key[Array, ""]
 PRNGKeys: TypeAlias = Key[Array, " networks"]

@@ -23,7 +23,10 @@ from ddpp_jax.configs import (
     DistillJob,
     EvaluateJob,
     Places,
+    SelectConfig,
+    SelectJob,
     TeachersJob,
+    evaluate_job,
     setting,
 )
 from ddpp_jax.errors import InputError
@@ -75,13 +78,30 @@ class _Evaluate:
     config: EvaluateJob
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Distilled sets, as distillation writes them."""
+    """Run folders or files of this program; .npz or .safetensors files with images and labels; or
+    folders of images, CLASS/*."""
 
-    setting: str = "digits"
-    """The named setting that the other flags vary; --list-settings shows all."""
+    setting: str | None = None
+    """The named setting that the other flags vary, --list-settings shows all; by default the
+    settings with which the first file was made, or those of the digits."""
+
+    cache_dir: Path = Path("runs/cache")
+    """Folder for a ZCA whitening of plain images."""
 
     out: Path | None = None
-    """JSON file for the results; by default they are only shown."""
+    """Folder for the results, never one of other results; by default runs/evaluation-DIGEST."""
+
+    quiet: bool = False
+    """Show nothing but warnings and errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Select:
+    config: SelectJob
+    places: Places = field(default_factory=Places)
+
+    out: Path | None = None
+    """The folder of the result, never one of another; by default runs/DATASET-METHOD-SETTINGS."""
 
     quiet: bool = False
     """Show nothing but warnings and errors."""
@@ -123,15 +143,15 @@ def distill(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Judge distilled sets: `python -m ddpp_jax.evaluate FILE ... [--setting SETTING]`."""
+    """Judge small sets: `python -m ddpp_jax.evaluate FILE ...`."""
 
     def work(command: _Evaluate) -> None:
         if not command.files:
-            raise InputError("no files given; name at least one distilled.safetensors")
+            raise InputError("no files given; name a run folder, a file, or a folder of images")
         from ddpp_jax.commands import run_evaluate
 
         report = _report(quiet=command.quiet)
-        run_evaluate(command.config, command.files, command.out, report)
+        run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
 
     def default(job: DistillJob) -> _Evaluate:
         config = EvaluateJob(
@@ -139,8 +159,42 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         return _Evaluate(config=config)
 
-    about = "Train fresh networks on distilled sets and show their accuracy on the real test set."
-    _run("evaluate", about, arguments, default, work)
+    def own(command: _Evaluate) -> _Evaluate | None:
+        """What the settings kept in the first file ask for, where none are named."""
+        if command.setting is not None or not command.files:
+            return None
+        from ddpp_jax.commands import settings_of
+
+        settings = settings_of(command.files[0])
+        return None if settings is None else _Evaluate(config=evaluate_job(settings))
+
+    about = "Train fresh networks on small sets and show their accuracy on the real test set."
+    _run("evaluate", about, arguments, default, work, own)
+
+
+def select(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Choose real images: `python -m ddpp_jax.select [SETTING]`."""
+
+    def work(command: _Select) -> None:
+        from ddpp_jax.commands import run_select
+
+        report = _report(quiet=command.quiet)
+        run_select(command.config, command.places, command.out, report)
+
+    def default(job: DistillJob) -> _Select:
+        config = SelectJob(
+            data=job.data,
+            model=job.model,
+            teaching=job.teaching,
+            selection=SelectConfig(ipc=job.distillation.ipc),
+            evaluation=job.evaluation,
+            real_rate=job.real_rate,
+            seed=job.seed,
+        )
+        return _Select(config=config)
+
+    about = "Choose real images of each class, as a rival to distilled ones."
+    _run("select", about, arguments, default, work)
 
 
 def _report(*, quiet: bool) -> Report:
@@ -153,6 +207,7 @@ def _run(
     arguments: Sequence[str] | None,
     default: Callable[[DistillJob], Parsed],
     work: Callable[[Parsed], None],
+    better: Callable[[Parsed], Parsed | None] = lambda _: None,
 ) -> NoReturn:
     """Parse, work, and leave the process with an exit status; a failure is one line on stderr."""
     program = f"python -m ddpp_jax.{name}"
@@ -166,6 +221,8 @@ def _run(
         else:
             setting_name, flags = _setting_name(name, given)
             command = _parse(default(setting(setting_name)), program, about, flags)
+            other = better(command)
+            command = command if other is None else _parse(other, program, about, flags)
             if isinstance(command, (_Teachers, _Distill)) and command.shown.print_settings:
                 print(json.dumps(dataclasses.asdict(command.config), indent=2))
             else:
@@ -218,8 +275,7 @@ def _interrupted(program: str) -> NoReturn:
     """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")
-    kept = "nothing is written" if program.endswith("evaluate") else _GOES_ON
-    os.write(2, f"{program}: interrupted; {kept}\n".encode())
+    os.write(2, f"{program}: interrupted; {_GOES_ON}\n".encode())
     os._exit(130)
 
 

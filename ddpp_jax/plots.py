@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ddpp_jax.files import Replacement
@@ -18,6 +20,7 @@ _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
 _MOST_BEYOND = 0.1
 _LETTERS_AN_INCH = 12
+_MOST_CLASSES_NAMED = 20
 
 
 def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
@@ -141,6 +144,66 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, 
             ax.set_axis_off()
             ax.set_title(f"{name}: none kept")
             ax.title.set_fontsize(9)
+    _save(figure, path)
+
+
+def save_accuracies(path: Path, result: Mapping[str, Any]) -> None:
+    """Draw the mean accuracy of each row of a result file, and a dot for each network.
+
+    Args:
+        path: the picture's file.
+        result: of an evaluation.
+    """
+    rows = result["rows"]
+    figure = Figure(figsize=(7, 0.45 * len(rows) + 1.6), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    means = [100 * row["mean"] for row in rows]
+    ax.barh(places, means, 0.7, xerr=[100 * row["std"] for row in rows], color="lightsteelblue")
+    for place, row in zip(places, rows, strict=True):
+        found = 100 * np.asarray(row["accuracies"])
+        ax.plot(found, np.full(len(found), place), "o", markersize=3, color="black", alpha=0.6)
+    chance = 100 / len(result["class_names"])
+    ax.axvline(chance, color="firebrick", linewidth=1, linestyle=":", label="chance")
+    names = [", ".join(str(row[n]) for n in ("method", "architecture") if n in row) for row in rows]
+    if len(set(names)) < len(names):
+        names = [f"{row['file']}, {row['architecture']}" for row in rows]
+    ax.set_yticks(places, [textwrap.fill(name, 40) for name in names], fontsize=8)
+    ax.set_xlabel("test accuracy, %; bars: population deviation over networks (dots)", fontsize=8)
+    ax.set_xlim(0, 100)
+    ax.set_title(f"{result['dataset']}, seed {result['seed']}", fontsize=10)
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(fontsize=8)
+    _save(figure, path)
+
+
+def save_confusions(path: Path, result: Mapping[str, Any]) -> None:
+    """Draw the confusion matrix of each row of a result file, over all of its networks.
+
+    Args:
+        path: the picture's file.
+        result: of an evaluation.
+    """
+    rows, names = result["rows"], result["class_names"]
+    columns = min(len(rows), 3)
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.6, 3.9 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    for ax, row in zip(axes, rows, strict=False):
+        counts = np.asarray(row["confusion"], float)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(shares, vmin=0, vmax=1, cmap="viridis")
+        title = ", ".join(str(row[n]) for n in ("file", "architecture") if n in row)
+        ax.set_title(textwrap.fill(title, 44), fontsize=7)
+        ax.set_xlabel("taken for", fontsize=7)
+        ax.set_ylabel("class", fontsize=7)
+        if len(names) <= _MOST_CLASSES_NAMED:
+            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+            ax.set_yticks(range(len(names)), names, fontsize=6)
+    for ax in figure.axes[len(rows) :]:
+        ax.set_axis_off()
+    scale = ScalarMappable(Normalize(0, 1), "viridis")
+    figure.colorbar(scale, ax=figure.axes, shrink=0.6, label="share of the class")
     _save(figure, path)
 
 

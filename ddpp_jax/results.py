@@ -1,4 +1,4 @@
-"""The distilled set as a file (safetensors), and the versions behind a result."""
+"""A distilled or selected set as a file (safetensors), and the versions behind a result."""
 
 import importlib.metadata
 import json
@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -17,7 +17,7 @@ import ddpp_jax
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import Replacement
 
-FORMAT = "ddpp-jax distilled set 2"
+FORMAT = "ddpp-jax distilled set 3"
 """The key of the metadata, and a sign that a file is ours."""
 
 
@@ -33,6 +33,8 @@ class DistilledFile(NamedTuple):
         class_names: a name for each label.
         transform: what turns pixels into images: `mean` and `std` per channel, or `zca_mean` and
             `zca_matrix` of whitening, (pixels - mean) @ matrix over the flattened image.
+        origin: where the set comes from, as plain values: `method`, `ipc` and `seed`; `iterate`,
+            which of a distillation's sets it is, and its `step`; and the `settings` of the job.
     """
 
     images: Float[np.ndarray, "images height width channels"]
@@ -41,14 +43,15 @@ class DistilledFile(NamedTuple):
     alpha: float
     class_names: tuple[str, ...]
     transform: Mapping[str, Float[np.ndarray, "..."]]
+    origin: Mapping[str, Any]
 
 
 def write_distilled(path: Path, distilled: DistilledFile) -> None:
     """Write a distilled set as safetensors, whole or not at all.
 
     Tensors `images`, `pixels`, `labels`, `alpha` and those of the transform; under the one key
-    `FORMAT` of the metadata a JSON object with the version that wrote it and the class names. Equal
-    sets give equal files.
+    `FORMAT` of the metadata a JSON object with the version that wrote it, the class names and the
+    origin. Equal sets give equal files.
     """
     tensors = {
         "images": np.ascontiguousarray(distilled.images, np.float32),
@@ -57,13 +60,28 @@ def write_distilled(path: Path, distilled: DistilledFile) -> None:
         "alpha": np.asarray(distilled.alpha, np.float32),
     }
     tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
-    metadata = {"version": ddpp_jax.__version__, "class_names": distilled.class_names}
+    metadata = {
+        "version": ddpp_jax.__version__,
+        "class_names": distilled.class_names,
+        "origin": distilled.origin,
+    }
     with Replacement(path) as temporary:
         # One entry, since safetensors writes several in an order that changes from run to run.
         # By way of bytes, since safetensors' own writing leaves a file of its own behind a kill.
         temporary.write_bytes(
             safetensors.numpy.save(tensors, metadata={FORMAT: json.dumps(metadata)})
         )
+
+
+def is_distilled(path: Path) -> bool:
+    """Whether a file is a set that `write_distilled` wrote."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return FORMAT in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def read_distilled(path: Path) -> DistilledFile:
@@ -87,6 +105,7 @@ def read_distilled(path: Path) -> DistilledFile:
             alpha=float(tensors.pop("alpha").item()),
             class_names=tuple(metadata["class_names"]),
             transform=tensors,
+            origin=metadata["origin"],
         )
     except InputError:
         raise

@@ -8,6 +8,14 @@ from jaxtyping import Float
 from rich.table import Table
 
 from ddpp_jax.configs import DistillJob
+from ddpp_jax.evaluate import Verdict
+from ddpp_jax.statistics import paired_difference, spread
+
+_ITERATES = {
+    "last": "last",
+    "held-out": "best on held-out images",
+    "max-test": "best on the test set (optimistic)",
+}
 
 
 def row(
@@ -33,22 +41,169 @@ def row(
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+def judged_row(
+    method: str, images: int, verdicts: Sequence[Verdict], **about: str | int | None
+) -> dict[str, Any]:
+    """A row with all that the networks made of the test set.
+
+    Args:
+        method: what the networks were trained on.
+        images: how many images that is.
+        verdicts: one for each set of images that was judged.
+        about: more that the row says, such as the `seed` or the `architecture`.
+    """
+    confusion = np.sum([verdict.confusion for verdict in verdicts], axis=0)
+    together = Verdict(np.concatenate([v.accuracies for v in verdicts]), confusion)
+    return {
+        **about,
+        **row(method, images, [verdict.accuracies for verdict in verdicts]),
+        "diverged": sum(verdict.diverged for verdict in verdicts),
+        "per_class": [None if np.isnan(x) else float(x) for x in together.per_class],
+        "confusion": confusion.tolist(),
+    }
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The spread of each method over its seeds, where it has more than one.
+
+    Args:
+        rows: of result files; those without a seed are left out.
+    """
+    return [
+        {**_named(case), **spread([np.asarray(a) for a in by_seed.values()])._asdict()}
+        for case, by_seed in _cases(rows).items()
+        if len(by_seed) > 1
+    ]
+
+
+def comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each method less each one before it, paired by seed, all else being equal.
+
+    Args:
+        rows: of result files; those without a seed are left out.
+    """
+    found, cases = [], _cases(rows)
+    for (method, *same), by_seed in cases.items():
+        for (other, *equal), others in cases.items():
+            if (other, *equal) == (method, *same):
+                break
+            common = sorted(by_seed.keys() & others.keys())
+            if same != equal or len(common) < 2:
+                continue
+            ours, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
+            difference = paired_difference(ours, theirs)
+            case = _named((method, *same)) | {"less": other}
+            found.append({**case, **difference._asdict(), "stands": difference.stands})
+    return found
+
+
+def comparison_words(comparison: Mapping[str, Any]) -> str:
+    """A comparison as a sentence."""
+    mean, error = 100 * comparison["mean"], 100 * comparison["error"]
+    stands = "stands" if comparison["stands"] else "does not stand"
+    low, high = 100 * comparison["low"], 100 * comparison["high"]
+    return (
+        f"{comparison['method']} less {comparison['less']}: {mean:+.1f} ± {error:.1f} points "
+        f"(standard error, {comparison['seeds']} seeds; 95 % interval {low:+.1f} to {high:+.1f}): "
+        f"the difference {stands}"
+    )
+
+
+def table(result: Mapping[str, Any]) -> Table:
     """The rows of a result file for a person; what the deviation is over stands in each row."""
     per_class = f", {result['ipc']} per class" if "ipc" in result else ""
     title = f"{result['dataset']}{per_class}, seed {result['seed']}"
+    rows = result["rows"]
+    which = {words for row in rows if (words := iterate_words(row))}
+    if len(which) == 1:
+        title += f"; distilled sets: {which.pop()}"
+    networks = {row["architecture"] for row in rows if "architecture" in row}
+    if len(networks) == 1:
+        title += f"; networks: {networks.pop()}"
     shown = Table(title=title, title_justify="left")
+    named = ["file"] if any("file" in row for row in rows) else []
+    named += ["architecture"] if networks else []
     shown.add_column("trained on", overflow="fold")
+    for column in named:
+        shown.add_column({"architecture": "network"}.get(column, column), overflow="fold")
+    if which:
+        shown.add_column("which set")
     shown.add_column("images", justify="right")
     shown.add_column("test accuracy, %", justify="right")
     shown.add_column("± over")
-    for values in result["rows"]:
+    for values in rows:
         over = f"{values['networks']} network" + ("s" if values["networks"] > 1 else "")
         if values["sets"] > 1:
             over += f" on {values['sets']} sets"
         accuracy = f"{100 * values['mean']:.1f} ± {100 * values['std']:.1f}"
-        shown.add_row(values["method"], f"{values['images']:,}", accuracy, over)
+        shown.add_row(
+            values["method"],
+            *(values.get(column, "") for column in named),
+            *([iterate_words(values)] if which else []),
+            f"{values['images']:,}",
+            accuracy,
+            over,
+        )
     return shown
+
+
+def per_class_table(result: Mapping[str, Any]) -> Table:
+    """The accuracy on each class, a column for each row of a result file."""
+    shown = Table(title="Accuracy by class, % (all networks of a row)", title_justify="left")
+    shown.add_column("class", overflow="fold")
+    rows = result["rows"]
+    for values in rows:
+        name = values["method"]
+        if len({row["method"] for row in rows}) < len(rows):
+            name = "\n".join(str(values[n]) for n in ("file", "architecture"))
+        shown.add_column(name, justify="right", overflow="fold")
+    for label, name in enumerate(result["class_names"]):
+        found = (values["per_class"][label] for values in rows)
+        shown.add_row(name, *("-" if x is None else f"{100 * x:.1f}" for x in found))
+    return shown
+
+
+def iterate_words(values: Mapping[str, Any]) -> str:
+    """Which of a distillation's sets a row is about; empty where there is no choice."""
+    iterate = values.get("iterate")
+    return "" if iterate is None else f"{_ITERATES[iterate]} (step {values['step']:,})"
+
+
+def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
+    """What `over_seeds` found, for a person."""
+    shown = Table(title="Over seeds", title_justify="left")
+    shown.add_column("trained on", overflow="fold")
+    for column in ("network", "IPC", "seeds", "mean, %", "± seeds", "± networks", "standard error"):
+        shown.add_column(column, justify="left" if column == "network" else "right")
+    for values in spreads:
+        figures = (values[n] for n in ("mean", "over_seeds", "over_networks", "error"))
+        shown.add_row(
+            values["method"],
+            values["architecture"],
+            str(values["ipc"]),
+            str(values["seeds"]),
+            *(f"{100 * figure:.1f}" for figure in figures),
+        )
+    shown.caption = "± seeds: sample deviation of the seeds' means; ± networks: mean deviation"
+    return shown
+
+
+_SAME = ("architecture", "ipc", "iterate")
+"""What two rows share when their methods are compared."""
+
+
+def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], dict[int, list[float]]]:
+    """The figures of each method and circumstance, by seed."""
+    cases: dict[tuple[Any, ...], dict[int, list[float]]] = {}
+    for values in rows:
+        if values.get("seed") is not None:
+            case = (values["method"], *(values.get(name) for name in _SAME))
+            cases.setdefault(case, {})[values["seed"]] = values["accuracies"]
+    return cases
+
+
+def _named(case: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(("method", *_SAME), case, strict=True))
 
 
 def settings_table(settings: Mapping[str, DistillJob]) -> Table:

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import (
     ApplyFn,
@@ -21,11 +22,14 @@ from ddpp_jax._types import (
     Params,
     PRNGKey,
     Scalar,
+    Targets,
 )
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> Float[Array, " images"]:
-    """The cross-entropy of each image, in nats."""
+def cross_entropy(logits: Logits, labels: Targets) -> Float[Array, " images"]:
+    """The cross-entropy of each image, in nats; labels are classes or their probabilities."""
+    if labels.ndim == 2:
+        return optax.softmax_cross_entropy(logits, labels)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -34,7 +38,7 @@ def train_epoch(
     params: Params,
     opt_state: OptState,
     images: Images,
-    labels: Labels,
+    labels: Targets,
     *,
     apply_fn: ApplyFn,
     optimizer: optax.GradientTransformation,
@@ -65,7 +69,7 @@ def train_epoch(
     order = jnp.pad(order, (0, steps * size - count)).reshape(steps, size)
     real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
 
-    def loss_fn(params: Params, inputs: Images, targets: Labels, weights: Array) -> Scalar:
+    def loss_fn(params: Params, inputs: Images, targets: Targets, weights: Array) -> Scalar:
         return jnp.sum(cross_entropy(apply_fn(params, inputs), targets) * weights) / weights.sum()
 
     def step(carry: tuple[Params, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
@@ -82,44 +86,36 @@ def train_epoch(
     return params, opt_state, losses.sum() / count
 
 
-def accuracy(
-    params: Params, images: Images, labels: Labels, *, apply_fn: ApplyFn, batch_size: int = 1000
-) -> Scalar:
-    """The share of images whose largest logit is that of their label, from 0 to 1.
+@functools.partial(jax.jit, static_argnames=("apply_fn", "batch_size"))
+def predictions(
+    params: Params, images: Images, *, apply_fn: ApplyFn, batch_size: int = 500
+) -> Int[Array, "networks images"]:
+    """The class with the largest logit, for each of several networks and each image.
 
     Args:
-        params: the parameters.
+        params: the networks' parameters, stacked along a leading axis.
         images: the whole set; it is judged in batches, so that memory stays bounded.
-        labels: one for each image.
-        apply_fn: the network.
+        apply_fn: the architecture.
         batch_size: images judged at once.
     """
     count = images.shape[0]
     size = min(batch_size, count)
     steps = math.ceil(count / size)
-    order = jnp.pad(jnp.arange(count), (0, steps * size - count), constant_values=-1)
+    order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
 
-    def correct(batch: Labels) -> Scalar:
-        hits = jnp.argmax(apply_fn(params, images[batch]), axis=1) == labels[batch]
-        return jnp.sum(hits & (batch >= 0), dtype=jnp.float32)
+    def one(params: Params) -> Int[Array, " images"]:
+        found = lax.map(lambda batch: jnp.argmax(apply_fn(params, images[batch]), axis=1), order)
+        return found.reshape(-1)[:count]
 
-    return lax.map(correct, order.reshape(steps, size)).sum() / count
+    return over_networks(one)(params)
 
 
-@functools.partial(jax.jit, static_argnames="apply_fn")
 def accuracies(
     params: Params, images: Images, labels: Labels, *, apply_fn: ApplyFn
-) -> Float[Array, " networks"]:
-    """The accuracy of several networks on all images, from 0 to 1.
-
-    Args:
-        params: the networks' parameters, stacked along a leading axis.
-        images: the whole set.
-        labels: one for each image.
-        apply_fn: the architecture.
-    """
-    judge = functools.partial(accuracy, apply_fn=apply_fn)
-    return over_networks(lambda one: judge(one, images, labels))(params)
+) -> Float[np.ndarray, " networks"]:
+    """The share of all images that each of several networks puts into their class, from 0 to 1."""
+    found = np.asarray(predictions(params, images, apply_fn=apply_fn))
+    return (found == np.asarray(labels)[None, :]).mean(axis=1)
 
 
 def over_networks(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from ddpp_jax.configs import DistillConfig
 from ddpp_jax.models import ConvNet, layers, make_network
 from ddpp_jax.training import train_epoch
 
-FORMS = {"slices": layers.conv3x3_slices, "lax.conv": layers.conv3x3_native}
+FORMS = {"slices": layers.by_slices, "lax.conv": layers.by_lax}
 REPEATS = 3
 
 
@@ -85,7 +85,7 @@ def main():
     for name, make in programs.items():
         found = {}
         for form, convolution in FORMS.items():
-            layers.conv3x3 = convolution
+            layers.convolve = convolution
             found[form] = measure(*make())
         line = ", ".join(f"{form} {s:.3f} s, {m:.0f} MiB" for form, (s, m) in found.items())
         print(f"{name}: {line}; ratio {found['lax.conv'][0] / found['slices'][0]:.1f}", flush=True)

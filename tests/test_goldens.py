@@ -10,7 +10,8 @@ import pytest
 import torch_layout
 
 import ddpp_jax
-from ddpp_jax.models import ConvNet
+from ddpp_jax.configs import ModelConfig
+from ddpp_jax.models import ConvNet, make_model
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -126,17 +127,28 @@ def test_augmentation(name):
     close(result, torch_layout.images(golden[name]), 1e-10)
 
 
-@pytest.mark.parametrize(
-    ("name", "depth", "size", "classes", "count"),
-    [("convnet_d3_w128", 3, 32, 10, 320_010), ("convnet_d5_w128_112", 5, 112, 4, 599_812)],
-)
-def test_convnet_logits(name, depth, size, classes, count):
+ARCHITECTURES = {
+    "convnet_d3_w128": ("convnet3", 4, 320_010),
+    "convnet_d5_w128_112": ("convnet5", 3, 599_812),
+    "alexnet": ("alexnet", 4, 1_872_202),
+    "vgg11": ("vgg11", 1, 9_231_114),
+    "resnet18": ("resnet18", 1, 11_173_962),
+    "resnet18_ap": ("resnet18-ap", 4, 11_250_762),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_logits_of_every_architecture(name):
+    architecture, side, count = ARCHITECTURES[name]
     golden = torch_layout.load("architectures.npz")
     expected, shapes = golden[f"{name}_logits"], golden[f"{name}_shapes"]
-    vector = torch_layout.formula_vector(shapes)
-    assert vector.size == count
-    params = torch_layout.convnet_params(vector, shapes, side=size >> depth)
+    size = 112 if name.endswith("112") else 32
     shape = (len(expected), 3, size, size)
     inputs = torch_layout.images(np.sin(0.11 * np.arange(np.prod(shape))).reshape(shape))
-    model = ConvNet(classes=classes, width=128, depth=depth, image_size=size)
+    classes = expected.shape[1]
+    model = make_model(architecture, ModelConfig(), classes=classes, image_size=size, channels=3)
+    template = model.init(jax.random.key(0), inputs[:1])["params"]
+    vector = torch_layout.formula_vector(shapes)
+    assert sum(leaf.size for leaf in jax.tree.leaves(template)) == vector.size == count
+    params = torch_layout.params(vector, shapes, template, side=side)
     close(jax.jit(model.apply)({"params": params}, inputs), expected, 1e-9)

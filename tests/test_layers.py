@@ -11,8 +11,8 @@ ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
     0: ["_types", "configs", "errors", "files"],
     1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
-    2: ["data", "draws", "models", "report", "results", "storage", "training"],
-    3: ["distill", "evaluate", "teachers"],
+    2: ["data", "draws", "models", "report", "results", "statistics", "storage", "training"],
+    3: ["distill", "evaluate", "select", "teachers"],
     4: ["plots", "tables"],
     5: ["commands"],
     6: ["cli"],

@@ -9,7 +9,7 @@ import pytest
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.models import ConvNet, make_network
-from ddpp_jax.models.layers import average_pool, conv3x3, conv3x3_native, conv3x3_slices
+from ddpp_jax.models.layers import average_pool, by_lax, by_slices, convolve
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 IMAGES = jax.random.normal(KEYS[0], (4, 9, 6, 5))
@@ -27,7 +27,7 @@ def curvature(conv, images, kernel):
 
 
 def test_both_convolutions_agree_to_rounding():
-    forms = (conv3x3_slices, conv3x3_native)
+    forms = (by_slices, by_lax)
     np.testing.assert_allclose(*(conv(IMAGES, KERNEL) for conv in forms), rtol=1e-4, atol=1e-4)
     first, second = (
         jax.grad(partial(curvature, conv), argnums=(0, 1))(IMAGES, KERNEL) for conv in forms
@@ -38,7 +38,7 @@ def test_both_convolutions_agree_to_rounding():
 
 @pytest.mark.parametrize(("platform", "native"), [("cpu", False), ("cuda", True), ("tpu", True)])
 def test_the_platform_compiled_for_decides_on_the_convolution(platform, native):
-    traced = jax.jit(jax.grad(partial(curvature, conv3x3), argnums=(0, 1))).trace(IMAGES, KERNEL)
+    traced = jax.jit(jax.grad(partial(curvature, convolve), argnums=(0, 1))).trace(IMAGES, KERNEL)
     program = traced.lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.convolution" in program) is native
     assert ("stablehlo.concatenate" in program) is not native

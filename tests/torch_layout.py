@@ -26,12 +26,7 @@ def convnet_params(vector, shapes, *, side):
     `side` is the height and width of the features before the linear layer, which PyTorch flattens
     channel by channel. Booleans pass through, so masks convert as parameters do.
     """
-    tensors, offset = [], 0
-    for _, shape in json.loads(str(shapes)):
-        size = int(np.prod(shape))
-        tensors.append(vector[offset : offset + size].reshape(shape))
-        offset += size
-    assert offset == vector.size
+    tensors = _tensors(vector, shapes)
     blocks, (weight, bias) = tensors[:-2], tensors[-2:]
     params = {}
     for block in range(len(blocks) // 4):
@@ -44,6 +39,41 @@ def convnet_params(vector, shapes, *, side):
         layer: {name: jnp.asarray(value) for name, value in leaves.items()}
         for layer, leaves in params.items()
     }
+
+
+def params(vector, shapes, template, *, side):
+    """A Linen tree from a flat vector of PyTorch tensors that come in the order of `template`.
+
+    `template` is what `init` returns: its modules stand in the order in which they are called, each
+    with its kernel or scale before its bias or shift.
+    """
+    tensors = iter(_tensors(vector, shapes))
+
+    def convert(tree):
+        if isinstance(tree, dict):
+            return {name: convert(branch) for name, branch in tree.items()}
+        tensor = next(tensors)
+        if tensor.ndim == 4:
+            tensor = tensor.transpose(2, 3, 1, 0)
+        elif tensor.ndim == 2:
+            by_place = tensor.reshape(tensor.shape[0], -1, side, side).transpose(2, 3, 1, 0)
+            tensor = by_place.reshape(-1, tensor.shape[0])
+        assert tensor.shape == tree.shape
+        return jnp.asarray(tensor)
+
+    converted = convert(template)
+    assert next(tensors, None) is None
+    return converted
+
+
+def _tensors(vector, shapes):
+    tensors, offset = [], 0
+    for _, shape in json.loads(str(shapes)):
+        size = int(np.prod(shape))
+        tensors.append(vector[offset : offset + size].reshape(shape))
+        offset += size
+    assert offset == vector.size
+    return tensors
 
 
 def formula_vector(shapes):

@@ -7,10 +7,13 @@ from typing import Any
 
 import ddpp_jax
 from ddpp_jax import distill, plots, tables
-from ddpp_jax.commands.judge import Judge
+from ddpp_jax.commands.baseline import judge_random
+from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
+    evaluation_key,
+    finished,
     load,
     plain,
     prepare,
@@ -21,9 +24,10 @@ from ddpp_jax.commands.sizes import choose_reading, describe_distillation, descr
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
 from ddpp_jax.data import Dataset
-from ddpp_jax.errors import InputError
-from ddpp_jax.files import claimed_folder, read_json, read_rows, write_json
+from ddpp_jax.files import claimed_folder, read_rows, write_json
+from ddpp_jax.models import Network
 from ddpp_jax.report import Report
+from ddpp_jax.results import DistilledFile
 from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
 
 
@@ -49,10 +53,14 @@ def run_distill(
         describe_teaching(job, problem, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        sets = [place / "distilled.safetensors" for place, _ in _methods(job, folder).values()]
+        sets = [
+            distill.iterate_path(place, iterate)
+            for place, _ in _methods(job, folder).values()
+            for iterate in {"last", job.evaluation.iterate}
+        ]
         lost = [path for path in sets if not path.exists()]
         if (folder / "result.json").exists() and not lost:
-            found = _finished(folder)
+            found = finished(folder)
             _draw(job, raw.name, folder, report, only_missing=True)
             report.say(f"{folder} is complete; its results:")
             report.show(tables.table(found))
@@ -74,7 +82,23 @@ def _compute(
     report: Report,
 ) -> dict[str, Any]:
     """Distil, judge and draw; what `result.json` of the folder then holds."""
-    judge = Judge(job, dataset, problem.network, folder, report)
+    judge = Judge(
+        job.evaluation,
+        evaluation_key(job.seed),
+        folder,
+        classes=dataset.classes,
+        operations=job.data.operations,
+    )
+    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
+    both: Tests = tests
+    if len(dataset.y_held):
+        both = {**tests, "held-out": (dataset.x_held, dataset.y_held)}
+    quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
+
+    def accuracies(images: Any, labels: Any, alpha: Any) -> dict[str, float]:
+        found = judge.judge(problem.network, both, images, labels, alpha, Report(None))
+        return {quantities[test]: verdict.mean for test, verdict in found.items()}
+
     outcomes = {
         name: distill.run(
             varied,
@@ -83,26 +107,51 @@ def _compute(
             feed_fn,
             place,
             report,
+            origin=_origin(name, varied, problem),
             name=f"distil, {name}",
-            evaluate_fn=judge.accuracy,
+            evaluate_fn=accuracies,
         )
         for name, (place, varied) in _methods(job, folder).items()
     }
+    rows = []
+    if job.baselines and job.random_draws:
+        rows.append(judge_random(job, judge, tests, problem.network, dataset, report))
     for name, outcome in outcomes.items():
         _say_outcome(name, outcome, report)
-    rows = [judge.distilled(name, outcome.distilled) for name, outcome in outcomes.items()]
+        rows.append(_judged(name, outcome.distilled, judge, tests, problem.network, report))
     if job.baselines:
-        random = [judge.random()] if job.evaluation.random_draws else []
-        rows = [*random, *rows, teacher_row(job, problem)]
+        rows.append(teacher_row(job, problem))
     found = result(job, problem.raw, rows) | {
         "ipc": job.distillation.ipc,
-        "iterate": "last",
         "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
     _draw(job, problem.raw.name, folder, report, only_missing=False)
     write_json(folder / "result.json", found)
     judge.close()
     return found
+
+
+def _judged(
+    name: str,
+    distilled: DistilledFile,
+    judge: Judge,
+    tests: Tests,
+    network: Network,
+    report: Report,
+) -> dict[str, Any]:
+    images, labels, alpha = distilled.images, distilled.labels, distilled.alpha
+    found = judge.judge(network, tests, images, labels, alpha, report, name=name)
+    about = {n: distilled.origin[n] for n in ("ipc", "seed", "iterate", "step")}
+    return tables.judged_row(name, len(labels), [found["test"]], **about)
+
+
+def _origin(name: str, job: DistillJob, problem: Problem) -> dict[str, Any]:
+    return {
+        "method": name,
+        "ipc": job.distillation.ipc,
+        "seed": job.seed,
+        "settings": plain(job, problem.raw),
+    }
 
 
 def _methods(job: DistillJob, folder: Path) -> dict[str, tuple[Path, DistillJob]]:
@@ -169,14 +218,6 @@ def _plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
     }
 
 
-def _finished(folder: Path) -> dict[str, Any]:
-    path = folder / "result.json"
-    found = read_json(path)
-    if not isinstance(found, dict) or "rows" not in found:
-        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
-    return found
-
-
 def _draw(
     job: DistillJob, dataset: str, folder: Path, report: Report, *, only_missing: bool
 ) -> None:
@@ -186,7 +227,8 @@ def _draw(
     for name, place in places.items():
         picture = place / "distilled.png"
         if not (only_missing and picture.exists()):
-            plots.save_grid(picture, distill.read_finished(place), title=f"{title}: {name}")
+            shown = distill.read_finished(place, job.evaluation.iterate)
+            plots.save_grid(picture, shown, title=f"{title}: {name}")
     curves = folder / "curves.png"
     if not (only_missing and curves.exists()):
         for place in places.values():

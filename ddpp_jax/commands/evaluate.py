@@ -1,78 +1,121 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpp_jax import evaluate, tables
-from ddpp_jax.commands.problem import evaluation_key, network_for, result
-from ddpp_jax.configs import EvaluateJob
-from ddpp_jax.data import RawDataset, apply, load_raw, transform_from
+import numpy as np
+
+import ddpp_jax
+from ddpp_jax import plots, tables
+from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.problem import evaluation_key, finished, network_for, plain, result
+from ddpp_jax.commands.sets import SmallSet, read_set
+from ddpp_jax.configs import EvaluateJob, digest
+from ddpp_jax.data import RawDataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import write_json
+from ddpp_jax.files import claimed_folder, write_json
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, read_distilled
+
+_MOST_CLASSES_SHOWN = 20
 
 
-def run_evaluate(job: EvaluateJob, files: Sequence[Path], out: Path | None, report: Report) -> None:
-    """Judge distilled sets with fresh networks, on test images seen as each set sees its own."""
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists already; choose another --out")
-    files = [path / "distilled.safetensors" if path.is_dir() else path for path in files]
-    sets = [read_distilled(path) for path in files]
+def run_evaluate(
+    job: EvaluateJob, files: Sequence[Path], out: Path | None, cache_dir: Path, report: Report
+) -> None:
+    """Judge small sets with fresh networks, on test images seen as each set sees its own."""
+    if len(set(files)) < len(files):
+        raise InputError("a file is named twice; name each once")
     raw = load_raw(job.data)
-    for path, distilled in zip(files, sets, strict=True):
-        _check_matches(path, distilled, raw)
-    network = network_for(job, raw)
+    networks = {name: network_for(job, raw, name) for name in job.names}
+    sets = [read_set(job, path, raw, cache_dir, report) for path in files]
+    identity = {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "config": plain(job, raw),
+        "sets": {str(small.path): [small.digest, small.rate] for small in sets},
+    }
+    own = Path("runs") / f"evaluation-{digest(identity)}"
+    folder = out or own
     report.say(
-        f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} ConvNets of width "
-        f"{job.model.width} and depth {job.model.depth}, {job.evaluation.eval_epochs + 1} epochs, "
-        f"augmentation {job.data.augment}"
+        f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} networks of each of "
+        f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "
+        f"epochs, augmentation {job.data.augment}; in {folder}"
     )
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [
-        _row(job, raw, network, str(path), distilled, report)
-        for path, distilled in zip(files, sets, strict=True)
-    ]
-    found = result(job, raw, rows)
-    report.show(tables.table(found))
-    if out is not None:
-        write_json(out, found)
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
+        if (folder / "result.json").exists():
+            found = finished(folder)
+            report.say(f"{folder} is complete; its results:")
+        else:
+            judge = Judge(
+                job.evaluation,
+                evaluation_key(job.seed),
+                folder,
+                classes=raw.classes,
+                operations=job.data.operations,
+            )
+            rows = _rows(judge, raw, networks, sets, report)
+            found = result(job, raw, rows)
+            found["over_seeds"] = tables.over_seeds(rows)
+            found["comparisons"] = tables.comparisons(rows)
+            write_json(folder / "result.json", found)
+            judge.close()
+        for picture, save in (
+            ("accuracy.png", plots.save_accuracies),
+            ("confusion.png", plots.save_confusions),
+        ):
+            if not (folder / picture).exists():
+                save(folder / picture, found)
+    _show(found, report)
+    report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 
 
-def _row(
-    job: EvaluateJob,
+def _rows(
+    judge: Judge,
     raw: RawDataset,
-    network: Network,
-    name: str,
-    distilled: DistilledFile,
+    networks: Mapping[str, Network],
+    sets: Sequence[SmallSet],
     report: Report,
-) -> dict[str, Any]:
-    found = evaluate.run(
-        evaluation_key(job.seed),
-        job.evaluation,
-        (apply(transform_from(distilled.transform), raw.x_test), raw.y_test),
-        network,
-        distilled.images,
-        distilled.labels,
-        distilled.alpha,
-        report,
-        operations=job.data.operations,
-        name=f"judge {name}",
-    )
-    return tables.row(name, len(distilled.labels), [found])
+) -> list[dict[str, Any]]:
+    rows, last = [], None
+    for small in sets:
+        if last is None or not _same(last[0], small.transform):
+            last = (small.transform, apply(small.transform, raw.x_test))
+        tests: Tests = {"test": (last[1], raw.y_test)}
+        for name, network in networks.items():
+            found = judge.judge(
+                network,
+                tests,
+                small.images,
+                small.labels,
+                small.rate,
+                report,
+                name=f"{small.path} by {name}",
+                architecture=name,
+            )["test"]
+            if found.diverged:
+                report.warn(
+                    f"{small.path}: {found.diverged} of {len(found.accuracies)} {name} networks "
+                    f"diverged at rate {small.rate:g}; give a lower --rate"
+                )
+            about = {**small.about, "file": str(small.path), "architecture": name}
+            method = about.pop("method")
+            about["rate"] = small.rate
+            rows.append(tables.judged_row(method, len(small.labels), [found], **about))
+    return rows
 
 
-def _check_matches(path: Path, distilled: DistilledFile, raw: RawDataset) -> None:
-    ours, theirs = distilled.images.shape[1:], raw.x_train.shape[1:]
-    if ours != theirs:
-        raise InputError(
-            f"{path} holds images of {ours}, but {raw.name} has {theirs}; give the --setting or "
-            "the --dataset that it was distilled from"
-        )
-    if distilled.class_names != raw.class_names:
-        raise InputError(
-            f"{path} and {raw.name} differ in their classes; give its --setting or --dataset"
-        )
+def _same(a: Transform, b: Transform) -> bool:
+    # The inverse, which not every copy carries, does not count.
+    return type(a) is type(b) and all(map(np.array_equal, a[:2], b[:2]))
+
+
+def _show(found: dict[str, Any], report: Report) -> None:
+    report.show(tables.table(found))
+    if len(found["class_names"]) <= _MOST_CLASSES_SHOWN:
+        report.show(tables.per_class_table(found))
+    if found["over_seeds"]:
+        report.show(tables.seeds_table(found["over_seeds"]))
+    for comparison in found["comparisons"]:
+        report.say(tables.comparison_words(comparison))

@@ -1,104 +1,127 @@
-"""Judging what a run made, row by row, so that a run that is killed keeps the rows it has."""
+"""Judging sets one by one, so that a run that is killed keeps the verdicts it has."""
 
 import hashlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
-from ddpp_jax import evaluate, tables
-from ddpp_jax.commands.problem import evaluation_key
-from ddpp_jax.configs import DistillJob
-from ddpp_jax.data import Dataset, random_per_class
+from ddpp_jax import evaluate
+from ddpp_jax._types import FloatArray, IntArray, PRNGKey
+from ddpp_jax.configs import EvaluateConfig
+from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import read_json, write_json
-from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile
 from ddpp_jax.storage import Checkpoints
 
-Accuracies = Float[np.ndarray, " networks"]
+Tests: TypeAlias = Mapping[str, tuple[FloatArray, IntArray]]
+"""Test sets by name: images and labels."""
 
 
 class Judge:
-    """Fresh networks on the sets of one run, each judged once."""
+    """Fresh networks on small sets, each set judged once."""
 
     def __init__(
-        self, job: DistillJob, dataset: Dataset, network: Network, folder: Path, report: Report
+        self,
+        config: EvaluateConfig,
+        key: PRNGKey,
+        folder: Path,
+        *,
+        classes: int,
+        operations: tuple[str, ...],
     ) -> None:
-        """A judge whose verdicts are kept in `judged.json` of the folder."""
-        self._job, self._dataset, self._report = job, dataset, report
-        self._folder, self._path = folder, folder / "judged.json"
-        self._run = partial(
-            evaluate.run,
-            config=job.evaluation,
-            test=(dataset.x_test, dataset.y_test),
-            network=network,
-            operations=job.data.operations,
-        )
-        self._key = evaluation_key(job.seed)
+        """A judge whose verdicts are kept in `judged.json` of the folder.
 
-    def accuracy(self, images: Any, labels: Any, alpha: Any) -> float:
-        """The mean accuracy of an unfinished set, for the curve."""
-        return float(self._judge("the curve", images, labels, alpha, Report(None)).mean())
+        Args:
+            config: how many networks, and their schedule.
+            key: of all that is judged.
+            folder: held by this process.
+            classes: how many there are.
+            operations: the DSA operations of the augmentation.
+        """
+        self._config, self._key, self._folder = config, key, folder
+        self._classes, self._operations = classes, operations
 
-    def distilled(self, name: str, distilled: DistilledFile) -> dict[str, Any]:
-        """The row of a distilled set."""
-        found = self._judge(name, distilled.images, distilled.labels, distilled.alpha, self._report)
-        return tables.row(name, len(distilled.labels), [found])
+    def judge(
+        self,
+        network: Network,
+        tests: Tests,
+        images: Any,
+        labels: Any,
+        alpha: Any,
+        report: Report,
+        *,
+        name: str = "",
+        architecture: str = "convnet",
+        key: PRNGKey | None = None,
+    ) -> dict[str, Verdict]:
+        """The verdict on a set by each test set; one that was judged before is not judged again.
 
-    def random(self) -> dict[str, Any]:
-        """The row of random real images, trained on at the alpha that distillation starts from."""
-        draws, ipc = self._job.evaluation.random_draws, self._job.distillation.ipc
-        draws_key = named_key(jax.random.key(self._job.seed), "random images")
-        name = "random real images"
-
-        def one(number: int) -> Accuracies:
-            key = jax.random.fold_in(draws_key, number)
-            images, labels = random_per_class(key, self._dataset, ipc)
-            return self._run(
-                jax.random.fold_in(self._key, number),
-                images=images,
-                labels=labels,
-                alpha=self._job.distillation.alpha,
-                report=Report(None),
-            )
-
-        found = []
-        with self._report.progress(f"judge {name}", draws, unit="draw") as tick:
-            for number in range(draws):
-                found.append(self._once(f"{name} {number}", partial(one, number)))
-                tick(number + 1, {"accuracy": float(found[-1].mean())})
-        return tables.row(name, ipc * self._dataset.classes, found)
-
-    def close(self) -> None:
-        """Delete the kept verdicts, once the results are written."""
-        self._path.unlink(missing_ok=True)
-
-    def _judge(self, name: str, images: Any, labels: Any, alpha: Any, report: Report) -> Accuracies:
-        """The accuracies of a set; one that was judged before is not judged again."""
-        content = [np.asarray(x, np.float32).tobytes() for x in (images, labels, alpha)]
-        key = hashlib.sha256(b"".join(content)).hexdigest()[:16]
+        Args:
+            network: the architecture.
+            tests: what it is judged on.
+            images: the set, as the networks see it.
+            labels: classes, or rows of probabilities.
+            alpha: the learning rate at first.
+            report: told as it goes on.
+            name: what the report calls the set.
+            architecture: its name, under which the verdict is kept.
+            key: in place of the judge's own, for one of several sets of one kind.
+        """
+        own = self._key if key is None else key
+        content = hashlib.sha256(f"{architecture}{jax.random.key_data(own)}".encode())
+        for values in (images, labels, alpha):
+            content.update(np.asarray(values, np.float32).tobytes())
+        place = content.hexdigest()[:16]
         return self._once(
-            f"set {key}",
-            lambda: self._run(
-                self._key,
-                images=images,
-                labels=labels,
-                alpha=alpha,
-                report=report,
+            place,
+            tests,
+            lambda: evaluate.run(
+                own,
+                self._config,
+                tests,
+                network,
+                images,
+                labels,
+                alpha,
+                report,
+                classes=self._classes,
+                operations=self._operations,
                 name=f"judge {name}",
-                checkpoints=Checkpoints(self._folder / f"judging-{key}"),
+                checkpoints=Checkpoints(self._folder / f"judging-{place}"),
             ),
         )
 
-    def _once(self, name: str, compute: Callable[[], Accuracies]) -> Accuracies:
-        kept: Mapping[str, list[float]] = read_json(self._path) if self._path.exists() else {}
-        if name not in kept:
-            kept = {**kept, name: compute().tolist()}
-            write_json(self._path, kept)
-        return np.asarray(kept[name], np.float32)
+    def close(self) -> None:
+        """Delete the kept verdicts, once the results are written."""
+        (self._folder / "judged.json").unlink(missing_ok=True)
+
+    def _once(
+        self, place: str, tests: Tests, compute: Callable[[], dict[str, Verdict]]
+    ) -> dict[str, Verdict]:
+        path = self._folder / "judged.json"
+        kept = read_json(path) if path.exists() else {}
+        if not tests.keys() <= kept.get(place, {}).keys():
+            verdicts = compute()
+            kept[place] = {test: _plain(verdict) for test, verdict in verdicts.items()}
+            write_json(path, kept)
+        return {test: _verdict(kept[place][test]) for test in tests}
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "accuracies": verdict.accuracies.tolist(),
+        "confusion": verdict.confusion.tolist(),
+        "diverged": verdict.diverged,
+    }
+
+
+def _verdict(values: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        np.asarray(values["accuracies"], np.float64),
+        np.asarray(values["confusion"], np.int64),
+        values["diverged"],
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ from ddpp_jax import teachers
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.configs import EvaluateJob, Places, TeachersJob, digest
 from ddpp_jax.data import Dataset, RawDataset, fit_transform, load_raw, normalised
-from ddpp_jax.files import check_claim, claimed_folder, gib
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import check_claim, claimed_folder, gib, read_json
 from ddpp_jax.keys import named_key
-from ddpp_jax.models import ConvNet, Network, make_network
+from ddpp_jax.models import Network, make_model, make_network
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
@@ -62,17 +64,15 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     return settings
 
 
-def network_for(job: TeachersJob | EvaluateJob, raw: RawDataset) -> Network:
-    """The job's network for images of the data's shape."""
-    height, width, channels = raw.x_train.shape[1:]
-    model = ConvNet(
-        classes=len(raw.class_names),
-        width=job.model.width,
-        depth=job.model.depth,
-        image_size=height,
-        channels=channels,
+def network_for(
+    job: TeachersJob | EvaluateJob, raw: RawDataset, architecture: str = "convnet"
+) -> Network:
+    """A network of the job's size for images of the data's shape."""
+    shape = raw.x_train.shape[1:]
+    model = make_model(
+        architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
     )
-    return make_network(model, (height, width, channels))
+    return make_network(model, shape)
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
@@ -100,16 +100,8 @@ def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report:
 
 def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
     """Say what there is and how large it is."""
-    raw, teaching = problem.raw, job.teaching
-    height, width, channels = raw.x_train.shape[1:]
-    report.say(
-        f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
-        f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
-    )
-    counts = np.bincount(raw.y_test, minlength=raw.classes)
-    lacking = [name for name, count in zip(raw.class_names, counts, strict=True) if not count]
-    if lacking:
-        report.warn(f"{raw.name} has no test image of {', '.join(lacking)}")
+    teaching = job.teaching
+    describe_data(problem.raw, report)
     report.say(
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
         f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"
@@ -118,10 +110,25 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
     size = teachers.stored_bytes(teaching, problem.network)
     kept = "" if teaching.keep_epochs is None else f", the first {teaching.keep_epochs} kept"
     report.say(
-        f"{teaching.teachers} teachers of {teaching.epochs} epochs{kept} "
-        f"({gib(teaching.teachers * size)}) in {problem.store.folder}: "
+        f"{teaching.teachers} teacher{'s' if teaching.teachers > 1 else ''} of {teaching.epochs} "
+        f"epochs{kept} ({gib(teaching.teachers * size)}) in {problem.store.folder}: "
         f"{teaching.teachers - missing} found, {missing} to train"
     )
+
+
+def describe_data(raw: RawDataset, report: Report) -> None:
+    """Say what the data are; warn of classes that nothing is tested on."""
+    height, width, channels = raw.x_train.shape[1:]
+    report.say(
+        f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
+        f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
+    )
+    if len(raw.y_held):
+        report.say(f"{len(raw.y_held)} training images are kept apart to choose by")
+    counts = np.bincount(raw.y_test, minlength=raw.classes)
+    lacking = [name for name, count in zip(raw.class_names, counts, strict=True) if not count]
+    if lacking:
+        report.warn(f"{raw.name} has no test image of {', '.join(lacking)}")
 
 
 def result(
@@ -139,6 +146,19 @@ def result(
         "versions": versions(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """What `result.json` of a complete run holds.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / "result.json"
+    found = read_json(path)
+    if not isinstance(found, dict) or "rows" not in found:
+        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
+    return found
 
 
 def evaluation_key(seed: int) -> PRNGKey:

@@ -1,6 +1,14 @@
 """Every setting: of each stage, of whole jobs, and the published ones by name."""
 
-from ddpp_jax.configs.jobs import DistillJob, EvaluateJob, TeachersJob, digest
+from ddpp_jax.configs.architectures import ARCHITECTURES, check_architecture
+from ddpp_jax.configs.jobs import (
+    DistillJob,
+    EvaluateJob,
+    SelectJob,
+    TeachersJob,
+    digest,
+    evaluate_job,
+)
 from ddpp_jax.configs.places import Places
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting
 from ddpp_jax.configs.stages import (
@@ -8,10 +16,12 @@ from ddpp_jax.configs.stages import (
     DistillConfig,
     EvaluateConfig,
     ModelConfig,
+    SelectConfig,
     TeachConfig,
 )
 
 __all__ = [
+    "ARCHITECTURES",
     "DIGITS",
     "SETTINGS",
     "DataConfig",
@@ -21,8 +31,12 @@ __all__ = [
     "EvaluateJob",
     "ModelConfig",
     "Places",
+    "SelectConfig",
+    "SelectJob",
     "TeachConfig",
     "TeachersJob",
+    "check_architecture",
     "digest",
+    "evaluate_job",
     "setting",
 ]

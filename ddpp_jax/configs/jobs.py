@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddpp_jax.configs.checks import check_seed
+from ddpp_jax.configs.architectures import check_architecture
+from ddpp_jax.configs.checks import above_zero, at_least, check_seed
 from ddpp_jax.configs.stages import (
     DataConfig,
     DistillConfig,
     EvaluateConfig,
     ModelConfig,
+    SelectConfig,
     TeachConfig,
 )
 from ddpp_jax.errors import InputError
@@ -42,9 +45,17 @@ class DistillJob(TeachersJob):
     baselines: bool = True
     """Also judge random real images, and distil by MTT from the same teachers."""
 
+    random_draws: int = 5
+    """Draws of random real images for that, each with its own networks."""
+
+    real_rate: float = 0.01
+    """Learning rate on real images, random or selected, which come with no alpha of their own."""
+
     def __post_init__(self) -> None:
         """Check what spans several stages."""
         TeachersJob.__post_init__(self)
+        at_least(0, random_draws=self.random_draws)
+        above_zero(real_rate=self.real_rate)
         last_target = self.distillation.last_target
         if last_target > self.teaching.last_kept:
             name = "epochs" if self.teaching.keep_epochs is None else "keep-epochs"
@@ -53,6 +64,29 @@ class DistillJob(TeachersJob):
                 f"{self.distillation.max_start_epoch} and --target-epochs "
                 f"{self.distillation.target_epochs} reach epoch {last_target}"
             )
+        iterate = self.evaluation.iterate
+        if iterate != "last" and not self.distillation.eval_every:
+            raise InputError(f"--iterate {iterate} needs --eval-every above 0")
+        if iterate == "held-out" and self.data.held_out is None:
+            raise InputError(
+                "--iterate held-out needs training images that are kept apart; give --held-out 0.1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectJob(TeachersJob):
+    """All that decides which real images are chosen, and how they are to be judged."""
+
+    selection: SelectConfig = field(default_factory=SelectConfig)
+    evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    real_rate: float = 0.01
+    """Learning rate that goes with the images, for networks that are trained on them."""
+
+    def __post_init__(self) -> None:
+        """Check the seed and the rate."""
+        TeachersJob.__post_init__(self)
+        above_zero(real_rate=self.real_rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +97,52 @@ class EvaluateJob:
     model: ModelConfig = field(default_factory=ModelConfig)
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
 
+    architectures: str = "convnet"
+    """Networks to train, joined by commas: convnet (its depth by --depth, or as in convnet5),
+    alexnet, vgg11, resnet18, resnet18-ap."""
+
+    rate: float | None = None
+    """Learning rate at first; none takes the alpha that comes with each set."""
+
+    normalised: bool = False
+    """The images of plain files are normalised, or whitened, as the data settings say."""
+
     seed: int = 0
     """Decides every random draw."""
 
     def __post_init__(self) -> None:
-        """Check the seed."""
+        """Check the seed, the rate and the names."""
         check_seed(seed=self.seed)
+        if self.rate is not None:
+            above_zero(rate=self.rate)
+        for name in self.names:
+            check_architecture(name)
+        if len(set(self.names)) < len(self.names):
+            raise InputError(f"--architectures {self.architectures!r} names one twice")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The architectures, one by one."""
+        return tuple(self.architectures.split(","))
+
+
+def evaluate_job(settings: Mapping[str, Any]) -> EvaluateJob:
+    """The evaluation that belongs to a job's settings, as plain values.
+
+    Raises:
+        InputError: they are not the settings of a job of this version.
+    """
+    try:
+        return EvaluateJob(
+            data=DataConfig(**settings["data"]),
+            model=ModelConfig(**settings["model"]),
+            evaluation=EvaluateConfig(**settings["evaluation"]),
+            seed=settings["seed"],
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the settings kept with the set are not of this version ({error}); give --setting"
+        ) from error
 
 
 def digest(values: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ DIGITS = DistillJob(
         alpha_rate=1e-4,
         steps=1000,
     ),
+    real_rate=0.04,
 )
 """The main job: 1,797 handwritten digits of 8x8 pixels, one distilled image per class."""
 
@@ -52,9 +53,11 @@ _SMALL = DistillJob(
     model=ModelConfig(width=32),
     teaching=TeachConfig(teachers=5, epochs=8, teacher_rate=0.02, teacher_batch=64),
     distillation=DistillConfig(
-        student_steps=20, pixel_rate=3000.0, alpha=0.1, alpha_rate=1e-4, steps=200
+        student_steps=20, pixel_rate=3000.0, alpha=0.1, alpha_rate=1e-4, steps=200, eval_every=100
     ),
-    evaluation=EvaluateConfig(eval_epochs=300, random_draws=3, eval_every=100),
+    evaluation=EvaluateConfig(eval_epochs=300),
+    random_draws=3,
+    real_rate=0.1,
 )
 
 

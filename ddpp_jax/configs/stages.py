@@ -6,6 +6,7 @@ silent.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ddpp_jax._types import OPERATIONS
 from ddpp_jax.configs.checks import above_zero, at_least, check_seed, flag
@@ -37,8 +38,11 @@ class DataConfig:
     test_share: float = 0.2
     """Share of each class to test on, where the data come without a test set."""
 
+    held_out: float | None = None
+    """Share of each class's training images that is kept from all training, to choose by."""
+
     split_seed: int = 0
-    """Decides that split and the draw of --per-class."""
+    """Decides these splits and the draw of --per-class."""
 
     augment: str = "all"
     """DSA operations joined by commas (color,crop,cutout,flip,scale,rotate), or all, or none."""
@@ -55,6 +59,10 @@ class DataConfig:
             raise InputError(f"--channels is {self.channels}; wanted 1, 3 or none")
         if not 0 < self.test_share < 1:
             raise InputError(f"--test-share is {self.test_share:g}; wanted a share between 0 and 1")
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise InputError(
+                f"--held-out is {self.held_out:g}; wanted a share between 0 and 1, or none"
+            )
         check_seed(split_seed=self.split_seed)
         if len(set(self.operations)) < len(self.operations):
             raise InputError(f"--augment {self.augment!r} names an operation twice; name it once")
@@ -75,10 +83,11 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """The ConvNet of teachers, students and evaluation."""
+    """The ConvNet of teachers and students, and the size of every network that is evaluated."""
 
     width: int = 128
-    """Features of every convolution; 128 in the paper."""
+    """Features of the ConvNet's convolutions; 128 in the paper, and the other architectures scale
+    with it from their published size at 128."""
 
     depth: int = 3
     """Blocks, each of which halves the image; 3 in the paper for 32x32, 5 for 112x112."""
@@ -159,6 +168,10 @@ class DistillConfig:
     steps: int = 5000
     """Distillation steps; 5,000 in the paper (T)."""
 
+    eval_every: int = 200
+    """Distillation steps between evaluations, for the accuracy curve and the best sets; 0 for
+    none."""
+
     @property
     def last_target(self) -> int:
         """The last teacher epoch that a student is compared with: I+ - 1 + K."""
@@ -174,6 +187,7 @@ class DistillConfig:
             max_start_epoch=self.max_start_epoch,
             steps=self.steps,
         )
+        at_least(0, eval_every=self.eval_every)
         above_zero(alpha=self.alpha)
         if self.student_batch is not None:
             at_least(1, student_batch=self.student_batch)
@@ -202,14 +216,26 @@ class EvaluateConfig:
     eval_batch: int = 256
     """Images in a minibatch."""
 
-    random_draws: int = 5
-    """Draws of random real images for the baseline, each with its own networks."""
-
-    eval_every: int = 200
-    """Distillation steps between evaluations for the accuracy curve; 0 for none."""
+    iterate: Literal["last", "held-out", "max-test"] = "last"
+    """Which distilled set is judged: the last; the best on held-out training images; or, as often
+    published and optimistic, the one that is best on the test set itself."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(1, networks=self.networks, eval_batch=self.eval_batch)
         at_least(1, eval_epochs=self.eval_epochs)
-        at_least(0, eval_every=self.eval_every, random_draws=self.random_draws)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectConfig:
+    """Real images chosen in place of distilled ones."""
+
+    method: Literal["random", "herding", "forgetting", "forgetting-least", "k-centre"] = "herding"
+    """How they are chosen; forgetting takes the most forgotten, as published comparisons do."""
+
+    ipc: int = 1
+    """Images per class."""
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        at_least(1, ipc=self.ipc)

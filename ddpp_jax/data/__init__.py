@@ -15,22 +15,26 @@ from ddpp_jax.data.dataset import (
     transform_arrays,
     transform_from,
     undo,
+    unit,
 )
+from ddpp_jax.data.given import GivenSet, read_given
 from ddpp_jax.data.raw import (
     Part,
     RawDataset,
     Source,
+    held_out,
     raw_dataset,
     require_memory,
     shape_words,
 )
-from ddpp_jax.data.sampling import random_per_class, require_per_class
-from ddpp_jax.data.splits import per_class_subset, stratified_split
+from ddpp_jax.data.sampling import random_indices, random_per_class, require_per_class
+from ddpp_jax.data.splits import HELD_OUT, per_class_subset, stratified_split
 from ddpp_jax.data.whitening import fit_transform, fit_zca
 from ddpp_jax.errors import InputError
 
 __all__ = [
     "Dataset",
+    "GivenSet",
     "PerChannel",
     "RawDataset",
     "Transform",
@@ -42,13 +46,16 @@ __all__ = [
     "load_raw",
     "normalised",
     "per_class_subset",
+    "random_indices",
     "random_per_class",
     "raw_dataset",
+    "read_given",
     "require_per_class",
     "stratified_split",
     "transform_arrays",
     "transform_from",
     "undo",
+    "unit",
 ]
 
 
@@ -69,7 +76,8 @@ def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Datase
 def load_raw(config: DataConfig) -> RawDataset:
     """The dataset that the config names, in its channels and size, split and cut down as it says.
 
-    A source without a test set is split first; `per_class` then counts training images.
+    A source without a test set is split first; `per_class` then counts training images, of which
+    `held_out` keeps a share apart.
 
     Raises:
         InputError: the dataset cannot be had, or is damaged, or too big for the memory.
@@ -99,7 +107,7 @@ def load_raw(config: DataConfig) -> RawDataset:
     )
     x_train, y_train = source.train.read(train)
     x_test, y_test = test_part.read(test)
-    return raw_dataset(
+    raw = raw_dataset(
         name=source.name,
         class_names=names,
         x_train=x_train,
@@ -107,6 +115,12 @@ def load_raw(config: DataConfig) -> RawDataset:
         x_test=x_test,
         y_test=y_test,
     )
+    if config.held_out is None:
+        return raw
+    parts = stratified_split(
+        raw.y_train, config.held_out, seed, class_names=names, purpose=HELD_OUT
+    )
+    return held_out(raw, *parts)
 
 
 def _all(part: Part) -> np.ndarray:

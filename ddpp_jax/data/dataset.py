@@ -61,6 +61,8 @@ class Dataset:
         y_test: labels.
         transform: what normalised them.
         fingerprint: of the images as they were; changes with any pixel, label or class name.
+        x_held: training images that were kept apart, normalised likewise; there may be none.
+        y_held: labels.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Dataset:
     y_test: Int32[np.ndarray, " test"]
     transform: Transform
     fingerprint: str
+    x_held: Float32[np.ndarray, "held size size channels"]
+    y_held: Int32[np.ndarray, " held"]
 
     @property
     def classes(self) -> int:
@@ -89,6 +93,8 @@ def normalised(raw: RawDataset, transform: Transform) -> Dataset:
         y_test=raw.y_test,
         transform=transform,
         fingerprint=raw.fingerprint,
+        x_held=apply(transform, raw.x_held),
+        y_held=raw.y_held,
     )
 
 

@@ -34,7 +34,7 @@ def npz_source(path: Path, config: DataConfig) -> Source:
     Raises:
         InputError: the file is not so, or too big for the memory.
     """
-    arrays = _read(path)
+    arrays = read_npz(path)
     has_test = "x_test" in arrays or "y_test" in arrays
     for name in ("x_train", "y_train", *(("x_test", "y_test") if has_test else ())):
         if name not in arrays:
@@ -44,7 +44,7 @@ def npz_source(path: Path, config: DataConfig) -> Source:
             )
     x_train, y_train = _labelled(path, arrays, "train", None)
     if "class_names" in arrays:
-        class_names = _class_names(path, arrays["class_names"])
+        class_names = class_names_of(path, arrays["class_names"])
     else:
         found = np.unique(y_train)
         if found[-1] != len(found) - 1:
@@ -79,7 +79,12 @@ def npz_source(path: Path, config: DataConfig) -> Source:
     )
 
 
-def _read(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Every array of a file that `numpy.savez` wrote; nothing in it is unpickled.
+
+    Raises:
+        InputError: the file is damaged, needs pickle, or is too big for the memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -118,7 +123,12 @@ def _labelled(
     return images, checked_labels(labels, images, f"{path}: labels of y_{side}", classes)
 
 
-def _class_names(path: Path, names: Shaped[np.ndarray, "..."]) -> tuple[str, ...]:
+def class_names_of(path: Path, names: Shaped[np.ndarray, "..."]) -> tuple[str, ...]:
+    """The names of the classes, from an array of strings.
+
+    Raises:
+        InputError: it is none.
+    """
     if names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(
             f"{path}: class_names is {names.dtype} of shape {names.shape}; "

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -68,6 +68,8 @@ class RawDataset:
         x_test: test images.
         y_test: labels.
         fingerprint: changes with any pixel, label or class name; 16 hexadecimal digits.
+        x_held: training images that were kept apart; there may be none.
+        y_held: labels.
     """
 
     name: str
@@ -83,6 +85,11 @@ class RawDataset:
     )
     y_test: Int32[np.ndarray, " test"]
     fingerprint: str
+    x_held: (
+        UInt8[np.ndarray, "held size size channels"]
+        | Float32[np.ndarray, "held size size channels"]
+    )
+    y_held: Int32[np.ndarray, " held"]
 
     @property
     def classes(self) -> int:
@@ -149,6 +156,27 @@ def raw_dataset(
         x_test=x_test,
         y_test=y_test,
         fingerprint=_fingerprint(class_names, x_train, y_train, x_test, y_test),
+        x_held=x_train[:0],
+        y_held=y_train[:0],
+    )
+
+
+def held_out(raw: RawDataset, kept: Indices, held: Indices) -> RawDataset:
+    """The dataset with some of its training images kept apart.
+
+    Args:
+        raw: with none kept apart yet.
+        kept: indices of those that stay.
+        held: of the others.
+    """
+    x_train, y_train = raw.x_train[kept], raw.y_train[kept]
+    return replace(
+        raw,
+        x_train=x_train,
+        y_train=y_train,
+        x_held=raw.x_train[held],
+        y_held=raw.y_train[held],
+        fingerprint=_fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test),
     )
 
 

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Int, Int32, Shaped
 
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.data.dataset import Dataset
@@ -24,13 +24,27 @@ def random_per_class(
         InputError: a class has fewer images than that.
     """
     require_per_class(dataset, ipc)
+    indices = random_indices(key, dataset.y_train, ipc, classes=dataset.classes)
+    return dataset.x_train[indices], dataset.y_train[indices]
+
+
+def random_indices(
+    key: PRNGKey, labels: Int32[np.ndarray, " images"], ipc: int, *, classes: int
+) -> Int[np.ndarray, " chosen"]:
+    """Indices of `ipc` images of each class, in the order of the classes, without replacement.
+
+    Args:
+        key: decides which.
+        labels: of all images.
+        ipc: images per class; no more than the smallest class has.
+        classes: how many there are.
+    """
     chosen = []
-    for label in range(dataset.classes):
-        members = np.flatnonzero(dataset.y_train == label)
+    for label in range(classes):
+        members = np.flatnonzero(labels == label)
         order = jax.random.permutation(jax.random.fold_in(key, label), len(members))
         chosen.append(members[np.asarray(order[:ipc])])
-    indices = np.concatenate(chosen)
-    return dataset.x_train[indices], dataset.y_train[indices]
+    return np.concatenate(chosen)
 
 
 def require_per_class(dataset: Dataset | RawDataset, ipc: int) -> None:

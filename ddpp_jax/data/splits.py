@@ -5,6 +5,8 @@ from jaxtyping import Int, Integer
 
 from ddpp_jax.errors import InputError
 
+TEST, _SUBSET, HELD_OUT = 0, 1, 2  # What is drawn, each with a stream of its own.
+
 
 def stratified_split(
     labels: Integer[np.ndarray, " images"],
@@ -12,6 +14,7 @@ def stratified_split(
     seed: int,
     *,
     class_names: tuple[str, ...],
+    purpose: int = TEST,
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Ascending indices to train on and to test on, with nearly the same share of each class.
 
@@ -21,6 +24,7 @@ def stratified_split(
             stays on either side.
         seed: decides which.
         class_names: a name for each label.
+        purpose: `TEST` or `HELD_OUT`, which draw apart from one another.
 
     Raises:
         InputError: a class has fewer than two images.
@@ -31,10 +35,10 @@ def stratified_split(
         if len(members) < 2:
             raise InputError(
                 f"class {name} has {len(members)} image, too few to train and to test on; "
-                "add images, or give a test set"
+                "add images, or give them apart"
             )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
-        is_test[_draw(members, count, (seed, 0, label))] = True
+        is_test[_draw(members, count, (seed, purpose, label))] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
@@ -64,7 +68,7 @@ def per_class_subset(
                 f"class {name} has {len(members)} training images, fewer than "
                 f"--per-class {count}; lower it"
             )
-        chosen.append(_draw(members, count, (seed, 1, label)))
+        chosen.append(_draw(members, count, (seed, _SUBSET, label)))
     return np.sort(np.concatenate(chosen))
 
 

@@ -1,5 +1,6 @@
 """Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
 
+from ddpp_jax.distill.iterates import CHOSEN_BY, iterate_path
 from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, read_finished, run
@@ -7,6 +8,7 @@ from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, s
 
 __all__ = [
     "CHECKPOINT_EVERY",
+    "CHOSEN_BY",
     "LEAST_KEPT",
     "Distilled",
     "Info",
@@ -16,6 +18,7 @@ __all__ = [
     "advance",
     "check",
     "init",
+    "iterate_path",
     "make_optimizer",
     "memory",
     "objective",

@@ -22,6 +22,7 @@ from ddpp_jax.data import (
     transform_arrays,
     undo,
 )
+from ddpp_jax.distill.iterates import Best, iterate_path
 from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
 from ddpp_jax.distill.steps import advance, init, make_optimizer
 from ddpp_jax.draws import draw_start
@@ -40,14 +41,14 @@ _MOST_STEPS_A_CALL = 25
 _BYTES_A_CALL = 2**28
 _SECONDS_A_CALL = 2.0
 
-EvaluateFn: TypeAlias = Callable[[Images, Labels, Scalar], float]
+EvaluateFn: TypeAlias = Callable[[Images, Labels, Scalar], dict[str, float]]
 
 
 class Outcome(NamedTuple):
     """What a distillation came to.
 
     Attributes:
-        distilled: the set.
+        distilled: the set that the settings choose: the last, or one of the best.
         skipped: steps that were not finite and changed nothing.
         alpha_held: steps after which alpha would have fallen too far at once.
         few_kept: steps that kept less than `LEAST_KEPT` of the parameters.
@@ -78,14 +79,18 @@ def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
     require_per_class(dataset, config.ipc)
 
 
-def read_finished(folder: Path) -> DistilledFile:
-    """The set that a distillation left in its folder.
+def read_finished(folder: Path, iterate: str = "last") -> DistilledFile:
+    """A set that a distillation left in its folder.
+
+    Args:
+        folder: of the distillation.
+        iterate: `last`, `held-out` or `max-test`.
 
     Raises:
         InputError: the file is damaged.
     """
     try:
-        return read_distilled(folder / "distilled.safetensors")
+        return read_distilled(iterate_path(folder, iterate))
     except InputError as error:
         raise InputError(f"{error}; delete it, and the same command makes it again") from error
 
@@ -108,13 +113,16 @@ def run(
     folder: Path,
     report: Report,
     *,
+    origin: Mapping[str, Any],
     name: str = "distill",
     evaluate_fn: EvaluateFn | None = None,
 ) -> Outcome:
     """Distil, and leave `distilled.safetensors` and `metrics.jsonl` in the folder.
 
-    A folder that holds the file already is done; one that holds checkpoints is gone on with, and
-    ends with the same bits as a run that was never interrupted.
+    Beside the last set, those that did best when they were evaluated are left there, each in a file
+    of its own (`iterate_path`). A folder that holds the last and the chosen one already is done;
+    one that holds checkpoints is gone on with, and ends with the same bits as a run that was never
+    interrupted.
 
     Args:
         config: what to distil and how; every draw follows from its seed and the step's number.
@@ -123,20 +131,22 @@ def run(
         feed_fn: gives the teachers' parameters that the steps need.
         folder: this run's own.
         report: told of every step.
+        origin: what the file says of where the set comes from; its iterate and step are added.
         name: what the report calls it.
-        evaluate_fn: `evaluate_fn(images, labels, alpha)`, the accuracy from 0 to 1, called every
-            `eval_every` steps for the curve; it has no influence on what is distilled.
+        evaluate_fn: `evaluate_fn(images, labels, alpha)`, the `accuracy` and, where training images
+            were kept apart, the `held_out_accuracy`, from 0 to 1; called every `eval_every` steps.
+            It has no influence on the steps.
 
     Raises:
         InputError: `MOST_SKIPPED` steps in a row were not finite; what was kept before stays.
         OSError: the disk is full or may not be written to; likewise.
     """
-    path, metrics = folder / "distilled.safetensors", folder / "metrics.jsonl"
+    settings, chosen = config.distillation, config.evaluation.iterate
+    path, metrics = iterate_path(folder, "last"), folder / "metrics.jsonl"
     checkpoints = Checkpoints(folder / "checkpoints")
-    if path.exists():
+    if path.exists() and iterate_path(folder, chosen).exists():
         checkpoints.remove()
-        return _outcome(read_finished(folder), read_rows(metrics))
-    settings = config.distillation
+        return _outcome(read_finished(folder, chosen), read_rows(metrics))
     images, labels = _start_images(config, dataset)
     state = init(jnp.asarray(images), alpha=settings.alpha, optimizer=make_optimizer(settings))
     resumed = checkpoints.resume(state)
@@ -151,12 +161,28 @@ def run(
     write_rows(metrics, rows)
     plan_ahead, targets = plan(config, done), jnp.asarray(labels)
     watch = Watch(rows, report)
-    every = config.evaluation.eval_every if evaluate_fn is not None else 0
+    every = settings.eval_every if evaluate_fn is not None else 0
 
-    def accuracy(now: int) -> dict[str, float]:
+    best = Best(folder, rows, report)
+
+    def write(path: Path, iterate: str, step: int) -> None:
+        distilled = DistilledFile(
+            images=np.asarray(state.distilled.images),
+            pixels=undo(dataset.transform, np.asarray(state.distilled.images)),
+            labels=labels,
+            alpha=float(state.distilled.alpha),
+            class_names=dataset.class_names,
+            transform=transform_arrays(dataset.transform),
+            origin={**origin, "iterate": iterate, "step": step},
+        )
+        write_distilled(path, distilled)
+
+    def evaluated(now: int) -> dict[str, float]:
         if evaluate_fn is None or not every or now % every:
             return {}
-        return {"accuracy": evaluate_fn(state.distilled.images, targets, state.distilled.alpha)}
+        values = evaluate_fn(state.distilled.images, targets, state.distilled.alpha)
+        best.saw(values, partial(write, step=now))
+        return values
 
     feed = feed_fn(plan_ahead)
     try:
@@ -166,7 +192,7 @@ def run(
             metrics.open("a") as file,
         ):
             if done == 0:
-                append_row(file, {"step": 0, **accuracy(0)})
+                append_row(file, {"step": 0, **evaluated(0)})
             for first, count in _calls(
                 done, settings.steps, every, most=_steps_a_call(network), pace=lambda: watch.pace
             ):
@@ -178,22 +204,15 @@ def run(
                 now = first + count
                 for row in found:
                     watch.saw(row)
-                    append_row(file, row | (accuracy(now) if row["step"] == now else {}))
+                    append_row(file, row | (evaluated(now) if row["step"] == now else {}))
                 if now % CHECKPOINT_EVERY == 0:
                     checkpoints.save(now, state)
                 tick(now, watch.shown)
     finally:
         feed.close()
-    distilled = DistilledFile(
-        images=np.asarray(state.distilled.images),
-        pixels=undo(dataset.transform, np.asarray(state.distilled.images)),
-        labels=labels,
-        alpha=float(state.distilled.alpha),
-        class_names=dataset.class_names,
-        transform=transform_arrays(dataset.transform),
-    )
-    write_distilled(path, distilled)
+    write(path, "last", settings.steps)
     checkpoints.remove()
+    distilled = read_finished(folder, chosen)
     return _outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
 
 

@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 
-from ddpp_jax._types import Images, Logits
+from ddpp_jax._types import Images
 from ddpp_jax.errors import InputError
-from ddpp_jax.models.layers import Conv3x3, InstanceNorm, average_pool, linear
+from ddpp_jax.models.layers import Conv, Flat, InstanceNorm, average_pool, flat, linear
 
 
 class ConvNet(nn.Module):
@@ -31,8 +31,11 @@ class ConvNet(nn.Module):
     channels: int = 3
 
     @nn.compact
-    def __call__(self, images: Images) -> Logits:
-        """The logits, shape (images, classes), of images shaped (images, size, size, channels)."""
+    def __call__(self, images: Images, *, head: bool = True) -> Flat:
+        """The logits, shape (images, classes), of images shaped (images, size, size, channels).
+
+        Without the `head` they are the features that the linear layer would take.
+        """
         if self.image_size >> self.depth < 1:
             raise InputError(
                 f"images of {self.image_size}x{self.image_size} are too small for depth "
@@ -42,9 +45,9 @@ class ConvNet(nn.Module):
         expected = (self.image_size, self.image_size, self.channels)
         if images.shape[1:] != expected:
             raise InputError(f"images are {images.shape[1:]}, but this ConvNet takes {expected}")
-        for _ in range(self.depth):
-            images = Conv3x3(self.width)(images)
+        for block in range(self.depth):
+            images = Conv(self.width, name=f"Conv3x3_{block}")(images)
             images = InstanceNorm()(images)
             images = nn.relu(images)
             images = average_pool(images)
-        return linear(images.reshape(images.shape[0], -1), self.classes)
+        return linear(flat(images), self.classes) if head else flat(images)

@@ -1,5 +1,6 @@
 """What the networks share: convolution, instance norm, pooling, and PyTorch's initialisation."""
 
+from functools import partial
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -11,13 +12,17 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ddpp_jax._types import Images, PRNGKey
+from ddpp_jax.errors import InputError
 
-Kernel: TypeAlias = Float[Array, "3 3 channels features"]
-Features: TypeAlias = Float[Array, "images height width features"]
+PUBLISHED_WIDTH = 128
+
+Kernel: TypeAlias = Float[Array, "side side channels features"]
+Features: TypeAlias = Float[Array, "images rows cols features"]
+Flat: TypeAlias = Float[Array, "images _features"]
 
 
-def conv3x3(images: Images, kernel: Kernel) -> Features:
-    """The 3x3 convolution of the images, stride 1, zero-padded by 1, on any platform.
+def convolve(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
+    """The convolution of the images with a kernel of odd side, zero-padded by half of it.
 
     The choice is made when a program is lowered: slices and one matrix product for the CPU, where a
     convolution inside `lax.scan` or under second-order gradients runs an order of magnitude slower;
@@ -25,32 +30,46 @@ def conv3x3(images: Images, kernel: Kernel) -> Features:
 
     Args:
         images: shape (images, height, width, channels).
-        kernel: shape (3, 3, channels, features).
+        kernel: shape (side, side, channels, features).
+        stride: pixels from one place to the next.
     """
-    return lax.platform_dependent(images, kernel, cpu=conv3x3_slices, default=conv3x3_native)
+    slices, native = partial(by_slices, stride=stride), partial(by_lax, stride=stride)
+    return lax.platform_dependent(images, kernel, cpu=slices, default=native)
 
 
-def conv3x3_slices(images: Images, kernel: Kernel) -> Features:
-    """The convolution as nine shifted slices side by side, times the kernel as one matrix."""
+def by_slices(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
+    """The convolution as shifted slices side by side, times the kernel as one matrix."""
+    side, pad = kernel.shape[0], kernel.shape[0] // 2
     _, height, width, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    shifted = [
+        padded[:, i : i + height : stride, j : j + width : stride]
+        for i in range(side)
+        for j in range(side)
+    ]
     return jnp.concatenate(shifted, axis=3) @ kernel.reshape(-1, kernel.shape[3])
 
 
-def conv3x3_native(images: Images, kernel: Kernel) -> Features:
+def by_lax(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
     """The convolution as XLA's own."""
+    pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        images,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def average_pool(images: Images) -> Float[Array, "images rows cols channels"]:
-    """Means over 2x2 windows; an odd last row or column is dropped, as PyTorch does."""
-    count, height, width, channels = images.shape
-    rows, cols = height // 2, width // 2
-    windows = images[:, : 2 * rows, : 2 * cols].reshape(count, rows, 2, cols, 2, channels)
-    return windows.mean(axis=(2, 4))
+def average_pool(images: Images, side: int = 2) -> Features:
+    """Means over square windows; rows and columns that fill none are dropped, as PyTorch does."""
+    return _windows(images, side).mean(axis=(2, 4))
+
+
+def max_pool(images: Images, side: int = 2) -> Features:
+    """The largest over square windows; rows and columns that fill none are dropped likewise."""
+    return _windows(images, side).max(axis=(2, 4))
 
 
 def uniform_within(fan_in: int) -> nn.initializers.Initializer:
@@ -63,20 +82,33 @@ def uniform_within(fan_in: int) -> nn.initializers.Initializer:
     return initialise
 
 
-class Conv3x3(nn.Module):
-    """A 3x3 convolution with bias, stride 1, padding 1, initialised as PyTorch's."""
+class Conv(nn.Module):
+    """A convolution that keeps the size, or divides it by the stride; initialised as PyTorch's.
+
+    Attributes:
+        features: how many come out.
+        side: of the kernel, odd.
+        stride: pixels from one place to the next.
+        use_bias: whether a number is added to each feature.
+    """
 
     features: int
+    side: int = 3
+    stride: int = 1
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, images: Images) -> Features:
-        """The images' features, shape (images, height, width, features)."""
+        """The images' features, shape (images, height / stride, width / stride, features)."""
         channels = images.shape[3]
-        initialiser = uniform_within(9 * channels)
-        kernel = self.param("kernel", initialiser, (3, 3, channels, self.features))
+        initialiser = uniform_within(self.side**2 * channels)
+        shape = (self.side, self.side, channels, self.features)
+        kernel = self.param("kernel", initialiser, shape)
+        if not self.use_bias:
+            return convolve(*promote_dtype(images, kernel), stride=self.stride)
         bias = self.param("bias", initialiser, (self.features,))
         images, kernel, bias = promote_dtype(images, kernel, bias)
-        return conv3x3(images, kernel) + _per_channel(bias)
+        return convolve(images, kernel, stride=self.stride) + _per_channel(bias)
 
 
 class InstanceNorm(nn.Module):
@@ -96,10 +128,41 @@ class InstanceNorm(nn.Module):
         return centred * (inverse * _per_channel(scale)) + _per_channel(shift)
 
 
-def linear(inputs: Float[Array, "images inputs"], features: int) -> Float[Array, "images features"]:
+def linear(inputs: Flat, features: int) -> Flat:
     """The inputs through a dense layer of the calling module, initialised as PyTorch's."""
     initialiser = uniform_within(inputs.shape[1])
     return nn.Dense(features, kernel_init=initialiser, bias_init=initialiser)(inputs)
+
+
+def flat(images: Images) -> Flat:
+    """Each image's features as one row."""
+    return images.reshape(images.shape[0], -1)
+
+
+def scaled(features: int, width: int) -> int:
+    """A published number of features, for a network whose published width is 128, at another."""
+    return max(1, round(features * width / PUBLISHED_WIDTH))
+
+
+def require_side(images: Images, least: int, network: str) -> None:
+    """Refuse images that are too small for a network.
+
+    Raises:
+        InputError: they have fewer than `least` pixels a side.
+    """
+    _, height, width, _ = images.shape
+    if min(height, width) < least:
+        raise InputError(
+            f"images of {height}x{width} are too small for {network}; it needs {least}x{least} "
+            "or more: give --image-size, or another architecture"
+        )
+
+
+def _windows(images: Images, side: int) -> Float[Array, "images rows a cols b channels"]:
+    count, height, width, channels = images.shape
+    rows, cols = height // side, width // side
+    whole = images[:, : side * rows, : side * cols]
+    return whole.reshape(count, rows, side, cols, side, channels)
 
 
 def _per_channel(values: Float[Array, " channels"]) -> Float[Array, "1 1 1 channels"]:

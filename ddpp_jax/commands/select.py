@@ -1,0 +1,128 @@
+"""`python -m ddpp_jax.select`: real images chosen per class, as a set like a distilled one."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ddpp_jax
+from ddpp_jax import plots, select
+from ddpp_jax._types import Params
+from ddpp_jax.commands.problem import (
+    Problem,
+    describe,
+    describe_data,
+    load,
+    plain,
+    prepare,
+    train_teachers,
+)
+from ddpp_jax.configs import Places, SelectJob, digest
+from ddpp_jax.data import (
+    Dataset,
+    random_indices,
+    require_per_class,
+    transform_arrays,
+    unit,
+)
+from ddpp_jax.files import claimed_folder
+from ddpp_jax.keys import named_key
+from ddpp_jax.report import Report
+from ddpp_jax.results import DistilledFile, read_distilled, write_distilled
+from ddpp_jax.training import predictions
+
+_NAMES = {
+    "random": "random real images",
+    "herding": "herding",
+    "forgetting": "forgetting (most forgotten)",
+    "forgetting-least": "forgetting (least forgotten)",
+    "k-centre": "k-centre",
+}
+
+
+def run_select(job: SelectJob, places: Places, out: Path | None, report: Report) -> None:
+    """Choose real images, and leave them as distillation leaves its set."""
+    selection = job.selection
+    # One trained network is enough, whatever else its store holds.
+    job = dataclasses.replace(job, teaching=dataclasses.replace(job.teaching, teachers=1))
+    problem = prepare(job, places)
+    raw = problem.raw
+    require_per_class(raw, selection.ipc)
+    identity = {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "config": plain(job, raw),
+    }
+    own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
+    folder = out or own
+    name = _NAMES[selection.method]
+    report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
+    path = folder / "distilled.safetensors"
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
+        if path.exists():
+            chosen = read_distilled(path)
+            report.say(f"{folder} is complete")
+        else:
+            if selection.method == "random":
+                describe_data(raw, report)
+            else:
+                describe(job, problem, report)
+            dataset = load(job, problem, places, report)
+            indices = _indices(job, problem, dataset, report)
+            chosen = DistilledFile(
+                images=dataset.x_train[indices],
+                pixels=unit(raw.x_train[indices]),
+                labels=dataset.y_train[indices],
+                alpha=job.real_rate,
+                class_names=dataset.class_names,
+                transform=transform_arrays(dataset.transform),
+                origin={
+                    "method": name,
+                    "ipc": selection.ipc,
+                    "seed": job.seed,
+                    "indices": indices.tolist(),
+                    "settings": plain(job, raw),
+                },
+            )
+            write_distilled(path, chosen)
+        picture = folder / "distilled.png"
+        if not picture.exists():
+            title = f"{raw.name}, {selection.ipc} per class: {name}"
+            plots.save_grid(picture, chosen, title=title)
+    report.say(f"The images are in {path}; judge them by python -m ddpp_jax.evaluate {folder}")
+
+
+def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+    method, ipc, labels = job.selection.method, job.selection.ipc, dataset.y_train
+    key = named_key(jax.random.key(job.seed), "selection")
+    if method == "random":
+        return random_indices(key, labels, ipc, classes=dataset.classes)
+    train_teachers(job, problem, dataset, report)
+    if method.startswith("forgetting"):
+        events = _events(job, problem, dataset, report)
+        most = method == "forgetting"
+        return select.forgetting(key, events, labels, ipc, most=most)
+    params = _params(problem, job.teaching.last_kept)
+    features = select.features_of(params, dataset.x_train, network=problem.network)
+    chosen_by = {"herding": select.herding, "k-centre": select.k_centre}
+    return chosen_by[method](features, labels, ipc)
+
+
+def _events(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+    """How often the teacher forgot each training image, seen without augmentation."""
+    images, correct = jnp.asarray(dataset.x_train), []
+    last = job.teaching.last_kept
+    with report.progress("count forgetting", last, unit="epoch") as tick:
+        for epoch in range(1, last + 1):
+            alone = jax.tree.map(lambda leaf: leaf[None], _params(problem, epoch))
+            found = predictions(alone, images, apply_fn=problem.network.apply_fn)
+            correct.append(np.asarray(found[0]) == dataset.y_train)
+            tick(epoch, {"accuracy": float(correct[-1].mean())})
+    return select.forgetting_events(np.stack(correct))
+
+
+def _params(problem: Problem, epoch: int) -> Params:
+    vector = problem.store.read(0, [epoch], num_params=problem.network.num_params)[0]
+    return problem.network.unflatten(jnp.asarray(vector))

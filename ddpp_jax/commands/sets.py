@@ -1,0 +1,168 @@
+"""Small sets of any origin, brought to what evaluation takes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from ddpp_jax.configs import EvaluateJob
+from ddpp_jax.data import (
+    GivenSet,
+    RawDataset,
+    Transform,
+    apply,
+    fit_transform,
+    read_given,
+    transform_from,
+)
+from ddpp_jax.distill import iterate_path
+from ddpp_jax.errors import InputError
+from ddpp_jax.report import Report
+from ddpp_jax.results import DistilledFile, is_distilled, read_distilled
+
+_SHOWN = ("method", "ipc", "seed", "iterate", "step")
+
+
+class SmallSet(NamedTuple):
+    """A small set as evaluation takes it.
+
+    Attributes:
+        path: as it was named.
+        images: as the networks are trained on them.
+        labels: a class for each image, or a row with the probability of each class.
+        rate: the learning rate of the networks at first.
+        transform: what makes test images of the same kind.
+        about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `iterate` and `step`.
+    """
+
+    path: Path
+    images: Float32[np.ndarray, "images size size channels"]
+    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]
+    rate: float
+    transform: Transform
+    about: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change with the images or the labels."""
+        content = self.images.tobytes() + self.labels.tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+def settings_of(path: Path) -> Mapping[str, Any] | None:
+    """The settings that a set of this program was made with; None where it is another's."""
+    path = iterate_path(path, "last") if path.is_dir() else path
+    return read_distilled(path).origin["settings"] if is_distilled(path) else None
+
+
+def read_set(
+    job: EvaluateJob, path: Path, raw: RawDataset, cache_dir: Path, report: Report
+) -> SmallSet:
+    """The set of a run folder, a file, or a folder of images.
+
+    Args:
+        job: which of a run's sets, the learning rate, and how plain images are normalised.
+        path: of the folder or the file.
+        raw: the data that it is judged by.
+        cache_dir: where a ZCA whitening of plain images is kept.
+        report: told of classes that are missing.
+
+    Raises:
+        InputError: it is damaged, does not belong to the data, or cannot be trained on.
+    """
+    file = _in_run(path, job.evaluation.iterate) if path.is_dir() else path
+    if is_distilled(file):
+        distilled = read_distilled(file)
+        _check_shape(path, distilled.images.shape[1:], raw)
+        small, names = _distilled(job, path, distilled), distilled.class_names
+    else:
+        given = read_given(file, job.data, normalised=job.normalised)
+        _check_shape(path, given.images.shape[1:], raw)
+        small, names = _given(job, path, given, raw, cache_dir), given.class_names
+    _check_classes(path, small, names, raw, report)
+    return small
+
+
+def _in_run(folder: Path, iterate: str) -> Path:
+    """The file of a run folder that is asked for; the folder itself where it is none."""
+    last, file = iterate_path(folder, "last"), iterate_path(folder, iterate)
+    if file.exists() or not last.exists():
+        return file if file.exists() else folder
+    if "iterate" not in read_distilled(last).origin:
+        return last  # Real images that were selected: there is only one set.
+    needed = "--eval-every above 0" + (" and --held-out" if iterate == "held-out" else "")
+    raise InputError(f"{folder} has no {file.name}; a distillation keeps it with {needed}")
+
+
+def _distilled(job: EvaluateJob, path: Path, distilled: DistilledFile) -> SmallSet:
+    about = {name: distilled.origin[name] for name in _SHOWN if name in distilled.origin}
+    return SmallSet(
+        path,
+        distilled.images,
+        distilled.labels,
+        distilled.alpha if job.rate is None else job.rate,
+        transform_from(distilled.transform),
+        about,
+    )
+
+
+def _given(
+    job: EvaluateJob, path: Path, given: GivenSet, raw: RawDataset, cache_dir: Path
+) -> SmallSet:
+    rate = given.alpha if job.rate is None else job.rate
+    if rate is None:
+        raise InputError(f"{path} comes with no learning rate; give --rate")
+    labels = given.labels
+    if labels.ndim == 1 and given.class_names and set(given.class_names) <= set(raw.class_names):
+        labels = np.array([raw.class_names.index(n) for n in given.class_names], np.int32)[labels]
+    transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
+    images = given.images if job.normalised else apply(transform, given.images)
+    return SmallSet(path, images, labels, rate, transform, {"method": path.name})
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
+    theirs = raw.x_train.shape[1:]
+    if shape != theirs:
+        raise InputError(
+            f"{path} holds images of {shape}, but {raw.name} has {theirs}; give the --setting or "
+            "the --dataset that it was made from"
+        )
+
+
+def _check_classes(
+    path: Path,
+    small: SmallSet,
+    names: tuple[str, ...] | None,
+    raw: RawDataset,
+    report: Report,
+) -> None:
+    soft = small.labels.ndim == 2
+    strangers = [name for name in names or () if name not in raw.class_names]
+    if strangers or (soft and names is not None and names != raw.class_names):
+        raise InputError(
+            f"{path} and {raw.name} differ in their classes"
+            + (f": {strangers[0]} is not among them" if strangers else "")
+            + "; give its --setting or --dataset"
+        )
+    if soft and small.labels.shape[1] != raw.classes:
+        raise InputError(
+            f"{path} has {small.labels.shape[1]} probabilities for each image, but {raw.name} has "
+            f"{raw.classes} classes; give its --setting or --dataset"
+        )
+    found = np.unique(small.labels.argmax(axis=1) if soft else small.labels)
+    if found[-1] >= raw.classes:
+        raise InputError(
+            f"{path} has label {found[-1]}, but {raw.name} has {raw.classes} classes, 0 to "
+            f"{raw.classes - 1}"
+        )
+    if len(found) == 1 and not soft:
+        raise InputError(
+            f"{path} holds images of one class only, {raw.class_names[found[0]]}; nothing can be "
+            "learnt from that: wanted two classes or more"
+        )
+    missing = [name for label, name in enumerate(raw.class_names) if label not in found]
+    if missing and not soft:
+        report.warn(f"{path} has no image of {', '.join(missing)}")

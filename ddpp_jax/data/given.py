@@ -1,0 +1,150 @@
+"""Small labelled sets as other programs write them: .npz, safetensors, or a folder of images."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+from jaxtyping import Float32, Int32, Shaped
+
+from ddpp_jax.configs import DataConfig
+from ddpp_jax.data.folder import folder_source
+from ddpp_jax.data.npz import class_names_of, read_npz
+from ddpp_jax.data.raw import Pixels, checked_images, checked_labels, shape_words
+from ddpp_jax.errors import InputError
+
+_RATES = ("alpha", "lr")
+_SUM = 1e-3
+"""How far the probabilities of an image may be from 1 together."""
+
+
+class GivenSet(NamedTuple):
+    """Images and labels as they were given.
+
+    Attributes:
+        images: pixels, or, if that is what was promised, normalised already.
+        labels: a class for each image, or a row with the probability of each class.
+        alpha: the learning rate that came with them, if one did.
+        class_names: a name for each label, if there are any.
+    """
+
+    images: Pixels
+    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]
+    alpha: float | None
+    class_names: tuple[str, ...] | None
+
+
+def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
+    """The set of a file or a folder.
+
+    A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
+    and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
+    rate, `alpha` or `lr`, and, in an .npz, `class_names`. Nothing is unpickled. A folder holds
+    CLASS/* with PNG, JPEG and the like.
+
+    Args:
+        path: ending in .npz or .safetensors, or a folder.
+        config: the channels and the size that a folder's images are brought to.
+        normalised: whether the images of a file may be any numbers; otherwise they are pixels,
+            uint8 from 0 to 255 or floats from 0 to 1.
+
+    Raises:
+        InputError: it is not so, is damaged, or is of another kind.
+    """
+    if path.is_dir():
+        return _folder(path, config)
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.suffix == ".npz":
+        arrays = read_npz(path)
+    elif path.suffix == ".safetensors":
+        arrays = _read_safetensors(path)
+    else:
+        raise InputError(f"{path} is of no kind known here; wanted .npz, .safetensors or a folder")
+    for name in ("images", "labels"):
+        if name not in arrays:
+            held = ", ".join(sorted(arrays)) or "nothing"
+            raise InputError(f"{path} has no {name}; wanted images and labels, it holds {held}")
+    images = _images(path, arrays["images"], normalised=normalised)
+    names = class_names_of(path, arrays["class_names"]) if "class_names" in arrays else None
+    labels = _labels(path, arrays["labels"], images)
+    if labels.ndim == 2 and names is not None and labels.shape[1] != len(names):
+        raise InputError(
+            f"{path} has {labels.shape[1]} probabilities for each image and {len(names)} "
+            "class_names; wanted as many"
+        )
+    return GivenSet(images, labels, _alpha(path, arrays), names)
+
+
+def _folder(path: Path, config: DataConfig) -> GivenSet:
+    source = folder_source(path, config)
+    if source.test is not None:
+        raise InputError(f"{path} holds train and test; name {path / 'train'}")
+    images, labels = source.train.read(np.arange(source.train.length))
+    return GivenSet(images, labels.astype(np.int32), None, source.class_names)
+
+
+def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, safetensors.SafetensorError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _images(path: Path, images: Shaped[np.ndarray, "..."], *, normalised: bool) -> Pixels:
+    if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
+        images = np.ascontiguousarray(np.moveaxis(images, 1, 3))
+    elif images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise InputError(
+            f"{path}: images are of shape {images.shape}; wanted (n, height, width, channels) with "
+            "1 or 3 channels"
+        )
+    if not normalised:
+        try:
+            return checked_images(images, f"{path}: images")
+        except InputError as error:
+            if "are floats from" not in str(error):
+                raise
+            raise InputError(f"{error}; or give --normalised if that is what they are") from None
+    if images.dtype.kind != "f":
+        raise InputError(f"{path}: images are {images.dtype}; --normalised wants floats")
+    if images.size == 0:
+        raise InputError(f"{path}: images are of shape {shape_words(images.shape)}; wanted some")
+    if not np.isfinite(images).all():
+        raise InputError(f"{path}: images hold NaN or infinite pixels")
+    return images.astype(np.float32)
+
+
+def _labels(
+    path: Path, labels: Shaped[np.ndarray, "..."], images: Pixels
+) -> Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind != "f":
+        return checked_labels(labels, images, f"{path}: labels")
+    if labels.ndim != 2 or len(labels) != len(images):
+        raise InputError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}; wanted a whole number, or "
+            f"a row of probabilities, for each of {len(images)} images"
+        )
+    sums = labels.sum(axis=1, dtype=np.float64)
+    if not (labels >= 0).all() or not (np.abs(sums - 1) <= _SUM).all():
+        raise InputError(
+            f"{path}: labels are rows of {labels.shape[1]} numbers that are no probabilities; "
+            "wanted 0 or more, and 1 together"
+        )
+    return labels.astype(np.float32)
+
+
+def _alpha(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> float | None:
+    for name in _RATES:
+        if name in arrays:
+            values = arrays[name]
+            if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < np.inf:
+                raise InputError(f"{path}: {name} is not one finite number above 0")
+            return float(values.item())
+    return None

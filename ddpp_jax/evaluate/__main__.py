@@ -1,0 +1,5 @@
+"""`python -m ddpp_jax.evaluate`."""
+
+from ddpp_jax import cli
+
+cli.evaluate()

@@ -1,0 +1,156 @@
+"""Several fresh networks trained on a small set in one program, and judged."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ddpp_jax._types import (
+    FloatArray,
+    Images,
+    IntArray,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    ScalarLike,
+    Targets,
+)
+from ddpp_jax.augment import augment
+from ddpp_jax.configs import EvaluateConfig
+from ddpp_jax.evaluate.schedule import Info, State, init, step
+from ddpp_jax.evaluate.verdict import Verdict, verdict
+from ddpp_jax.keys import named_key
+from ddpp_jax.models import Network
+from ddpp_jax.report import Report
+from ddpp_jax.storage import Checkpoints
+from ddpp_jax.training import over_networks, predictions
+
+_EPOCHS_A_CALL = 100
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+def run(
+    key: PRNGKey,
+    config: EvaluateConfig,
+    tests: Mapping[str, tuple[FloatArray, IntArray]],
+    network: Network,
+    images: FloatArray,
+    labels: FloatArray | IntArray,
+    alpha: ScalarLike,
+    report: Report,
+    *,
+    classes: int,
+    operations: tuple[str, ...] = (),
+    name: str = "evaluate",
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, Verdict]:
+    """What several fresh networks, trained on a small set, make of each of some test sets.
+
+    Args:
+        key: decides the initialisations and all draws.
+        config: how many networks, and their schedule.
+        tests: sets that they are judged on, by name: images and labels.
+        network: the architecture.
+        images: the small set, normalised as the test sets are.
+        labels: a class for each image, or a row with the probability of each class.
+        alpha: the learning rate at first.
+        report: told as it goes on.
+        classes: how many there are.
+        operations: the DSA operations of the augmentation.
+        name: what the report calls it.
+        checkpoints: where to keep the state of a long evaluation now and then, and to go on from;
+            None keeps none.
+    """
+    states, losses = _train(
+        key, config, network, images, labels, alpha, report, operations, name, checkpoints
+    )
+    lost = int((~np.isfinite(losses)).sum())
+    found = {}
+    for test, (x_test, y_test) in tests.items():
+        guesses = predictions(states.params, jnp.asarray(x_test), apply_fn=network.apply_fn)
+        found[test] = verdict(np.asarray(guesses), np.asarray(y_test), classes, diverged=lost)
+    if checkpoints is not None:
+        checkpoints.remove()
+    return found
+
+
+def _train(
+    key: PRNGKey,
+    config: EvaluateConfig,
+    network: Network,
+    images: FloatArray,
+    labels: FloatArray | IntArray,
+    alpha: ScalarLike,
+    report: Report,
+    operations: tuple[str, ...],
+    name: str,
+    checkpoints: Checkpoints | None,
+) -> tuple[State, Float[np.ndarray, " networks"]]:
+    """Trained networks, and the training loss of the last epoch of each."""
+    keys = jax.random.split(key, config.networks)
+    small = (jnp.asarray(images), jnp.asarray(labels), jnp.asarray(alpha, jnp.float32))
+    begun = (_init_all(keys, network), jnp.zeros(config.networks, jnp.float32))
+    (states, losses), done = begun, 0
+    if checkpoints is not None:
+        resumed = checkpoints.resume(begun)
+        for line in resumed.warnings:
+            report.warn(line)
+        if resumed.step:
+            (states, losses), done = jax.tree.map(jnp.asarray, resumed.state), resumed.step
+    total = config.eval_epochs + 1
+    kept = time.monotonic()
+    with report.progress(name, total, unit="epoch", done=done) as tick:
+        for low in range(done, total, _EPOCHS_A_CALL):
+            high = min(low + _EPOCHS_A_CALL, total)
+            states, info = _train_all(keys, states, low, high, *small, network, config, operations)
+            losses = info.loss
+            tick(high, {"loss": float(losses.mean())})
+            if checkpoints is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
+                checkpoints.save(high, (states, losses))
+                kept = time.monotonic()
+    return states, np.asarray(losses)
+
+
+@partial(jax.jit, static_argnums=1)
+def _init_all(keys: PRNGKeys, network: Network) -> State:
+    return over_networks(lambda key: init(named_key(key, "init"), network=network))(keys)
+
+
+@partial(jax.jit, static_argnums=(7, 8, 9))
+def _train_all(
+    keys: PRNGKeys,
+    states: State,
+    low: Int[Array, ""],
+    high: Int[Array, ""],
+    images: Images,
+    labels: Targets,
+    alpha: Scalar,
+    network: Network,
+    config: EvaluateConfig,
+    operations: tuple[str, ...],
+) -> tuple[State, Info]:
+    augment_fn = partial(augment, operations=operations)
+
+    def one(key: PRNGKey, state: State) -> tuple[State, Info]:
+        def epoch(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
+            epoch_key = jax.random.fold_in(named_key(key, "epochs"), index)
+            return step(
+                epoch_key,
+                carry[0],
+                index,
+                images,
+                labels,
+                alpha,
+                apply_fn=network.apply_fn,
+                config=config,
+                augment_fn=augment_fn,
+            )
+
+        return lax.fori_loop(low, high, epoch, (state, Info(jnp.zeros((), images.dtype))))
+
+    return over_networks(one)(keys, states)

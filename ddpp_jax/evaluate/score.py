@@ -1,0 +1,69 @@
+"""Evaluation as one call, for other people's code."""
+
+import jax
+import numpy as np
+
+from ddpp_jax._types import OPERATIONS, FloatArray, IntArray, ScalarLike
+from ddpp_jax.configs import EvaluateConfig, ModelConfig
+from ddpp_jax.evaluate.networks import run
+from ddpp_jax.evaluate.verdict import Verdict
+from ddpp_jax.models import make_model, make_network
+from ddpp_jax.report import Report
+
+
+def score(
+    images: FloatArray,
+    labels: FloatArray | IntArray,
+    x_test: FloatArray,
+    y_test: IntArray,
+    *,
+    alpha: ScalarLike,
+    architecture: str = "convnet",
+    model: ModelConfig | None = None,
+    config: EvaluateConfig | None = None,
+    operations: tuple[str, ...] = OPERATIONS,
+    seed: int = 0,
+) -> Verdict:
+    """How good a small set is: fresh networks trained on it by the published schedule, and judged.
+
+    Args:
+        images: the small set, (n, size, size, channels), normalised as the test images are.
+        labels: a class for each image, or a row with the probability of each class.
+        x_test: test images.
+        y_test: their classes, 0 to classes - 1.
+        alpha: the learning rate at first.
+        architecture: convnet (also with a depth, convnet5), alexnet, vgg11, resnet18, resnet18-ap.
+        model: width, and depth of the ConvNet; by default 128 and 3.
+        config: how many networks, and their schedule; by default five and 1,000 epochs.
+        operations: of DSA; by default all.
+        seed: decides every draw.
+
+    Raises:
+        InputError: there is no such architecture, or it cannot take such images.
+    """
+    soft = np.ndim(labels) == 2
+    classes = np.shape(labels)[1] if soft else 1 + int(max(np.max(labels), np.max(y_test)))
+    _, size, _, channels = images.shape
+    net = make_network(
+        make_model(
+            architecture,
+            model or ModelConfig(),
+            classes=classes,
+            image_size=size,
+            channels=channels,
+        ),
+        images.shape[1:],
+    )
+    found = run(
+        jax.random.key(seed),
+        config or EvaluateConfig(),
+        {"test": (x_test, y_test)},
+        net,
+        images,
+        labels,
+        alpha,
+        Report(None),
+        classes=classes,
+        operations=operations,
+    )
+    return found["test"]
