@@ -1,7 +1,7 @@
 """Accuracies as rows of a result file, and tables on the screen."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -70,7 +70,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows: of result files; those without a seed are left out.
     """
     return [
-        {**_named(case), **spread([np.asarray(a) for a in by_seed.values()])._asdict()}
+        {**case._asdict(), **spread([np.asarray(a) for a in by_seed.values()])._asdict()}
         for case, by_seed in _cases(rows).items()
         if len(by_seed) > 1
     ]
@@ -82,18 +82,17 @@ def comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         rows: of result files; those without a seed are left out.
     """
-    found, cases = [], _cases(rows)
-    for (method, *same), by_seed in cases.items():
-        for (other, *equal), others in cases.items():
-            if (other, *equal) == (method, *same):
-                break
+    found: list[dict[str, Any]] = []
+    cases = list(_cases(rows).items())
+    for place, (case, by_seed) in enumerate(cases):
+        for other, others in cases[:place]:
             common = sorted(by_seed.keys() & others.keys())
-            if same != equal or len(common) < 2:
+            if not _comparable(case, other) or len(common) < 2:
                 continue
             ours, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
             difference = paired_difference(ours, theirs)
-            case = _named((method, *same)) | {"less": other}
-            found.append({**case, **difference._asdict(), "stands": difference.stands})
+            more = {"less": other.method, "stands": difference.stands}
+            found.append(case._asdict() | difference._asdict() | more)
     return found
 
 
@@ -109,20 +108,30 @@ def comparison_words(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def table(result: Mapping[str, Any]) -> Table:
-    """The rows of a result file for a person; what the deviation is over stands in each row."""
-    per_class = f", {result['ipc']} per class" if "ipc" in result else ""
-    title = f"{result['dataset']}{per_class}, seed {result['seed']}"
+def title(result: Mapping[str, Any]) -> str:
+    """What the rows of a result file have in common, as a line."""
     rows = result["rows"]
-    which = {words for row in rows if (words := iterate_words(row))}
-    if len(which) == 1:
-        title += f"; distilled sets: {which.pop()}"
-    networks = {row["architecture"] for row in rows if "architecture" in row}
-    if len(networks) == 1:
-        title += f"; networks: {networks.pop()}"
-    shown = Table(title=title, title_justify="left")
+    said = [result["dataset"], f"seed {result['seed']}"]
+    said += [f"{result['ipc']} per class"] if "ipc" in result else []
+    common = {
+        "distilled sets": {words for row in rows if (words := iterate_words(row))},
+        "networks": {row["architecture"] for row in rows if "architecture" in row},
+    }
+    said += [f"{name}: {values.pop()}" for name, values in common.items() if len(values) == 1]
+    return ", ".join(said)
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The rows of a result file for a person; what the deviation is over stands in each row.
+
+    What all rows have in common is left to the `title`.
+    """
+    rows = result["rows"]
+    several = len({row["architecture"] for row in rows if "architecture" in row}) > 1
+    which = len({words for row in rows if (words := iterate_words(row))}) > 1
+    shown = Table()
     named = ["file"] if any("file" in row for row in rows) else []
-    named += ["architecture"] if networks else []
+    named += ["architecture"] if several else []
     shown.add_column("trained on", overflow="fold")
     for column in named:
         shown.add_column({"architecture": "network"}.get(column, column), overflow="fold")
@@ -179,8 +188,8 @@ def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
         figures = (values[n] for n in ("mean", "over_seeds", "over_networks", "error"))
         shown.add_row(
             values["method"],
-            values["architecture"],
-            str(values["ipc"]),
+            str(values["architecture"] or ""),
+            str(values["ipc"] or ""),
             str(values["seeds"]),
             *(f"{100 * figure:.1f}" for figure in figures),
         )
@@ -188,22 +197,29 @@ def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
     return shown
 
 
-_SAME = ("architecture", "ipc", "iterate")
-"""What two rows share when their methods are compared."""
+class _Case(NamedTuple):
+    """What the figures of several seeds have in common."""
+
+    method: str | None
+    iterate: str | None
+    architecture: str | None
+    ipc: int | None
 
 
-def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], dict[int, list[float]]]:
-    """The figures of each method and circumstance, by seed."""
-    cases: dict[tuple[Any, ...], dict[int, list[float]]] = {}
+def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[_Case, dict[int, list[float]]]:
+    """The figures of each case, by seed."""
+    cases: dict[_Case, dict[int, list[float]]] = {}
     for values in rows:
         if values.get("seed") is not None:
-            case = (values["method"], *(values.get(name) for name in _SAME))
+            case = _Case(*(values.get(name) for name in _Case._fields))
             cases.setdefault(case, {})[values["seed"]] = values["accuracies"]
     return cases
 
 
-def _named(case: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(("method", *_SAME), case, strict=True))
+def _comparable(case: _Case, other: _Case) -> bool:
+    # Real images have no iterates, and may be compared with any.
+    same = None in (case.iterate, other.iterate) or case.iterate == other.iterate
+    return same and case[2:] == other[2:] and case.method != other.method
 
 
 def settings_table(settings: Mapping[str, DistillJob]) -> Table:

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 from ddpp_jax._types import (
     ApplyFn,
     AugmentFn,
+    FloatArray,
     Images,
-    Labels,
+    IntArray,
     Logits,
     OptState,
     Params,
@@ -111,10 +112,10 @@ def predictions(
 
 
 def accuracies(
-    params: Params, images: Images, labels: Labels, *, apply_fn: ApplyFn
+    params: Params, images: FloatArray, labels: IntArray, *, apply_fn: ApplyFn
 ) -> Float[np.ndarray, " networks"]:
     """The share of all images that each of several networks puts into their class, from 0 to 1."""
-    found = np.asarray(predictions(params, images, apply_fn=apply_fn))
+    found = np.asarray(predictions(params, jnp.asarray(images), apply_fn=apply_fn))
     return (found == np.asarray(labels)[None, :]).mean(axis=1)
 
 

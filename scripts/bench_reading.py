@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpp_jax import distill
-from ddpp_jax.configs import DataConfig, DistillConfig, DistillJob, EvaluateConfig, TeachConfig
+from ddpp_jax.configs import DataConfig, DistillConfig, DistillJob, TeachConfig
 from ddpp_jax.data import fit_transform, normalised, raw_dataset
 from ddpp_jax.files import gib
 from ddpp_jax.models import ConvNet, make_network
@@ -60,8 +60,8 @@ def main():
             max_start_epoch=given.epochs - 2,
             steps=given.steps,
             pixel_rate=1.0,
+            eval_every=0,
         ),
-        evaluation=EvaluateConfig(eval_every=0),
     )
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)

@@ -24,9 +24,16 @@ CONFIG = DistillJob(
     model=ModelConfig(width=4, depth=1),
     teaching=TeachConfig(teachers=2, epochs=3, teacher_batch=16, teacher_rate=0.1),
     distillation=DistillConfig(
-        ipc=2, student_steps=3, target_epochs=1, max_start_epoch=2, steps=6, pixel_rate=1.0
+        ipc=2,
+        student_steps=3,
+        target_epochs=1,
+        max_start_epoch=2,
+        steps=6,
+        pixel_rate=1.0,
+        eval_every=3,
     ),
-    evaluation=EvaluateConfig(networks=2, eval_epochs=4, random_draws=1, eval_every=3),
+    evaluation=EvaluateConfig(networks=2, eval_epochs=4),
+    random_draws=1,
 )
 
 

@@ -126,24 +126,150 @@ def test_a_folder_of_other_files_is_refused(invoke, tmp_path):
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_evaluation_of_the_file_alone_gives_the_same_figure(finished):
+def test_evaluation_of_the_folder_alone_gives_the_same_figure(finished):
+    """With no flag: the settings come with the set. Twice: nothing is taken from the first time."""
     folder, _ = finished
     result = json.loads((folder / "run" / "result.json").read_text())
-    flags = shlex.split(
-        "--augment crop --width 8 --depth 1 --networks 2 --eval-epochs 20 --out judged.json"
-    )
-    done = call(folder, "evaluate", "run/distilled.safetensors", *flags)
+    for out in ("judged", "judged again"):
+        done = call(folder, "evaluate", "run/mtt", "run", "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "2 networks of each of convnet at width 8, 21 epochs, augmentation crop" in done.stdout
+        )
+        assert "last (step 120)" in done.stdout
+        judged = json.loads((folder / out / "result.json").read_text())
+        for ours, theirs in zip(judged["rows"], result["rows"][1:3], strict=True):
+            assert ours["accuracies"] == theirs["accuracies"]
+            assert ours["confusion"] == theirs["confusion"]
+            assert ours["method"] == theirs["method"]
+            assert (ours["iterate"], ours["step"], ours["seed"]) == ("last", 120, 0)
+            assert np.sum(ours["confusion"]) == 2 * 355
+            recalls = np.diag(ours["confusion"]) / np.sum(ours["confusion"], axis=1)
+            np.testing.assert_allclose(ours["per_class"], recalls)
+        for picture in ("accuracy.png", "confusion.png"):
+            with Image.open(folder / out / picture) as image:
+                assert min(image.size) > 200
+        assert not list((folder / out).glob("judg*"))
+
+
+def test_results_of_an_evaluation_are_shown_again_and_never_overwritten(finished):
+    folder, _ = finished
+    flags = ("run", "--networks", "1", "--eval-epochs", "3")
+    first = call(folder, "evaluate", *flags)
+    assert first.returncode == 0, first.stderr
+    (place,) = folder.glob("runs/evaluation-*")
+    before = {p: p.stat().st_mtime_ns for p in place.iterdir()}
+    again = call(folder, "evaluate", *flags)
+    assert "is complete; its results" in again.stdout
+    assert first.stdout.split("trained on")[1] == again.stdout.split("trained on")[1]
+    other = call(folder, "evaluate", *flags, "--seed", "1", "--out", str(place))
+    assert other.returncode == 2
+    assert "config.seed was 0, is 1" in other.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in place.iterdir()}
+
+
+def test_several_architectures_judge_sets_of_any_kind(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = generator.uniform(0, 0.5, (40, 32, 32, 3)).astype(np.float32)
+    images[labels == 1] += 0.4
+    data = {"x_train": images, "y_train": labels, "x_test": images[:12], "y_test": labels[:12]}
+    np.savez(tmp_path / "data.npz", **data, class_names=["dark", "bright"])
+    soft = np.eye(2, dtype=np.float32)[labels[:4]]
+    given = {"images": np.moveaxis(images[:4], 3, 1), "labels": soft, "lr": np.float32(0.01)}
+    np.savez(tmp_path / "soft.npz", **given)
+    for index in range(4):
+        place = tmp_path / "pictures" / ["dark", "bright"][labels[index]]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = Image.fromarray((255 * images[index]).astype(np.uint8))
+        pixels.save(place / f"{index}.png")
+    names = "convnet,convnet5,alexnet"
+    common = "--dataset data.npz --augment none --width 4 --networks 2 --eval-epochs 2 --rate 0.01"
+    flags = (*shlex.split(common), "--architectures", names, "--out", "judged")
+    done = call(tmp_path, "evaluate", "soft.npz", "pictures", *flags)
     assert done.returncode == 0, done.stderr
-    judged = json.loads((folder / "judged.json").read_text())
-    assert judged["rows"][0]["accuracies"] == result["rows"][2]["accuracies"]
+    rows = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    assert [row["architecture"] for row in rows] == names.split(",") * 2
+    assert [row["file"] for row in rows] == ["soft.npz"] * 3 + ["pictures"] * 3
+    # The same four images, but for the rounding of pixels to 8 bits.
+    assert rows[0]["mean"] == pytest.approx(rows[3]["mean"], abs=0.2)
+
+
+def test_chosen_images_are_judged_like_distilled_ones(finished):
+    folder, _ = finished
+    quick = shlex.split(
+        "--augment crop --width 8 --depth 1 --epochs 4 --networks 2 --eval-epochs 20"
+    )
+    methods = ("random", "herding", "forgetting", "forgetting-least", "k-centre")
+    for method in methods:
+        flags = ("--method", method, "--ipc", "3", "--out", f"chosen/{method}")
+        done = call(folder, "select", *quick, *flags)
+        assert done.returncode == 0, done.stderr
+    places = [f"chosen/{method}" for method in methods]
+    done = call(folder, "evaluate", *places, "run", "--out", "beside")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((folder / "beside" / "result.json").read_text())["rows"]
+    assert [row["images"] for row in rows] == [30] * 5 + [10]
+    assert len({tuple(row["accuracies"]) for row in rows}) == 6
+    chosen = read_distilled(folder / "chosen" / "herding" / "distilled.safetensors")
+    assert chosen.labels.tolist() == sorted(list(range(10)) * 3)
+    assert chosen.alpha == pytest.approx(0.04)
+    assert 0 <= chosen.pixels.min() < chosen.pixels.max() <= 1
+    before = (folder / "chosen" / "herding" / "distilled.safetensors").stat().st_mtime_ns
+    again = call(
+        folder, "select", *quick, "--method", "herding", "--ipc", "3", "--out", "chosen/herding"
+    )
+    assert "is complete" in again.stdout
+    assert before == (folder / "chosen" / "herding" / "distilled.safetensors").stat().st_mtime_ns
+
+
+def test_iterates_by_name(finished):
+    """The best on held-out images, the best on the test set, and the last, from one run."""
+    folder, _ = finished
+    flags = (*QUICK, "--held-out", "0.2", "--iterate", "held-out", "--no-baselines")
+    done = call(folder, "distill", *flags, "--out", "chosen-run")
+    assert done.returncode == 0, done.stderr
+    assert "training images are kept apart" in done.stdout
+    assert "best on held-out images (step" in done.stdout
+    run = folder / "chosen-run"
+    evaluated = [row for row in read_rows(run / "metrics.jsonl") if "accuracy" in row]
+    for iterate, quantity in (("held-out", "held_out_accuracy"), ("max-test", "accuracy")):
+        best = max(evaluated, key=lambda row: row[quantity])
+        name = f"judged-{iterate}"
+        judged = call(folder, "evaluate", "chosen-run", "--iterate", iterate, "--out", name)
+        assert judged.returncode == 0, judged.stderr
+        (row,) = json.loads((folder / name / "result.json").read_text())["rows"]
+        assert (row["iterate"], row["step"]) == (iterate, best["step"])
+        assert row["mean"] == pytest.approx(best["accuracy"])
+        assert ("optimistic" in judged.stdout) == (iterate == "max-test")
+    refused = call(folder, "evaluate", "run", "--iterate", "held-out")
+    assert refused.returncode == 2
+    assert "run has no distilled-held-out.safetensors; a distillation keeps it" in refused.stderr
+
+
+def test_several_seeds_are_compared_in_pairs(finished):
+    folder, _ = finished
+    flags = (*QUICK, "--seed", "1", "--random-draws", "0", "--eval-every", "0")
+    done = call(folder, "distill", *flags, "--out", "run-1")
+    assert done.returncode == 0, done.stderr
+    places = ("run/mtt", "run", "run-1/mtt", "run-1")
+    done = call(folder, "evaluate", *places, "--out", "seeds")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "seeds" / "result.json").read_text())
+    means = np.reshape([row["mean"] for row in result["rows"]], (2, 2))
+    (comparison,) = result["comparisons"]
+    assert comparison["mean"] == pytest.approx((means[:, 1] - means[:, 0]).mean())
+    assert [spread["seeds"] for spread in result["over_seeds"]] == [2, 2]
+    assert "Over seeds" in done.stdout
+    assert "ours (threshold 0.1) less MTT (no pruning):" in done.stdout
 
 
 def test_a_file_that_exists_is_not_overwritten(finished):
     folder, _ = finished
     (folder / "thesis.txt").write_text("years of work")
     done = call(folder, "evaluate", "run/distilled.safetensors", "--out", "thesis.txt")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "thesis.txt exists already" in done.stderr
+    assert done.returncode == 2
+    assert "thesis.txt is a file" in done.stderr
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
@@ -264,13 +390,10 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
         tmp_path,
         "evaluate",
         "streamed",
-        *shlex.split(
-            "--dataset mine.npz --augment none --width 4 --depth 1 --networks 2 "
-            "--eval-epochs 10 --out judged.json"
-        ),
+        *shlex.split("--dataset mine.npz --out judged"),
     )
     assert judged.returncode == 0, judged.stderr
-    alone = json.loads((tmp_path / "judged.json").read_text())["rows"][0]["accuracies"]
+    alone = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"][0]["accuracies"]
     assert alone == result["rows"][2]["accuracies"]
 
 
@@ -309,7 +432,17 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
         ("distill", "--augment shear", "--augment names 'shear'"),
         ("distill", "--seed -1", "--seed is -1"),
         ("teachers", "--teachers 0", "--teachers is 0; wanted 1 or more"),
-        ("evaluate", "nothing.safetensors", "nothing.safetensors cannot be read"),
+        ("evaluate", "nothing.safetensors", "there is no file nothing.safetensors"),
+        ("evaluate", "x.npz --architectures convnet,lenet", "there is no architecture 'lenet'"),
+        ("evaluate", "x.npz --architectures vgg11,vgg11", "names one twice"),
+        ("evaluate", "x.npz x.npz", "named twice"),
+        ("evaluate", "x.npz --rate 0", "--rate is 0; wanted a finite number above 0"),
+        ("evaluate", "x.npz --iterate best", "--iterate"),
+        ("distill", "--iterate held-out", "--iterate held-out needs training images"),
+        ("distill", "--iterate max-test --eval-every 0", "needs --eval-every above 0"),
+        ("distill", "--held-out 1", "--held-out is 1; wanted a share between 0 and 1"),
+        ("select", "--ipc 500", "class 0 has 143 training images, fewer than --ipc 500"),
+        ("select", "--method best", "--method"),
         ("evaluate", "", "files"),
     ],
 )
@@ -323,7 +456,7 @@ def test_bad_input_is_one_line_and_exit_code_two(invoke, tmp_path, stage, flags,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stage", ["teachers", "distill", "evaluate"])
+@pytest.mark.parametrize("stage", ["teachers", "distill", "evaluate", "select"])
 def test_help_explains_every_flag(invoke, stage):
     code, shown, _ = invoke(stage, "--help")
     assert code == 0

@@ -352,7 +352,7 @@ def test_gone_on_after_a_stop_it_ends_with_the_same_bits(
     def stop(images, labels, alpha):
         if len(read_rows(tmp_path / "cut" / "metrics.jsonl")) > rows_before_the_stop:
             raise KeyboardInterrupt
-        return 0.5
+        return {"accuracy": 0.5}
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", evaluate_fn=stop)
@@ -369,7 +369,7 @@ def test_files_hold_what_the_run_returned(tmp_path):
 
     def evaluate_fn(images, labels, alpha):
         seen.append(np.asarray(images))
-        return 0.25
+        return {"accuracy": 0.25}
 
     distilled = run(tmp_path, evaluate_fn=evaluate_fn).distilled
     stored = read_distilled(tmp_path / "distilled.safetensors")

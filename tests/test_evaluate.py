@@ -13,6 +13,7 @@ from test_goldens import close
 from ddpp_jax import evaluate
 from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.data import random_per_class
+from ddpp_jax.evaluate import networks
 from ddpp_jax.models import ConvNet
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints
@@ -44,17 +45,19 @@ def run(seed=0, alpha=0.1, labels=None, checkpoints=None, **changes):
     data = small.dataset()
     images, own = random_per_class(jax.random.key(1), data, 3)
     config = EvaluateConfig(**{"networks": 3, "eval_epochs": 60} | changes)
-    return evaluate.run(
+    found = evaluate.run(
         jax.random.key(seed),
         config,
-        (data.x_test, data.y_test),
+        {"test": (data.x_test, data.y_test)},
         small.network(),
         images,
         own if labels is None else labels,
         alpha,
         Report(None),
+        classes=3,
         checkpoints=checkpoints,
     )
+    return found["test"].accuracies
 
 
 def test_networks_learn_from_the_set():
@@ -77,12 +80,12 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
         )
         return images
 
-    def judge(params, images, labels, *, apply_fn):
+    def guess(params, images, *, apply_fn):
         judged.append(np.asarray(params["Dense_0"]["kernel"]))
-        return np.zeros(3)
+        return np.zeros((3, len(images)), int)
 
-    monkeypatch.setattr(evaluate, "augment", recorded)
-    monkeypatch.setattr(evaluate, "accuracies", judge)
+    monkeypatch.setattr(networks, "augment", recorded)
+    monkeypatch.setattr(networks, "predictions", guess)
     run(eval_epochs=4)
     jax.effects_barrier()
     assert len(keys) == len(set(keys)) == 3 * 5
@@ -96,16 +99,16 @@ def test_same_seed_same_figures():
 
 def test_calls_of_a_hundred_epochs_do_not_show(monkeypatch):
     whole = run(eval_epochs=40)
-    monkeypatch.setattr(evaluate, "_EPOCHS_A_CALL", 7)
+    monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)
     np.testing.assert_array_equal(run(eval_epochs=40), whole)
 
 
 def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     whole = run(eval_epochs=40)
-    monkeypatch.setattr(evaluate, "_EPOCHS_A_CALL", 7)
-    monkeypatch.setattr(evaluate, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)
+    monkeypatch.setattr(networks, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     checkpoints, calls = Checkpoints(tmp_path / "judging"), []
-    train = evaluate._train_all
+    train = networks._train_all
 
     def stopped(keys, states, low, *rest):
         calls.append(low)
@@ -113,7 +116,7 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return train(keys, states, low, *rest)
 
-    monkeypatch.setattr(evaluate, "_train_all", stopped)
+    monkeypatch.setattr(networks, "_train_all", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(eval_epochs=40, checkpoints=checkpoints)
     np.testing.assert_array_equal(run(eval_epochs=40, checkpoints=checkpoints), whole)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ddpp_jax.configs import ModelConfig
 from ddpp_jax.errors import InputError
-from ddpp_jax.models import ConvNet, make_network
+from ddpp_jax.models import ConvNet, make_model, make_network
 from ddpp_jax.models.layers import average_pool, by_lax, by_slices, convolve
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -81,6 +82,55 @@ def test_wrong_image_shape_is_refused():
     model = ConvNet(classes=2, width=4, depth=1, image_size=8)
     with pytest.raises(InputError, match=r"\(8, 8, 1\).*\(8, 8, 3\)"):
         make_network(model, (8, 8, 1))
+
+
+LEAST = {"convnet": 8, "convnet5": 32, "alexnet": 8, "vgg11": 32, "resnet18": 25, "resnet18-ap": 8}
+
+
+def shape_of(name, size, channels, width=4):
+    model = make_model(
+        name, ModelConfig(width=width), classes=7, image_size=size, channels=channels
+    )
+    network = make_network(model, (size, size, channels))
+    params = jax.eval_shape(network.init_fn, KEYS[0])
+    images = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
+    features = jax.eval_shape(network.features_fn, params, images)
+    assert features.shape[0] == 2
+    assert params["Dense_0"]["kernel"].shape == (features.shape[1], 7)
+    return jax.eval_shape(network.apply_fn, params, images).shape
+
+
+@pytest.mark.parametrize("name", LEAST)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_architecture_takes_grey_and_colour_and_other_sizes(name, channels):
+    for size in {LEAST[name], 28, 32, 50, 112}:
+        if size >= LEAST[name]:
+            assert shape_of(name, size, channels) == (2, 7)
+    with pytest.raises(InputError, match=r"are too small for"):
+        shape_of(name, LEAST[name] - 1, channels)
+
+
+def test_every_architecture_scales_with_its_width():
+    def counted(width):
+        model = make_model(
+            "resnet18", ModelConfig(width=width), classes=7, image_size=32, channels=3
+        )
+        return make_network(model, (32, 32, 3)).num_params
+
+    assert 14 < counted(128) / counted(32) < 16.5
+
+
+def test_an_unknown_architecture_is_named_with_those_there_are():
+    with pytest.raises(InputError, match=r"no architecture 'lenet'.*convnet, alexnet, vgg11"):
+        shape_of("lenet", 32, 3)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (1, 2), (3, 2), (5, 1), (5, 2)])
+def test_both_convolutions_agree_for_every_kernel_and_stride(side, stride):
+    kernel = jax.random.normal(KEYS[1], (side, side, 5, 3))
+    for images in (IMAGES, IMAGES[:, :8, :5]):
+        slices, native = (form(images, kernel, stride=stride) for form in (by_slices, by_lax))
+        np.testing.assert_allclose(slices, native, rtol=1e-4, atol=1e-4)
 
 
 def test_network_speaks_of_one_vector():

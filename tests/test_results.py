@@ -18,6 +18,7 @@ DISTILLED = DistilledFile(
         "mean": np.array([0.4, 0.5, 0.6], np.float32),
         "std": np.array([0.2, 0.2, 0.3], np.float32),
     },
+    origin={"method": "ours", "seed": 3, "settings": {"data": {"zca": False}}},
 )
 
 

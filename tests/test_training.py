@@ -7,7 +7,13 @@ import optax
 import pytest
 import small
 
-from ddpp_jax.training import accuracy, cross_entropy, over_networks, train_epoch
+from ddpp_jax.training import (
+    accuracies,
+    cross_entropy,
+    over_networks,
+    predictions,
+    train_epoch,
+)
 
 DATA = small.dataset()
 NETWORK = small.network()
@@ -80,8 +86,19 @@ def test_accuracy_counts_every_image_once(batch_size):
         labels.at[:5].set(0)[:, None, None, None].astype(float), (20, 1, 1, 1)
     )
     expected = float(np.mean(np.asarray(images[:, 0, 0, 0]) == np.asarray(labels)))
-    found = accuracy({}, images, labels, apply_fn=apply_fn, batch_size=batch_size)
-    assert found == pytest.approx(expected)
+    stacked = {"of two networks": jnp.zeros((2, 1))}
+    found = predictions(stacked, images, apply_fn=apply_fn, batch_size=batch_size)
+    np.testing.assert_array_equal(found, [images[:, 0, 0, 0].astype(int)] * 2)
+    assert accuracies(stacked, images, labels, apply_fn=apply_fn) == pytest.approx([expected] * 2)
+
+
+def test_soft_labels_that_are_certain_are_hard_labels():
+    logits = jax.random.normal(jax.random.key(0), (5, 3))
+    labels = jnp.array([0, 2, 1, 1, 0])
+    hard, soft = cross_entropy(logits, labels), cross_entropy(logits, jax.nn.one_hot(labels, 3))
+    np.testing.assert_allclose(hard, soft, rtol=1e-5)
+    torn = cross_entropy(logits, jnp.full((5, 3), 1 / 3))
+    np.testing.assert_allclose(torn, -jax.nn.log_softmax(logits).mean(axis=1), rtol=1e-5)
 
 
 def test_networks_one_after_another_equal_networks_at_once():

@@ -18,6 +18,7 @@ from ddpp_jax.commands.problem import (
     plain,
     prepare,
     result,
+    show,
     train_teachers,
 )
 from ddpp_jax.commands.sizes import choose_reading, describe_distillation, describe_teaching
@@ -63,13 +64,13 @@ def run_distill(
             found = finished(folder)
             _draw(job, raw.name, folder, report, only_missing=True)
             report.say(f"{folder} is complete; its results:")
-            report.show(tables.table(found))
+            show(found, report)
             return
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
         feed_fn = _feed(job, problem, stream=stream)
         found = _compute(job, problem, dataset, feed_fn, folder, report)
-    report.show(tables.table(found))
+    show(found, report)
     report.say(f"Images, curves, metrics and settings are in {folder}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import ddpp_jax
 from ddpp_jax import plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
-from ddpp_jax.commands.problem import evaluation_key, finished, network_for, plain, result
+from ddpp_jax.commands.problem import evaluation_key, finished, network_for, plain, result, show
 from ddpp_jax.commands.sets import SmallSet, read_set
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import RawDataset, Transform, apply, load_raw
@@ -112,7 +112,7 @@ def _same(a: Transform, b: Transform) -> bool:
 
 
 def _show(found: dict[str, Any], report: Report) -> None:
-    report.show(tables.table(found))
+    show(found, report)
     if len(found["class_names"]) <= _MOST_CLASSES_SHOWN:
         report.show(tables.per_class_table(found))
     if found["over_seeds"]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import ddpp_jax
-from ddpp_jax import teachers
+from ddpp_jax import tables, teachers
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.configs import EvaluateJob, Places, TeachersJob, digest
 from ddpp_jax.data import Dataset, RawDataset, fit_transform, load_raw, normalised
@@ -146,6 +146,12 @@ def result(
         "versions": versions(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def show(found: dict[str, Any], report: Report) -> None:
+    """Show what a result file says."""
+    report.say(tables.title(found))
+    report.show(tables.table(found))
 
 
 def finished(folder: Path) -> dict[str, Any]:

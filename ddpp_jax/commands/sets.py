@@ -55,7 +55,7 @@ class SmallSet(NamedTuple):
 def settings_of(path: Path) -> Mapping[str, Any] | None:
     """The settings that a set of this program was made with; None where it is another's."""
     path = iterate_path(path, "last") if path.is_dir() else path
-    return read_distilled(path).origin["settings"] if is_distilled(path) else None
+    return read_distilled(path).origin.get("settings") if is_distilled(path) else None
 
 
 def read_set(
@@ -98,7 +98,8 @@ def _in_run(folder: Path, iterate: str) -> Path:
 
 
 def _distilled(job: EvaluateJob, path: Path, distilled: DistilledFile) -> SmallSet:
-    about = {name: distilled.origin[name] for name in _SHOWN if name in distilled.origin}
+    origin = {"method": path.name, **distilled.origin}
+    about = {name: origin[name] for name in _SHOWN if name in origin}
     return SmallSet(
         path,
         distilled.images,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ddpp_jax import tables
-from ddpp_jax.commands.problem import Problem, describe, load, prepare, result, train_teachers
+from ddpp_jax.commands.problem import Problem, describe, load, prepare, result, show, train_teachers
 from ddpp_jax.commands.sizes import describe_teaching
 from ddpp_jax.configs import Places, TeachersJob
 from ddpp_jax.report import Report
@@ -19,7 +19,7 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
         describe_teaching(job, problem, report)
         return
     train_teachers(job, problem, load(job, problem, places, report), report)
-    report.show(tables.table(result(job, problem.raw, [teacher_row(job, problem)])))
+    show(result(job, problem.raw, [teacher_row(job, problem)]), report)
     report.say(f"Their trajectories are in {problem.store.folder}")
 
 

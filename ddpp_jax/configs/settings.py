@@ -59,6 +59,10 @@ _SMALL = DistillJob(
     random_draws=3,
     real_rate=0.1,
 )
+_CXR_SMALL = replace(
+    _SMALL,
+    data=DataConfig(dataset="chest_xray", image_size=32, channels=1, zca=True, augment="none"),
+)
 
 
 def _vary(base: DistillJob, **changes: int | float | None) -> DistillJob:
@@ -111,6 +115,8 @@ SETTINGS: dict[str, DistillJob] = {
     "cxr-ipc20": _vary(_CXR, ipc=20),
     "cifar10-small-ipc1": _SMALL,
     "cifar10-small-ipc10": _vary(_SMALL, ipc=10, max_start_epoch=4, student_batch=20),
+    "cxr-small-ipc1": _CXR_SMALL,
+    "cxr-small-ipc5": _vary(_CXR_SMALL, ipc=5),
 }
 """Every named setting: the main job, the columns of the paper's tables, the small ones."""
 

@@ -47,7 +47,7 @@ class Best:
         for iterate in self._note(values):
             write(iterate_path(self._folder, iterate), iterate)
 
-    def _note(self, values: Mapping[str, float]) -> list[str]:
+    def _note(self, values: Mapping[str, Any]) -> list[str]:
         better = [
             iterate
             for iterate, quantity in CHOSEN_BY.items()

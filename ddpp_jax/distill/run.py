@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -113,7 +114,7 @@ def run(
     folder: Path,
     report: Report,
     *,
-    origin: Mapping[str, Any],
+    origin: Mapping[str, Any] = MappingProxyType({}),
     name: str = "distill",
     evaluate_fn: EvaluateFn | None = None,
 ) -> Outcome:
