@@ -14,7 +14,8 @@ from processes import call, call_once, command
 
 from ddpp_jax import cli
 from ddpp_jax.commands import sizes
-from ddpp_jax.configs import SETTINGS
+from ddpp_jax.configs import SETTINGS, DataConfig
+from ddpp_jax.data import load_raw
 from ddpp_jax.files import read_rows
 from ddpp_jax.results import read_distilled
 
@@ -245,6 +246,57 @@ def test_iterates_by_name(finished):
     refused = call(folder, "evaluate", "run", "--iterate", "held-out")
     assert refused.returncode == 2
     assert "run has no distilled-held-out.safetensors; a distillation keeps it" in refused.stderr
+
+
+def test_the_learned_set_beats_random_images_by_a_wide_margin(tmp_path_factory):
+    flags = shlex.split(
+        "--width 16 --teachers 3 --epochs 12 --max-start-epoch 6 --steps 300 --pixel-rate 30 "
+        "--networks 3 --eval-epochs 150 --random-draws 2 --eval-every 0 --out run"
+    )
+    folder, _ = call_once(tmp_path_factory, "learned", "distill", *flags)
+    rows = json.loads((folder / "run" / "result.json").read_text())["rows"]
+    random, mtt, ours = (row["mean"] for row in rows[:3])
+    assert min(mtt, ours) > random + 0.1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"labels": np.zeros(4, int)}, "holds images of one class only, 0"),
+        ({"labels": np.array([0, 1, 2, 10])}, "has label 10, but digits has 10 classes, 0 to 9"),
+        ({"images": np.zeros((4, 9, 9, 1))}, "holds images of (9, 9, 1), but digits has (8, 8, 1)"),
+        ({"labels": np.full((4, 3), 1 / 3)}, "has 3 probabilities for each image, but digits has"),
+        ({"class_names": ["cat", "1", "2"]}, "differ in their classes: cat is not among them"),
+        ({"images": np.full((4, 8, 8, 1), np.nan)}, "hold NaN or infinite pixels"),
+        ({"images": np.zeros((0, 8, 8, 1)), "labels": np.zeros(0, int)}, "at least one image"),
+        ({}, "comes with no learning rate; give --rate"),
+    ],
+)
+def test_sets_that_nothing_can_be_learnt_from_are_refused(invoke, tmp_path, arrays, words):
+    given = {"images": np.zeros((4, 8, 8, 1)), "labels": np.array([0, 1, 2, 2])} | arrays
+    np.savez(tmp_path / "set.npz", **given)
+    code, shown, error = invoke("evaluate", "set.npz")
+    assert (code, shown) == (2, "")
+    assert words in error
+    assert error.startswith("python -m ddpp_jax.evaluate: ")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["set.npz"]
+
+
+def test_classes_are_matched_by_name_and_missing_ones_are_named(tmp_path):
+    data = load_raw(DataConfig())
+    by_hand = {"images": [], "labels": [], "class_names": ["9", "0", "5"]}
+    for label, name in enumerate(by_hand["class_names"]):
+        by_hand["images"] += list(data.x_train[data.y_train == int(name)][:20])
+        by_hand["labels"] += [label] * 20
+    np.savez(tmp_path / "set.npz", **by_hand, alpha=0.05)
+    flags = "--width 8 --depth 1 --augment none --networks 1 --eval-epochs 40 --out judged"
+    done = call(tmp_path, "evaluate", "set.npz", *shlex.split(flags))
+    assert done.returncode == 0, done.stderr
+    assert "has no image of 1, 2, 3, 4, 6, 7, 8" in done.stderr
+    (row,) = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    assert min(row["per_class"][label] for label in (0, 5, 9)) > 0.5
+    assert max(row["per_class"][label] for label in (1, 2, 3, 4, 6, 7, 8)) == 0
 
 
 def test_several_seeds_are_compared_in_pairs(finished):

@@ -178,3 +178,21 @@ def test_images_beyond_the_memory_are_refused(monkeypatch):
         InputError, match=r"1,797 images of 224x224x1 need .* MiB of memory.*--image-size"
     ):
         load_raw(DataConfig(dataset="digits", image_size=224, channels=1))
+
+
+def test_held_out_images_leave_the_training_set_before_anything_is_fitted():
+    whole = load_raw(DataConfig())
+    kept = load_raw(DataConfig(held_out=0.25))
+    assert len(kept.y_train) + len(kept.y_held) == len(whole.y_train)
+    counts = np.bincount(whole.y_train)
+    np.testing.assert_array_equal(np.bincount(kept.y_held), np.round(0.25 * counts).astype(int))
+    together = [image.tobytes() for image in (*kept.x_train, *kept.x_held)]
+    assert sorted(together) == sorted(image.tobytes() for image in whole.x_train)
+    np.testing.assert_array_equal(kept.x_test, whole.x_test)
+    assert kept.fingerprint != whole.fingerprint
+    dataset = load_dataset(DataConfig(held_out=0.25))
+    mean = dataset.transform.mean
+    np.testing.assert_allclose(mean, kept.x_train.mean(axis=(0, 1, 2)), rtol=1e-4)
+    assert abs(mean - whole.x_train.mean(axis=(0, 1, 2))) > 1e-6
+    assert dataset.x_held.shape == kept.x_held.shape
+    assert not len(load_dataset(DataConfig()).y_held)

@@ -396,3 +396,69 @@ def test_what_the_dataset_cannot_give_is_refused():
         distill.check(small.distillation(student_batch=4), data)
     with pytest.raises(InputError, match="class columns has 13 training images"):
         distill.check(small.distillation(ipc=14), data)
+
+
+def curve(values):
+    """An evaluation that finds given accuracies, one after another."""
+    left = iter(values)
+    return lambda images, labels, alpha: dict(
+        zip(("accuracy", "held_out_accuracy"), next(left), strict=True)
+    )
+
+
+def test_the_best_sets_are_kept_beside_the_last(tmp_path):
+    seen, found = [], curve([(0.1, 0.3), (0.4, 0.2), (0.2, 0.3)])
+
+    def evaluate_fn(images, labels, alpha):
+        seen.append(np.asarray(images))
+        return found(images, labels, alpha)
+
+    run(tmp_path, evaluate_fn=evaluate_fn, origin={"method": "ours"})
+    for iterate, place in (("last", 2), ("max-test", 1), ("held-out", 0)):
+        kept = distill.read_finished(tmp_path, iterate)
+        np.testing.assert_array_equal(kept.images, seen[place])
+        assert kept.origin == {"method": "ours", "iterate": iterate, "step": 3 * place}
+
+
+def test_the_chosen_set_is_what_the_run_returns(tmp_path):
+    evaluation = dataclasses.replace(small.CONFIG.evaluation, iterate="max-test")
+    config = dataclasses.replace(small.CONFIG, evaluation=evaluation)
+    network = small.network()
+    outcome = distill.run(
+        config,
+        small.dataset(),
+        network,
+        small.feed_fn(network),
+        tmp_path,
+        Report(None),
+        evaluate_fn=curve([(0.1, 0), (0.4, 0), (0.2, 0)]),
+    )
+    assert outcome.distilled.origin["step"] == 3
+    last = distill.read_finished(tmp_path)
+    assert np.any(last.images != outcome.distilled.images)
+
+
+@pytest.mark.parametrize("every", [2, 50])
+def test_a_stop_changes_nothing_about_the_best_sets(tmp_path, monkeypatch, every):
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", every)
+    values = [(0.1, 0.3), (0.4, 0.5), (0.2, 0.3)]
+    run(tmp_path / "whole", evaluate_fn=curve(values))
+    cut = tmp_path / "cut"
+    with pytest.raises(StopIteration):
+        run(cut, evaluate_fn=curve(values[:2]))
+    assert distill.iterate_path(cut, "max-test").exists()
+    rest = values if every == 50 else values[2:]
+    run(cut, evaluate_fn=curve(rest))
+    for iterate in ("last", *distill.CHOSEN_BY):
+        theirs, ours = (distill.iterate_path(tmp_path / n, iterate) for n in ("whole", "cut"))
+        assert theirs.read_bytes() == ours.read_bytes()
+
+
+def test_a_best_set_that_was_lost_is_warned_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 2)
+    with pytest.raises(StopIteration):
+        run(tmp_path, evaluate_fn=curve([(0.9, 0.3), (0.4, 0.5)]))
+    distill.iterate_path(tmp_path, "max-test").unlink()
+    run(tmp_path, evaluate_fn=curve([(0.2, 0.3)]))
+    assert "distilled-max-test.safetensors is missing" in capsys.readouterr().err
+    assert distill.read_finished(tmp_path, "max-test").origin["step"] == 6

@@ -11,8 +11,9 @@ import torch_layout
 from test_goldens import close
 
 from ddpp_jax import evaluate
-from ddpp_jax.configs import EvaluateConfig
-from ddpp_jax.data import random_per_class
+from ddpp_jax.configs import DataConfig, EvaluateConfig, ModelConfig
+from ddpp_jax.data import load_dataset, random_per_class
+from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import networks
 from ddpp_jax.models import ConvNet
 from ddpp_jax.report import Report
@@ -122,3 +123,95 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     np.testing.assert_array_equal(run(eval_epochs=40, checkpoints=checkpoints), whole)
     assert calls == [0, 7, 14, 21, 21, 28, 35]
     assert not checkpoints.folder.exists()
+
+
+def test_the_verdict_counts_every_image_of_every_network():
+    labels = np.array([0, 0, 1, 2])
+    guesses = np.array([[0, 1, 1, 2], [0, 0, 0, 1]])
+    found = evaluate.verdict(guesses, labels, 4, diverged=1)
+    expected = np.zeros((4, 4), int)
+    for network in guesses:
+        for truth, guess in zip(labels, network, strict=True):
+            expected[truth, guess] += 1
+    np.testing.assert_array_equal(found.confusion, expected)
+    np.testing.assert_allclose(found.accuracies, [0.75, 0.5])
+    assert (found.mean, found.std, found.diverged) == (0.625, 0.125, 1)
+    np.testing.assert_allclose(found.per_class, [3 / 4, 1 / 2, 1 / 2, np.nan])
+
+
+def test_several_test_sets_are_judged_by_the_same_networks():
+    data = small.dataset()
+    images, labels = random_per_class(jax.random.key(1), data, 3)
+    half = {"first": slice(0, 10), "second": slice(10, 20)}
+    tests = {name: (data.x_test[part], data.y_test[part]) for name, part in half.items()}
+    found = evaluate.run(
+        jax.random.key(0),
+        EvaluateConfig(networks=3, eval_epochs=60),
+        tests,
+        small.network(),
+        images,
+        labels,
+        0.1,
+        Report(None),
+        classes=3,
+    )
+    together = (found["first"].accuracies + found["second"].accuracies) / 2
+    np.testing.assert_allclose(together, run())
+
+
+def test_networks_that_diverge_are_counted():
+    data = small.dataset()
+    images, labels = random_per_class(jax.random.key(1), data, 3)
+    found = evaluate.run(
+        jax.random.key(0),
+        EvaluateConfig(networks=2, eval_epochs=20),
+        {"test": (data.x_test, data.y_test)},
+        small.network(),
+        images,
+        labels,
+        1e30,
+        Report(None),
+        classes=3,
+    )["test"]
+    assert found.diverged == 2
+    assert found.confusion.sum() == 2 * len(data.y_test)
+
+
+def scored(labels, seed=0, **changes):
+    """The digits' verdict on a hundred real ones with the given labels."""
+    data = load_dataset(DataConfig())
+    images, own = random_per_class(jax.random.key(0), data, 10)
+    return evaluate.score(
+        images,
+        labels(own),
+        data.x_test,
+        data.y_test,
+        alpha=0.05,
+        model=ModelConfig(width=8, depth=1),
+        config=EvaluateConfig(networks=2, eval_epochs=60),
+        operations=(),
+        seed=seed,
+        **changes,
+    )
+
+
+def test_labels_as_they_are_teach_and_shuffled_ones_give_chance():
+    assert scored(lambda own: own).mean > 0.75
+    shuffled = [scored(np.random.default_rng(seed).permutation, seed).mean for seed in range(4)]
+    assert 0.04 < np.mean(shuffled) < 0.16  # chance is 0.1
+
+
+def test_soft_labels_that_are_certain_teach_as_hard_ones_do():
+    hard = scored(lambda own: own)
+    soft = scored(lambda own: np.eye(10, dtype=np.float32)[own])
+    assert soft.mean == pytest.approx(hard.mean, abs=0.02)
+    assert soft.confusion.shape == (10, 10)
+
+
+def test_score_is_the_same_twice_and_takes_an_architecture_by_name():
+    first, second = (scored(lambda own: own) for _ in range(2))
+    np.testing.assert_array_equal(first.accuracies, second.accuracies)
+    with pytest.raises(InputError, match="no architecture 'lenet'"):
+        scored(lambda own: own, architecture="lenet")
+    with pytest.raises(InputError, match=r"8x8 are too small for VGG11"):
+        scored(lambda own: own, architecture="vgg11")

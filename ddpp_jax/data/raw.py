@@ -161,7 +161,9 @@ def raw_dataset(
     )
 
 
-def held_out(raw: RawDataset, kept: Indices, held: Indices) -> RawDataset:
+def held_out(
+    raw: RawDataset, kept: Int[np.ndarray, " kept"], held: Int[np.ndarray, " held"]
+) -> RawDataset:
     """The dataset with some of its training images kept apart.
 
     Args:

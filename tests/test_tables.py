@@ -1,0 +1,86 @@
+"""Rows of result files, and what is said of several of them."""
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ddpp_jax import tables
+from ddpp_jax.evaluate import verdict
+
+LABELS = np.array([0, 0, 1, 1])
+
+
+def judged(method, seed, right, **about):
+    """A row of two networks, the second of which has one image less right."""
+    guesses = np.where(np.arange(4) < np.array([[right], [right - 1]]), LABELS, 1 - LABELS)
+    about = {"architecture": "convnet", "ipc": 1, "seed": seed} | about
+    return tables.judged_row(method, 10, [verdict(guesses, LABELS, 2)], **about)
+
+
+def shown(table):
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_a_judged_row_says_what_was_taken_for_what():
+    row = judged("a", 3, right=3, iterate="last", step=5)
+    assert row["accuracies"] == [0.75, 0.5]
+    assert (row["mean"], row["std"], row["networks"], row["sets"]) == (0.625, 0.125, 2, 1)
+    assert row["confusion"] == [[4, 0], [3, 1]]
+    assert row["per_class"] == [1.0, 0.25]
+    assert (row["seed"], row["step"]) == (3, 5)
+
+
+def test_a_class_without_test_images_has_no_accuracy():
+    row = tables.judged_row("a", 10, [verdict(np.zeros((1, 4), int), LABELS * 0, 2)])
+    assert row["per_class"] == [1.0, None]
+
+
+def test_the_spread_over_seeds_is_of_like_with_like():
+    rows = [
+        judged("a", 0, 4),
+        judged("a", 1, 2),
+        judged("a", 0, 3, architecture="vgg11"),
+        judged("b", 0, 3),
+    ]
+    (spread,) = tables.over_seeds(rows)
+    assert (spread["method"], spread["architecture"], spread["seeds"]) == ("a", "convnet", 2)
+    assert spread["mean"] == pytest.approx((0.875 + 0.375) / 2)
+    text = shown(tables.seeds_table([spread]))
+    assert "62.5" in text
+    assert "35.4" in text  # 0.5 / sqrt(2)
+
+
+def test_methods_are_compared_over_the_seeds_that_both_have():
+    rows = [judged("a", seed, 2) for seed in range(3)]
+    rows += [judged("b", seed, 3 + (seed == 1)) for seed in range(4)]
+    rows += [judged("b", seed, 4, architecture="vgg11") for seed in range(3)]
+    (comparison,) = tables.comparisons(rows)
+    assert (comparison["method"], comparison["less"], comparison["seeds"]) == ("b", "a", 3)
+    assert comparison["mean"] == pytest.approx((0.25 + 0.5 + 0.25) / 3)
+    assert comparison["error"] == pytest.approx(np.std([1, 2, 1], ddof=1) / 4 / 3**0.5)
+    assert comparison["stands"] == (comparison["low"] > 0)
+    words = tables.comparison_words(comparison)
+    assert words.startswith("b less a: +33.3 ± 8.3 points (standard error, 3 seeds;")
+    assert words.endswith("does not stand")
+
+
+def test_iterates_are_not_mixed_but_real_images_may_be_compared_with_any():
+    rows = [judged("real", seed, 2) for seed in range(2)]
+    rows += [judged("a", seed, 3, iterate="last", step=9) for seed in range(2)]
+    rows += [judged("b", seed, 4, iterate="max-test", step=9) for seed in range(2)]
+    pairs = [(found["method"], found["less"]) for found in tables.comparisons(rows)]
+    assert pairs == [("a", "real"), ("b", "real")]
+
+
+def test_which_iterate_is_judged_is_never_left_unsaid():
+    last = judged("a", 0, 3, iterate="last", step=1000)
+    best = judged("a", 0, 3, iterate="max-test", step=200)
+    result = {"dataset": "digits", "seed": 0, "class_names": ["x", "y"], "rows": [last]}
+    assert "distilled sets: last (step 1,000)" in tables.title(result)
+    result["rows"] = [last, best]
+    text = shown(tables.table(result))
+    assert "last (step 1,000)" in text
+    assert "best on the test set (optimistic) (step 200)" in text
