@@ -10,7 +10,6 @@ from jaxtyping import Float32, Int32
 
 from ddpp_jax.configs import EvaluateJob
 from ddpp_jax.data import (
-    GivenSet,
     RawDataset,
     Transform,
     apply,
@@ -21,7 +20,7 @@ from ddpp_jax.data import (
 from ddpp_jax.distill import iterate_path
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, is_distilled, read_distilled
+from ddpp_jax.results import is_distilled, read_distilled
 
 _SHOWN = ("method", "ipc", "seed", "iterate", "step")
 
@@ -74,16 +73,25 @@ def read_set(
         InputError: it is damaged, does not belong to the data, or cannot be trained on.
     """
     file = _in_run(path, job.evaluation.iterate) if path.is_dir() else path
-    if is_distilled(file):
-        distilled = read_distilled(file)
-        _check_shape(path, distilled.images.shape[1:], raw)
-        small, names = _distilled(job, path, distilled), distilled.class_names
-    else:
-        given = read_given(file, job.data, normalised=job.normalised)
-        _check_shape(path, given.images.shape[1:], raw)
-        small, names = _given(job, path, given, raw, cache_dir), given.class_names
-    _check_classes(path, small, names, raw, report)
-    return small
+    distilled = read_distilled(file) if is_distilled(file) else None
+    found = distilled or read_given(file, job.data, normalised=job.normalised)
+    _check_shape(path, found.images.shape[1:], raw)
+    labels = _labels(path, found.labels, found.class_names, raw)
+    rate = found.alpha if job.rate is None else job.rate
+    if rate is None:
+        raise InputError(f"{path} comes with no learning rate; give --rate")
+    missing = [n for label, n in enumerate(raw.class_names) if label not in labels]
+    if labels.ndim == 1 and missing:
+        report.warn(f"{path} has no image of {', '.join(missing)}")
+    about: dict[str, Any] = {"method": path.name}
+    if distilled is not None:
+        origin = about | dict(distilled.origin)
+        about = {name: origin[name] for name in _SHOWN if name in origin}
+        transform = transform_from(distilled.transform)
+        return SmallSet(path, distilled.images, labels, rate, transform, about)
+    transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
+    images = found.images if job.normalised else apply(transform, found.images)
+    return SmallSet(path, images, labels, rate, transform, about)
 
 
 def _in_run(folder: Path, iterate: str) -> Path:
@@ -97,33 +105,6 @@ def _in_run(folder: Path, iterate: str) -> Path:
     raise InputError(f"{folder} has no {file.name}; a distillation keeps it with {needed}")
 
 
-def _distilled(job: EvaluateJob, path: Path, distilled: DistilledFile) -> SmallSet:
-    origin = {"method": path.name, **distilled.origin}
-    about = {name: origin[name] for name in _SHOWN if name in origin}
-    return SmallSet(
-        path,
-        distilled.images,
-        distilled.labels,
-        distilled.alpha if job.rate is None else job.rate,
-        transform_from(distilled.transform),
-        about,
-    )
-
-
-def _given(
-    job: EvaluateJob, path: Path, given: GivenSet, raw: RawDataset, cache_dir: Path
-) -> SmallSet:
-    rate = given.alpha if job.rate is None else job.rate
-    if rate is None:
-        raise InputError(f"{path} comes with no learning rate; give --rate")
-    labels = given.labels
-    if labels.ndim == 1 and given.class_names and set(given.class_names) <= set(raw.class_names):
-        labels = np.array([raw.class_names.index(n) for n in given.class_names], np.int32)[labels]
-    transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
-    images = given.images if job.normalised else apply(transform, given.images)
-    return SmallSet(path, images, labels, rate, transform, {"method": path.name})
-
-
 def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
     theirs = raw.x_train.shape[1:]
     if shape != theirs:
@@ -133,37 +114,39 @@ def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
         )
 
 
-def _check_classes(
+def _labels(
     path: Path,
-    small: SmallSet,
+    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"],
     names: tuple[str, ...] | None,
     raw: RawDataset,
-    report: Report,
-) -> None:
-    soft = small.labels.ndim == 2
+) -> Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]:
+    """The labels in the order of the data's classes, if something can be learnt from them."""
+    soft = labels.ndim == 2
     strangers = [name for name in names or () if name not in raw.class_names]
-    if strangers or (soft and names is not None and names != raw.class_names):
+    if strangers or (soft and names not in (None, raw.class_names)):
         raise InputError(
             f"{path} and {raw.name} differ in their classes"
-            + (f": {strangers[0]} is not among them" if strangers else "")
+            + (f": {strangers[0]} is not among them" if strangers else " or in their order")
             + "; give its --setting or --dataset"
         )
-    if soft and small.labels.shape[1] != raw.classes:
+    if soft and labels.shape[1] != raw.classes:
         raise InputError(
-            f"{path} has {small.labels.shape[1]} probabilities for each image, but {raw.name} has "
+            f"{path} has {labels.shape[1]} probabilities for each image, but {raw.name} has "
             f"{raw.classes} classes; give its --setting or --dataset"
         )
-    found = np.unique(small.labels.argmax(axis=1) if soft else small.labels)
-    if found[-1] >= raw.classes:
+    if not soft and labels.max() >= (raw.classes if names is None else len(names)):
         raise InputError(
-            f"{path} has label {found[-1]}, but {raw.name} has {raw.classes} classes, 0 to "
+            f"{path} has label {labels.max()}, but {raw.name} has {raw.classes} classes, 0 to "
             f"{raw.classes - 1}"
         )
-    if len(found) == 1 and not soft:
+    if soft:
+        return labels
+    if names is not None:
+        labels = np.array([raw.class_names.index(name) for name in names], np.int32)[labels]
+    found = np.unique(labels)
+    if len(found) == 1:
         raise InputError(
             f"{path} holds images of one class only, {raw.class_names[found[0]]}; nothing can be "
             "learnt from that: wanted two classes or more"
         )
-    missing = [name for label, name in enumerate(raw.class_names) if label not in found]
-    if missing and not soft:
-        report.warn(f"{path} has no image of {', '.join(missing)}")
+    return labels
