@@ -78,12 +78,10 @@ class _Evaluate:
     config: EvaluateJob
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders or files of this program; .npz or .safetensors files with images and labels; or
-    folders of images, CLASS/*."""
+    """Run folders, .safetensors or .npz files with images and labels, or folders CLASS/*."""
 
     setting: str | None = None
-    """The named setting that the other flags vary, --list-settings shows all; by default the
-    settings with which the first file was made, or those of the digits."""
+    """Named setting that the other flags vary; none takes what the first set was made with."""
 
     cache_dir: Path = Path("runs/cache")
     """Folder for a ZCA whitening of plain images."""

@@ -98,8 +98,7 @@ class EvaluateJob:
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     architectures: str = "convnet"
-    """Networks to train, joined by commas: convnet (its depth by --depth, or as in convnet5),
-    alexnet, vgg11, resnet18, resnet18-ap."""
+    """Joined by commas: convnet (or with its depth, convnet5), alexnet, vgg11, resnet18(-ap)."""
 
     rate: float | None = None
     """Learning rate at first; none takes the alpha that comes with each set."""

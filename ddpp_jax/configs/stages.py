@@ -86,8 +86,7 @@ class ModelConfig:
     """The ConvNet of teachers and students, and the size of every network that is evaluated."""
 
     width: int = 128
-    """Features of the ConvNet's convolutions; 128 in the paper, and the other architectures scale
-    with it from their published size at 128."""
+    """Features of the ConvNet's convolutions; the others are as published at 128, and scale."""
 
     depth: int = 3
     """Blocks, each of which halves the image; 3 in the paper for 32x32, 5 for 112x112."""
@@ -169,8 +168,7 @@ class DistillConfig:
     """Distillation steps; 5,000 in the paper (T)."""
 
     eval_every: int = 200
-    """Distillation steps between evaluations, for the accuracy curve and the best sets; 0 for
-    none."""
+    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
 
     @property
     def last_target(self) -> int:
@@ -217,8 +215,7 @@ class EvaluateConfig:
     """Images in a minibatch."""
 
     iterate: Literal["last", "held-out", "max-test"] = "last"
-    """Which distilled set is judged: the last; the best on held-out training images; or, as often
-    published and optimistic, the one that is best on the test set itself."""
+    """Set that is judged: last, best on --held-out images, or best on the test set (optimistic)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
