@@ -1,0 +1,164 @@
+"""The paper's tables: cells that are complete are not run again, and what the tables say."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+MEANS = {
+    "random real images": 0.2,
+    "herding": 0.25,
+    "forgetting (most forgotten)": 0.1,
+    "forgetting (least forgotten)": 0.3,
+    "k-centre": 0.15,
+    "MTT (no pruning)": 0.45,
+    "ours (threshold 0.1)": 0.43,
+    "full data (the teachers)": 0.6,
+}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import paper_tables
+
+    return paper_tables
+
+
+class Commands:
+    """Stands in for the commands: leaves a result where each would, until one is killed."""
+
+    def __init__(self, killed_at=None):
+        self.calls, self.killed_at = [], killed_at
+
+    def __call__(self, command, *, check):
+        self.calls.append(command)
+        if len(self.calls) == self.killed_at:
+            raise subprocess.CalledProcessError(-9, command)
+        flags = {command[i]: command[i + 1] for i in range(len(command) - 1)}
+        stage, out = flags["-m"].removeprefix("ddpp_jax."), Path(flags["--out"])
+        seed = int(flags["--seed"]) if "--seed" in flags else int(out.name[-1])
+        if stage == "distill":
+            methods = list(MEANS)[5:]
+        elif "mtt" in " ".join(command):
+            methods = list(MEANS)[5:7]
+        else:
+            methods = list(MEANS)[:5]
+        out.mkdir(parents=True)
+        if stage != "select":
+            rows = [self.row(m, seed, "architecture" in str(command)) for m in methods]
+            (out / "result.json").write_text(json.dumps({"rows": rows}))
+
+    @staticmethod
+    def row(method, seed, other_network):
+        accuracies = MEANS[method] + 0.01 * seed + np.array([0.0, 0.02])
+        row = {"method": method, "accuracies": accuracies.tolist(), "seed": seed, "ipc": 1}
+        return row | ({"architecture": "vgg11"} if other_network else {})
+
+
+def as_subprocess(commands):
+    return SimpleNamespace(run=commands, CalledProcessError=subprocess.CalledProcessError)
+
+
+def run(script, monkeypatch, folder, commands, table="1", scale="small"):
+    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    arguments = [table, "--scale", scale, "--data-dir", "data", "--out", str(folder)]
+    monkeypatch.setattr(sys, "argv", ["paper_tables.py", *arguments])
+    script.main()
+
+
+def test_a_killed_table_goes_on_with_the_cell_it_was_at(script, monkeypatch, tmp_path):
+    whole = Commands()
+    run(script, monkeypatch, tmp_path / "whole", whole)
+    # Two columns and three seeds, each a distillation, five choices and their evaluation.
+    assert len(whole.calls) == 2 * 3 * 7
+    killed, rest = Commands(killed_at=20), Commands()
+    with pytest.raises(SystemExit, match="status -9; this one goes on from here"):
+        run(script, monkeypatch, tmp_path / "cut", killed)
+    run(script, monkeypatch, tmp_path / "cut", rest)
+    assert len(killed.calls) - 1 + len(rest.calls) == len(whole.calls)
+    for name in ("table1.md", "table1.csv"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "cut" / name).read_text()
+    again = Commands()
+    run(script, monkeypatch, tmp_path / "cut", again)
+    assert again.calls == []
+
+
+def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
+    commands = Commands()
+    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    runner = script.Runner(tmp_path, "data")
+    for seed in ("1", "1", "2"):
+        runner.call(f"cell-{seed}", "select", "digits", "--seed", seed)
+    assert [call[-1] for call in commands.calls] == [
+        str(tmp_path / f"cell-{seed}") for seed in ("1", "2")
+    ]
+
+
+def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
+    run(script, monkeypatch, tmp_path, Commands())
+    text = (tmp_path / "table1.md").read_text()
+    assert text in capsys.readouterr().out + "\n"
+    # Means over seeds 0, 1, 2: one point apart; networks two points apart.
+    assert "| MTT (no pruning) | 47.0 ± 1.0 (1.0) | 46.3 ± 0.8 | 47.0 ± 1.0 (1.0) |" in text
+    assert "| k-centre | 17.0 ± 1.0 (1.0) | - |" in text
+    assert "ours (threshold 0.1) less random real images: +23.0 ± 0.0 points" in text
+    assert "the paper has ours (threshold 0.1) above MTT (no pruning); here ours" in text
+    assert "the paper has herding" not in text  # the same order here as there
+    with (tmp_path / "table1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(MEANS)
+    assert {row["seeds"] for row in rows} == {"3"}
+    assert float(rows[0]["mean"]) == pytest.approx(22.0)
+    with Image.open(tmp_path / "table1.png") as image:
+        assert min(image.size) > 300
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize(("table", "columns"), [("1", 2), ("3", 4), ("4", 2)])
+def test_every_table_and_scale_names_settings_that_there_are(
+    script, monkeypatch, tmp_path, table, columns, scale
+):
+    from ddpp_jax.configs import SETTINGS, check_architecture
+
+    cells = script.COLUMNS[table, scale]
+    assert len(cells) >= columns
+    for column in cells:
+        assert column.setting in SETTINGS
+        check_architecture(column.architecture)
+    if table != "1":
+        run(script, monkeypatch, tmp_path, Commands(), table=table, scale=scale)
+        assert "ours (threshold 0.1)" in (tmp_path / f"table{table}.md").read_text()
+
+
+def test_the_papers_figures_are_those_of_the_published_tables(script):
+    """Against the sheet of published numbers, where it is there."""
+    sheet = SCRIPTS.parent.parent / "shared" / "paper-settings.md"
+    if not sheet.exists():
+        pytest.skip("the sheet of published numbers is not here")
+    lines = sheet.read_text().splitlines()
+    rows = [line.replace("*", "").strip("| ").split(" | ") for line in lines if "±" in line]
+    first = [row for row in rows if len(row) >= 9]
+    assert len(first) == 6
+    for (dataset, ipc), row in zip(script.TABLE1, first, strict=True):
+        cells = [tuple(map(float, cell.split("±"))) for cell in row[-8:]]
+        ours = list(script.TABLE1[dataset, ipc].values())[:5]
+        assert ours == [cells[0], cells[1], cells[2], cells[6], cells[7]]
+        assert str(ipc) in row
+    text = " ".join(lines)
+    words = {"convnet": "ConvNet", "alexnet": "AlexNet", "vgg11": "VGG11", "resnet18": "ResNet18"}
+    for name, column in script.TABLE3.items():
+        mean, deviation = column["ours (threshold 0.1)"]
+        assert f"{words[name]} {mean}±{deviation}" in text
+    for key, start in (("ours (threshold 0.1)", "): "), ("MTT (no pruning)", "; MTT ")):
+        listed = ", ".join("{}±{}".format(*column[key]) for column in script.TABLE4.values())
+        assert start + listed in text
+    listed = ", ".join("{}±{}".format(*c["MTT (no pruning)"]) for c in script.TABLE3.values())
+    assert listed in text
