@@ -5,15 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ddpp_jax
 from ddpp_jax import distill, plots, tables
 from ddpp_jax.commands.baseline import judge_random
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
-    evaluation_key,
     finished,
+    identity_of,
     load,
     plain,
     prepare,
@@ -39,11 +38,7 @@ def run_distill(
     problem = prepare(job, places)
     raw = problem.raw
     distill.check(job.distillation, raw)
-    identity = {
-        "version": ddpp_jax.__version__,
-        "fingerprint": raw.fingerprint,
-        "config": plain(job, raw),
-    }
+    identity = identity_of(job, raw)
     own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
     folder = out or own
     describe(job, problem, report)
@@ -83,13 +78,7 @@ def _compute(
     report: Report,
 ) -> dict[str, Any]:
     """Distil, judge and draw; what `result.json` of the folder then holds."""
-    judge = Judge(
-        job.evaluation,
-        evaluation_key(job.seed),
-        folder,
-        classes=dataset.classes,
-        operations=job.data.operations,
-    )
+    judge = Judge(job, folder, classes=dataset.classes)
     tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
     both: Tests = tests
     if len(dataset.y_held):

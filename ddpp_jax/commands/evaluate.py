@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-import ddpp_jax
 from ddpp_jax import plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
-from ddpp_jax.commands.problem import evaluation_key, finished, network_for, plain, result, show
+from ddpp_jax.commands.problem import finished, identity_of, network_for, result, show
 from ddpp_jax.commands.sets import SmallSet, read_set
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import RawDataset, Transform, apply, load_raw
@@ -30,12 +29,8 @@ def run_evaluate(
     raw = load_raw(job.data)
     networks = {name: network_for(job, raw, name) for name in job.names}
     sets = [read_set(job, path, raw, cache_dir, report) for path in files]
-    identity = {
-        "version": ddpp_jax.__version__,
-        "fingerprint": raw.fingerprint,
-        "config": plain(job, raw),
-        "sets": {str(small.path): [small.digest, small.rate] for small in sets},
-    }
+    given = {str(small.path): [small.digest, small.rate] for small in sets}
+    identity = identity_of(job, raw) | {"sets": given}
     own = Path("runs") / f"evaluation-{digest(identity)}"
     folder = out or own
     report.say(
@@ -48,13 +43,7 @@ def run_evaluate(
             found = finished(folder)
             report.say(f"{folder} is complete; its results:")
         else:
-            judge = Judge(
-                job.evaluation,
-                evaluation_key(job.seed),
-                folder,
-                classes=raw.classes,
-                operations=job.data.operations,
-            )
+            judge = Judge(job, folder, classes=raw.classes)
             rows = _rows(judge, raw, networks, sets, report)
             found = result(job, raw, rows)
             found["over_seeds"] = tables.over_seeds(rows)

@@ -10,7 +10,8 @@ import numpy as np
 
 from ddpp_jax import evaluate
 from ddpp_jax._types import FloatArray, IntArray, PRNGKey
-from ddpp_jax.configs import EvaluateConfig
+from ddpp_jax.commands.problem import evaluation_key
+from ddpp_jax.configs import DistillJob, EvaluateJob
 from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import read_json, write_json
 from ddpp_jax.models import Network
@@ -24,26 +25,16 @@ Tests: TypeAlias = Mapping[str, tuple[FloatArray, IntArray]]
 class Judge:
     """Fresh networks on small sets, each set judged once."""
 
-    def __init__(
-        self,
-        config: EvaluateConfig,
-        key: PRNGKey,
-        folder: Path,
-        *,
-        classes: int,
-        operations: tuple[str, ...],
-    ) -> None:
+    def __init__(self, job: DistillJob | EvaluateJob, folder: Path, *, classes: int) -> None:
         """A judge whose verdicts are kept in `judged.json` of the folder.
 
         Args:
-            config: how many networks, and their schedule.
-            key: of all that is judged.
+            job: how many networks, their schedule and augmentation, and the seed of all draws.
             folder: held by this process.
             classes: how many there are.
-            operations: the DSA operations of the augmentation.
         """
-        self._config, self._key, self._folder = config, key, folder
-        self._classes, self._operations = classes, operations
+        self._job, self._folder, self._classes = job, folder, classes
+        self._key = evaluation_key(job.seed)
 
     def judge(
         self,
@@ -81,7 +72,7 @@ class Judge:
             tests,
             lambda: evaluate.run(
                 own,
-                self._config,
+                self._job.evaluation,
                 tests,
                 network,
                 images,
@@ -89,7 +80,7 @@ class Judge:
                 alpha,
                 report,
                 classes=self._classes,
-                operations=self._operations,
+                operations=self._job.data.operations,
                 name=f"judge {name}",
                 checkpoints=Checkpoints(self._folder / f"judging-{place}"),
             ),

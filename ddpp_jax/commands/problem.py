@@ -64,6 +64,15 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     return settings
 
 
+def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+    """What a run's folder is claimed for, and named by."""
+    return {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "config": plain(job, raw),
+    }
+
+
 def network_for(
     job: TeachersJob | EvaluateJob, raw: RawDataset, architecture: str = "convnet"
 ) -> Network:

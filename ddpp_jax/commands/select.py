@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ddpp_jax
 from ddpp_jax import plots, select
 from ddpp_jax._types import Params
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
     describe_data,
+    identity_of,
     load,
     plain,
     prepare,
@@ -50,11 +50,7 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
     problem = prepare(job, places)
     raw = problem.raw
     require_per_class(raw, selection.ipc)
-    identity = {
-        "version": ddpp_jax.__version__,
-        "fingerprint": raw.fingerprint,
-        "config": plain(job, raw),
-    }
+    identity = identity_of(job, raw)
     own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
     folder = out or own
     name = _NAMES[selection.method]

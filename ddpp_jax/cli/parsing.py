@@ -1,0 +1,98 @@
+"""Flags to settings by tyro, and its framed errors to one line."""
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from ddpp_jax.configs import SETTINGS
+from ddpp_jax.errors import InputError
+
+Parsed = TypeVar("Parsed")
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+_NONE = "none"
+
+
+def parse_flags(default: Parsed, program: str, about: str, arguments: Sequence[str]) -> Parsed:
+    """The command that the arguments ask for, varied from a default.
+
+    Raises:
+        InputError: a flag is unknown, or its value cannot be taken.
+    """
+    how = "--setting names" if program.endswith("evaluate") else "SETTING is"
+    parse = partial(
+        tyro.cli,
+        type(default),
+        default=default,
+        prog=program if program.endswith("evaluate") else f"{program} [SETTING]",
+        description=f"{about} {how} one of {', '.join(SETTINGS)}; the other flags vary it, and "
+        "--list-settings shows them all.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=_REGISTRY,
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parse()
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+    # Once more, as wide as it takes: a message that is wrapped cannot be put together again.
+    captured, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        with contextlib.redirect_stderr(captured), contextlib.suppress(SystemExit):
+            parse()
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    raise InputError(f"{_sentence(captured.getvalue())}; --help lists the flags")
+
+
+def _sentence(box: str) -> str:
+    """The first paragraph of tyro's framed error, as one line."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    rule = next((i for i, line in enumerate(lines) if set(line) <= {"─"}), len(lines))
+    text = " ".join(lines[:rule]).removesuffix(".") or box
+    return re.sub(r"^Error parsing (?!-)[\w.]+: ", "", text)
+
+
+def _primitive(kind: type, wanted: str, metavar: str, *, or_none: bool = False) -> Any:
+    def instance(strings: list[str]) -> Any:
+        if or_none and strings[0].lower() == _NONE:
+            return None
+        try:
+            return kind(strings[0])
+        except ValueError:
+            raise ValueError(f"got {strings[0]!r}, wanted {wanted}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{metavar}|{_NONE}" if or_none else metavar,
+        instance_from_str=instance,
+        is_instance=lambda value: isinstance(value, kind) or (or_none and value is None),
+        str_from_instance=lambda value: [_NONE if value is None else f"{value}"],
+    )
+
+
+def _register(annotation: Any, spec: Any) -> None:
+    @_REGISTRY.primitive_rule
+    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+        return spec if info.type == annotation else None
+
+
+_register(int, _primitive(int, "a whole number", "INT"))
+_register(float, _primitive(float, "a number", "NUMBER"))
+_register(float | None, _primitive(float, "a number or none", "NUMBER", or_none=True))
+_register(int | None, _primitive(int, "a whole number or none", "INT", or_none=True))
+_register(str | None, _primitive(str, "text", "TEXT", or_none=True))
+_register(Path | None, _primitive(Path, "a path", "PATH", or_none=True))
