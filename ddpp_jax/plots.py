@@ -147,12 +147,13 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, 
     _save(figure, path)
 
 
-def save_accuracies(path: Path, result: Mapping[str, Any]) -> None:
+def save_accuracies(path: Path, result: Mapping[str, Any], names: Sequence[str]) -> None:
     """Draw the mean accuracy of each row of a result file, and a dot for each network.
 
     Args:
         path: the picture's file.
         result: of an evaluation.
+        names: of its rows.
     """
     rows = result["rows"]
     figure = Figure(figsize=(7, 0.45 * len(rows) + 1.6), layout="constrained")
@@ -165,41 +166,38 @@ def save_accuracies(path: Path, result: Mapping[str, Any]) -> None:
         ax.plot(found, np.full(len(found), place), "o", markersize=3, color="black", alpha=0.6)
     chance = 100 / len(result["class_names"])
     ax.axvline(chance, color="firebrick", linewidth=1, linestyle=":", label="chance")
-    names = [", ".join(str(row[n]) for n in ("method", "architecture") if n in row) for row in rows]
-    if len(set(names)) < len(names):
-        names = [f"{row['file']}, {row['architecture']}" for row in rows]
     ax.set_yticks(places, [textwrap.fill(name, 40) for name in names], fontsize=8)
     ax.set_xlabel("test accuracy, %; bars: population deviation over networks (dots)", fontsize=8)
     ax.set_xlim(0, 100)
-    ax.set_title(f"{result['dataset']}, seed {result['seed']}", fontsize=10)
+    ax.set_title(result["dataset"], fontsize=10)
     ax.grid(axis="x", alpha=0.3)
     ax.legend(fontsize=8)
     _save(figure, path)
 
 
-def save_confusions(path: Path, result: Mapping[str, Any]) -> None:
+def save_confusions(path: Path, result: Mapping[str, Any], names: Sequence[str]) -> None:
     """Draw the confusion matrix of each row of a result file, over all of its networks.
 
     Args:
         path: the picture's file.
         result: of an evaluation.
+        names: of its rows.
     """
-    rows, names = result["rows"], result["class_names"]
+    rows, classes = result["rows"], result["class_names"]
     columns = min(len(rows), 3)
     lines = -(-len(rows) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.6, 3.9 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flat
-    for ax, row in zip(axes, rows, strict=False):
+    for ax, row, name in zip(axes, rows, names, strict=False):
         counts = np.asarray(row["confusion"], float)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(shares, vmin=0, vmax=1, cmap="viridis")
-        title = ", ".join(str(row[n]) for n in ("file", "architecture") if n in row)
-        ax.set_title(textwrap.fill(title, 44), fontsize=7)
+        ax.set_title(textwrap.fill(name, 44), fontsize=7)
         ax.set_xlabel("taken for", fontsize=7)
         ax.set_ylabel("class", fontsize=7)
-        if len(names) <= _MOST_CLASSES_NAMED:
-            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-            ax.set_yticks(range(len(names)), names, fontsize=6)
+        if len(classes) <= _MOST_CLASSES_NAMED:
+            ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
+            ax.set_yticks(range(len(classes)), classes, fontsize=6)
     for ax in figure.axes[len(rows) :]:
         ax.set_axis_off()
     scale = ScalarMappable(Normalize(0, 1), "viridis")

@@ -48,8 +48,11 @@ class Difference(NamedTuple):
 
     @property
     def stands(self) -> bool:
-        """Whether the interval leaves out zero; never for a single seed."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero; never for one seed, or where all are the same.
+
+        Differences without any spread are those of few images, which agree by chance.
+        """
+        return self.error > 0 and (self.low > 0 or self.high < 0)
 
 
 def spread(accuracies: Sequence[Float[np.ndarray, " _networks"]]) -> Spread:

@@ -1,5 +1,6 @@
 """Accuracies as rows of a result file, and tables on the screen."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ def comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             ours, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
             difference = paired_difference(ours, theirs)
             more = {"less": other.method, "stands": difference.stands}
+            more["iterate"] = case.iterate or other.iterate
             found.append(case._asdict() | difference._asdict() | more)
     return found
 
@@ -101,17 +103,22 @@ def comparison_words(comparison: Mapping[str, Any]) -> str:
     mean, error = 100 * comparison["mean"], 100 * comparison["error"]
     stands = "stands" if comparison["stands"] else "does not stand"
     low, high = 100 * comparison["low"], 100 * comparison["high"]
+    said = [str(comparison["architecture"])] if comparison["architecture"] else []
+    said += [f"IPC {comparison['ipc']}"] if comparison["ipc"] else []
+    said += [_ITERATES[comparison["iterate"]]] if comparison["iterate"] else []
+    where = f" ({', '.join(said)})" if said else ""
     return (
-        f"{comparison['method']} less {comparison['less']}: {mean:+.1f} ± {error:.1f} points "
-        f"(standard error, {comparison['seeds']} seeds; 95 % interval {low:+.1f} to {high:+.1f}): "
-        f"the difference {stands}"
+        f"{comparison['method']} less {comparison['less']}{where}: {mean:+.1f} ± {error:.1f} "
+        f"points (standard error, {comparison['seeds']} seeds; 95 % interval {low:+.1f} to "
+        f"{high:+.1f}): the difference {stands}"
     )
 
 
 def title(result: Mapping[str, Any]) -> str:
     """What the rows of a result file have in common, as a line."""
     rows = result["rows"]
-    said = [result["dataset"], f"seed {result['seed']}"]
+    said = [result["dataset"]]
+    said += [f"seed {result['seed']}"] if result["seed"] is not None else []
     said += [f"{result['ipc']} per class"] if "ipc" in result else []
     common = {
         "distilled sets": {words for row in rows if (words := iterate_words(row))},
@@ -142,6 +149,7 @@ def table(result: Mapping[str, Any]) -> Table:
     shown.add_column("± over")
     for values in rows:
         over = f"{values['networks']} network" + ("s" if values["networks"] > 1 else "")
+        over += f", {values['diverged']} diverged" if values.get("diverged") else ""
         if values["sets"] > 1:
             over += f" on {values['sets']} sets"
         accuracy = f"{100 * values['mean']:.1f} ± {100 * values['std']:.1f}"
@@ -172,6 +180,12 @@ def per_class_table(result: Mapping[str, Any]) -> Table:
     return shown
 
 
+def row_words(values: Mapping[str, Any]) -> str:
+    """What a row is about: the method, the network and which set."""
+    parts = [values["method"], values.get("architecture"), iterate_words(values)]
+    return ", ".join(part for part in parts if part)
+
+
 def iterate_words(values: Mapping[str, Any]) -> str:
     """Which of a distillation's sets a row is about; empty where there is no choice."""
     iterate = values.get("iterate")
@@ -182,13 +196,16 @@ def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
     """What `over_seeds` found, for a person."""
     shown = Table(title="Over seeds", title_justify="left")
     shown.add_column("trained on", overflow="fold")
-    for column in ("network", "IPC", "seeds", "mean, %", "± seeds", "± networks", "standard error"):
-        shown.add_column(column, justify="left" if column == "network" else "right")
+    for column in ("network", "which set"):
+        shown.add_column(column, overflow="fold")
+    for column in ("IPC", "seeds", "mean, %", "± seeds", "± networks", "standard error"):
+        shown.add_column(column, justify="right")
     for values in spreads:
         figures = (values[n] for n in ("mean", "over_seeds", "over_networks", "error"))
         shown.add_row(
             values["method"],
             str(values["architecture"] or ""),
+            _ITERATES.get(values["iterate"], ""),
             str(values["ipc"] or ""),
             str(values["seeds"]),
             *(f"{100 * figure:.1f}" for figure in figures),
@@ -204,6 +221,7 @@ class _Case(NamedTuple):
     iterate: str | None
     architecture: str | None
     ipc: int | None
+    settings: str | None
 
 
 def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[_Case, dict[int, list[float]]]:
@@ -213,13 +231,21 @@ def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[_Case, dict[int, list[floa
         if values.get("seed") is not None:
             case = _Case(*(values.get(name) for name in _Case._fields))
             cases.setdefault(case, {})[values["seed"]] = values["accuracies"]
-    return cases
+    plain = Counter(case._replace(settings=None) for case in cases)
+    return {
+        # A method that was run with several settings is several methods.
+        case._replace(method=f"{case.method} [{case.settings}]")
+        if plain[case._replace(settings=None)] > 1
+        else case: found
+        for case, found in cases.items()
+    }
 
 
 def _comparable(case: _Case, other: _Case) -> bool:
-    # Real images have no iterates, and may be compared with any.
+    # Real images have no iterates, and may be compared with any; every method's settings differ.
     same = None in (case.iterate, other.iterate) or case.iterate == other.iterate
-    return same and case[2:] == other[2:] and case.method != other.method
+    alike = (case.architecture, case.ipc) == (other.architecture, other.ipc)
+    return same and alike and case.method != other.method
 
 
 def settings_table(settings: Mapping[str, DistillJob]) -> Table:

@@ -7,7 +7,7 @@ tableN.png in the folder of the runs.
 
 import argparse
 import csv
-import json
+import dataclasses
 import os
 import platform
 import subprocess
@@ -20,13 +20,19 @@ import matplotlib.figure
 import numpy as np
 from paper_figures import MTT, OURS, RANDOM, TABLE1, TABLE3, TABLE4
 
+import ddpp_jax
 from ddpp_jax import tables
+from ddpp_jax.configs import SETTINGS
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import Replacement, claimed_folder, read_json, write_json
 from ddpp_jax.statistics import spread
 
 SELECTIONS = ("random", "forgetting", "forgetting-least", "herding", "k-centre")
+# What all rows of a column share, whichever command they come from.
+SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
 CSV = (
     "table scale column setting network method seeds mean over_seeds standard_error over_networks "
-    "paper_mean paper_std"
+    "paper_mean paper_std judged_with"
 )
 
 
@@ -83,20 +89,24 @@ class Runner:
     def __init__(self, folder, data_dir):
         self.folder, self.data_dir = folder, data_dir
 
-    def call(self, name, module, *flags):
+    def call(self, name, module, setting, *flags):
         """Run one command, unless it was complete before; the folder of its results."""
         out, mark = self.folder / name, self.folder / "done" / f"{name}.json"
-        command = [f"ddpp_jax.{module}", *flags, "--data-dir", self.data_dir, "--out", str(out)]
-        if not mark.exists() or json.loads(mark.read_text()) != command:
+        named = (setting,) if module in ("distill", "select") else ()
+        command = [f"ddpp_jax.{module}", *named, *flags]
+        command += ["--data-dir", self.data_dir, "--out", str(out)]
+        cell = {"command": command, "version": ddpp_jax.__version__}
+        cell["settings"] = dataclasses.asdict(SETTINGS[setting])
+        left = out / ("distilled.safetensors" if module == "select" else "result.json")
+        if not (left.exists() and mark.exists() and read_json(mark) == cell):
             print(f"\n== {name}", flush=True)
             subprocess.run([sys.executable, "-m", *command], check=True)
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.write_text(json.dumps(command))
+            write_json(mark, cell)
         return out
 
 
 def rows_of(folder):
-    return json.loads((folder / "result.json").read_text())["rows"]
+    return read_json(folder / "result.json")["rows"]
 
 
 def distilled(runner, column, seed):
@@ -112,7 +122,8 @@ def cells(runner, table, column, seed):
     if column.judge:
         name = f"judge-{column.setting}-{column.architecture}-seed{seed}"
         flags = (str(run / "mtt"), str(run), "--architectures", column.architecture, *column.judge)
-        return rows_of(runner.call(name, "evaluate", *flags))
+        rows = rows_of(runner.call(name, "evaluate", column.setting, *flags))
+        return [row | SAME | {"seed": seed} for row in rows]
     rows = rows_of(run)
     if table == "1":
         chosen = []
@@ -121,8 +132,9 @@ def cells(runner, table, column, seed):
             flags = ("--method", method, "--seed", str(seed))
             chosen.append(runner.call(name, "select", column.setting, *flags))
         name = f"judge-selected-{column.setting}-seed{seed}"
-        rows = rows_of(runner.call(name, "evaluate", *map(str, chosen))) + rows
-    return [{**row, "architecture": "convnet", "seed": seed} for row in rows]
+        found = runner.call(name, "evaluate", column.setting, *map(str, chosen))
+        rows = rows_of(found) + rows
+    return [row | SAME | {"seed": seed} for row in rows]
 
 
 def methods_of(rows):
@@ -187,6 +199,9 @@ def markdown(table, scale, columns, results, seeds, command):
         "networks of a seed). Distilled sets: the last. Paper: its own figures, ± over networks.",
         "",
     ]
+    if any(column.judge for column in columns):
+        judged = (f"{column.title} {' '.join(column.judge)}" for column in columns)
+        lines += [f"Judged with: {'; '.join(judged)}; else as the setting and the sets say.", ""]
     pairs = list(zip(columns, results, strict=True))
     for column, rows in pairs:
         lines += [f"- {words}." for words in compared(column, rows, (RANDOM, MTT))]
@@ -197,21 +212,17 @@ def markdown(table, scale, columns, results, seeds, command):
 
 
 def machine():
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    device = jax.devices()[0]
-    where = f"{os.cpu_count()} cores of {model}" if device.platform == "cpu" else device.device_kind
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    device, model = jax.devices()[0], (models or [platform.machine()])[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    where = f"{cores} cores of {model}" if device.platform == "cpu" else device.device_kind
     return f"{where}, jax {jax.__version__}, Python {platform.python_version()}."
 
 
 def write_csv(path, table, scale, columns, results):
-    with path.open("w", newline="") as file:
+    with Replacement(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CSV.split())
         for column, rows in zip(columns, results, strict=True):
@@ -220,7 +231,8 @@ def write_csv(path, table, scale, columns, results):
                 percent = (found.mean, found.over_seeds, found.error, found.over_networks)
                 about = [table, scale, column.title, column.setting, column.architecture, method]
                 here = [found.seeds, *(f"{100 * x:.3f}" for x in percent)]
-                writer.writerow([*about, *here, *column.paper.get(method, ("", ""))])
+                paper = column.paper.get(method, ("", ""))
+                writer.writerow([*about, *here, *paper, " ".join(column.judge)])
 
 
 def draw(path, table, scale, columns, results):
@@ -243,7 +255,8 @@ def draw(path, table, scale, columns, results):
         ax.set_title(column.title, fontsize=9)
         ax.grid(axis="x", alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=150)
+    with Replacement(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def main():
@@ -256,24 +269,32 @@ def main():
     given = parser.parse_args()
     columns, seeds = COLUMNS[given.table, given.scale], [int(s) for s in given.seeds.split(",")]
     folder = given.out or Path(f"runs/tables-{given.scale}")
-    runner = Runner(folder, given.data_dir)
-    results = [[] for _ in columns]
-    # Seed by seed, so that the columns share the seed's teachers.
+    name = f"table{given.table}"
+    command = f"scripts/{name} --scale {given.scale} --data-dir DATA --seeds {given.seeds}"
     try:
-        for seed in seeds:
-            for place, column in enumerate(columns):
-                results[place] += cells(runner, given.table, column, seed)
+        with claimed_folder(folder, {"tables": given.scale}, name="tables.json"):
+            results = all_cells(Runner(folder, given.data_dir), given.table, columns, seeds)
+            text = markdown(given.table, given.scale, columns, results, seeds, command)
+            with Replacement(folder / f"{name}.md") as temporary:
+                temporary.write_text(text + "\n")
+            write_csv(folder / f"{name}.csv", given.table, given.scale, columns, results)
+            draw(folder / f"{name}.png", given.table, given.scale, columns, results)
+    except InputError as error:
+        sys.exit(f"scripts/{name}: {error}")
     except subprocess.CalledProcessError as error:
         sys.exit(f"a command left with status {error.returncode}; this one goes on from here")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
-    name = f"table{given.table}"
-    command = f"scripts/{name} --scale {given.scale} --data-dir DATA --seeds {given.seeds}"
-    text = markdown(given.table, given.scale, columns, results, seeds, command)
-    (folder / f"{name}.md").write_text(text + "\n")
-    write_csv(folder / f"{name}.csv", given.table, given.scale, columns, results)
-    draw(folder / f"{name}.png", given.table, given.scale, columns, results)
     print(f"\n{text}\n\nIn {folder}: {name}.md, {name}.csv, {name}.png")
+
+
+def all_cells(runner, table, columns, seeds):
+    """The rows of every column, seed by seed, so that the columns share the seed's teachers."""
+    results = [[] for _ in columns]
+    for seed in seeds:
+        for place, column in enumerate(columns):
+            results[place] += cells(runner, table, column, seed)
+    return results
 
 
 if __name__ == "__main__":

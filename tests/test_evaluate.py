@@ -98,7 +98,7 @@ def test_same_seed_same_figures():
     assert np.any(run(eval_epochs=5, alpha=0.01) != run(seed=1, eval_epochs=5, alpha=0.01))
 
 
-def test_calls_of_a_hundred_epochs_do_not_show(monkeypatch):
+def test_how_many_epochs_a_call_makes_does_not_show(monkeypatch):
     whole = run(eval_epochs=40)
     monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)
     np.testing.assert_array_equal(run(eval_epochs=40), whole)
@@ -108,6 +108,7 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     whole = run(eval_epochs=40)
     monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)
     monkeypatch.setattr(networks, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(networks, "_SECONDS_A_CALL", 1e9)
     checkpoints, calls = Checkpoints(tmp_path / "judging"), []
     train = networks._train_all
 
@@ -121,7 +122,8 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(eval_epochs=40, checkpoints=checkpoints)
     np.testing.assert_array_equal(run(eval_epochs=40, checkpoints=checkpoints), whole)
-    assert calls == [0, 7, 14, 21, 21, 28, 35]
+    # Each call begins where the one before it ended, and the one that was stopped begins again.
+    assert calls == [0, 1, 8, 15, 15, 16, 23, 30, 37]
     assert not checkpoints.folder.exists()
 
 
@@ -215,3 +217,27 @@ def test_score_is_the_same_twice_and_takes_an_architecture_by_name():
         scored(lambda own: own, architecture="lenet")
     with pytest.raises(InputError, match=r"8x8 are too small for VGG11"):
         scored(lambda own: own, architecture="vgg11")
+
+
+X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
+Y = np.array([0, 0, 1, 1, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": Y * 0}, "one class only, number 0"),
+        ({"labels": np.eye(3, dtype=np.float32)[Y * 0]}, "one class only, number 0"),
+        ({"labels": Y - 1}, "the set's labels hold -1"),
+        ({"labels": Y[:4]}, r"of shape \(4,\) for 6 images"),
+        ({"labels": np.full((6, 2), 0.5, np.float32)}, "2 probabilities for each image"),
+        ({"images": np.nan * X}, "the set's images hold NaN"),
+        ({"images": X[:0], "labels": Y[:0]}, "wanted at least one image"),
+        ({"x_test": X[:, :4, :4]}, "8x8x1, the test images 4x4x1"),
+        ({"y_test": Y[:3]}, "for 6 images"),
+    ],
+)
+def test_score_refuses_what_cannot_be_judged(changes, words):
+    given = {"images": X, "labels": Y, "x_test": X, "y_test": Y} | changes
+    with pytest.raises(InputError, match=words):
+        evaluate.score(**given, alpha=0.1)

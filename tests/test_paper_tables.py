@@ -1,6 +1,7 @@
 """The paper's tables: cells that are complete are not run again, and what the tables say."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -51,7 +52,8 @@ class Commands:
             methods = list(MEANS)[5:7]
         else:
             methods = list(MEANS)[:5]
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "distilled.safetensors").touch()
         if stage != "select":
             rows = [self.row(m, seed, "architecture" in str(command)) for m in methods]
             (out / "result.json").write_text(json.dumps({"rows": rows}))
@@ -59,7 +61,8 @@ class Commands:
     @staticmethod
     def row(method, seed, other_network):
         accuracies = MEANS[method] + 0.01 * seed + np.array([0.0, 0.02])
-        row = {"method": method, "accuracies": accuracies.tolist(), "seed": seed, "ipc": 1}
+        row = {"method": method, "accuracies": accuracies.tolist(), "seed": seed}
+        row |= {} if method.startswith("full") else {"ipc": 1, "settings": "12345678"}
         return row | ({"architecture": "vgg11"} if other_network else {})
 
 
@@ -95,11 +98,23 @@ def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
     commands = Commands()
     monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
     runner = script.Runner(tmp_path, "data")
-    for seed in ("1", "1", "2"):
-        runner.call(f"cell-{seed}", "select", "digits", "--seed", seed)
-    assert [call[-1] for call in commands.calls] == [
-        str(tmp_path / f"cell-{seed}") for seed in ("1", "2")
-    ]
+    for number, seed in enumerate(("1", "1", "2")):
+        runner.call("cell", "select", "digits", "--seed", seed)
+        assert len(commands.calls) == (1, 1, 2)[number]
+    other = dataclasses.replace(script.SETTINGS["digits"], real_rate=0.02)
+    monkeypatch.setitem(script.SETTINGS, "digits", other)
+    runner.call("cell", "select", "digits", "--seed", "2")
+    assert len(commands.calls) == 3
+    (tmp_path / "cell" / "distilled.safetensors").unlink()
+    runner.call("cell", "select", "digits", "--seed", "2")
+    assert len(commands.calls) == 4
+
+
+def test_a_folder_of_something_else_is_refused(script, monkeypatch, tmp_path):
+    (tmp_path / "table1.md").write_text("years of work")
+    with pytest.raises(SystemExit, match=r"scripts/table1: .* holds other files"):
+        run(script, monkeypatch, tmp_path, Commands())
+    assert (tmp_path / "table1.md").read_text() == "years of work"
 
 
 def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
@@ -112,6 +127,7 @@ def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
     assert "ours (threshold 0.1) less random real images: +23.0 ± 0.0 points" in text
     assert "the paper has ours (threshold 0.1) above MTT (no pruning); here ours" in text
     assert "the paper has herding" not in text  # the same order here as there
+    assert "one seed only" not in text
     with (tmp_path / "table1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(MEANS)

@@ -84,6 +84,47 @@ def test_killed_at_random_moments_of_every_stage_it_ends_with_the_same_bits(whol
     np.testing.assert_array_equal(trajectories(tmp_path), trajectories(whole))
 
 
+def test_an_evaluation_that_is_killed_goes_on_to_the_same_figures(whole, tmp_path):
+    """Two networks' worth: the first verdict is kept, the second is cut short."""
+    run = str(whole / "run")
+    flags = (
+        run,
+        "--architectures",
+        "convnet1,convnet2",
+        "--eval-epochs",
+        "4000",
+        "--out",
+        "judged",
+    )
+    done = call(whole, "evaluate", *flags)
+    assert done.returncode == 0, done.stderr
+    moments = random.Random(6)
+    for _ in range(2):
+        process = start(tmp_path, "evaluate", *flags)
+        wait_for(tmp_path / "judged" / "judged.json", process)
+        time.sleep(moments.uniform(0, 0.3))
+        assert kill(process)
+    assert not (tmp_path / "judged" / "result.json").exists()
+    done = call(tmp_path, "evaluate", *flags)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        json.loads((place / "judged" / "result.json").read_text()) for place in (tmp_path, whole)
+    )
+    assert ours["rows"] == theirs["rows"]
+    names = [sorted(p.name for p in (place / "judged").iterdir()) for place in (tmp_path, whole)]
+    assert names[0] == names[1]
+
+
+def test_the_best_sets_of_a_run_that_is_not_finished_are_not_judged(whole, tmp_path):
+    process = start(tmp_path, "distill", *SMALL, "--out", "run")
+    wait_for(tmp_path / "run" / "distilled-max-test.safetensors", process)
+    assert kill(process)
+    for flags in ((), ("--iterate", "max-test")):
+        done = call(tmp_path, "evaluate", "run", *flags)
+        assert done.returncode == 2
+        assert "run is of a run that is not finished; start its command again" in done.stderr
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path):
     process = start(tmp_path, "distill", *SMALL, "--out", "run")
     checkpoints = tmp_path / "run" / "checkpoints"

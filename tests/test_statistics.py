@@ -39,6 +39,13 @@ def test_pairing_takes_out_what_the_seeds_share():
     assert paired_difference(theirs, theirs + 0.02 + np.array([0, 1e-3, 0])).high < 0
 
 
+def test_differences_that_agree_to_the_last_digit_settle_nothing():
+    difference = paired_difference(np.array([0.5, 0.6]), np.array([0.4, 0.5]))
+    assert difference.mean == pytest.approx(0.1)
+    assert paired_difference(np.array([0.75, 0.5]), np.array([0.5, 0.25])).error == 0
+    assert not paired_difference(np.array([0.75, 0.5]), np.array([0.5, 0.25])).stands
+
+
 def test_a_difference_within_its_error_does_not_stand():
     ours, theirs = np.array([0.3, 0.5, 0.4]), np.array([0.4, 0.4, 0.4])
     assert not paired_difference(ours, theirs).stands

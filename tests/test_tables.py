@@ -63,7 +63,9 @@ def test_methods_are_compared_over_the_seeds_that_both_have():
     assert comparison["error"] == pytest.approx(np.std([1, 2, 1], ddof=1) / 4 / 3**0.5)
     assert comparison["stands"] == (comparison["low"] > 0)
     words = tables.comparison_words(comparison)
-    assert words.startswith("b less a: +33.3 ± 8.3 points (standard error, 3 seeds;")
+    assert words.startswith(
+        "b less a (convnet, IPC 1): +33.3 ± 8.3 points (standard error, 3 seeds;"
+    )
     assert words.endswith("does not stand")
 
 
@@ -73,6 +75,26 @@ def test_iterates_are_not_mixed_but_real_images_may_be_compared_with_any():
     rows += [judged("b", seed, 4, iterate="max-test", step=9) for seed in range(2)]
     pairs = [(found["method"], found["less"]) for found in tables.comparisons(rows)]
     assert pairs == [("a", "real"), ("b", "real")]
+
+
+def test_one_method_with_two_settings_is_two_methods():
+    rows = [judged("a", seed, 2, settings="1234") for seed in range(2)]
+    rows += [judged("a", seed, 4, settings="5678") for seed in range(2)]
+    names = [found["method"] for found in tables.over_seeds(rows)]
+    assert names == ["a [1234]", "a [5678]"]
+    (comparison,) = tables.comparisons(rows)
+    assert comparison["mean"] == pytest.approx(0.5)
+    # Different settings of different methods are no matter.
+    rows = [judged("a", 0, 2, settings="1234"), judged("a", 1, 2, settings="1234")]
+    rows += [judged("b", 0, 3, settings="5678"), judged("b", 1, 3, settings="5678")]
+    assert [found["method"] for found in tables.over_seeds(rows)] == ["a", "b"]
+
+
+def test_networks_that_diverged_are_shown():
+    row = judged("a", 0, 3) | {"diverged": 2}
+    result = {"dataset": "digits", "seed": None, "class_names": ["x", "y"], "rows": [row]}
+    assert "2 networks, 2 diverged" in shown(tables.table(result))
+    assert "None" not in tables.title(result)
 
 
 def test_which_iterate_is_judged_is_never_left_unsaid():

@@ -33,6 +33,10 @@ from ddpp_jax.report import Report
 Parsed = TypeVar("Parsed")
 
 _GOES_ON = "the same command goes on from what is saved"
+_LESS_MEMORY = {
+    "distill": "lower --width or --ipc, or give --read stream",
+    "evaluate": "lower --networks, --eval-batch or --width",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,12 @@ class _Evaluate:
 @dataclass(frozen=True, kw_only=True)
 class _Select:
     config: SelectJob
-    places: Places = field(default_factory=Places)
+
+    teachers_dir: Path = Path("runs/teachers")
+    """Folder of all teachers; each setting has a subfolder of its own."""
+
+    cache_dir: Path = Path("runs/cache")
+    """Folder for what was fitted to the data and can be fitted again (ZCA)."""
 
     out: Path | None = None
     """The folder of the result, never one of another; by default runs/DATASET-METHOD-SETTINGS."""
@@ -148,10 +157,9 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
         run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
 
     def default(job: DistillJob) -> _Evaluate:
-        config = EvaluateJob(
-            data=job.data, model=job.model, evaluation=job.evaluation, seed=job.seed
+        return _Evaluate(
+            config=EvaluateJob(data=job.data, model=job.model, evaluation=job.evaluation)
         )
-        return _Evaluate(config=config)
 
     def own(command: _Evaluate) -> _Evaluate | None:
         """What the settings kept in the first file ask for, where none are named."""
@@ -173,7 +181,8 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
         from ddpp_jax.commands import run_select
 
         report = _report(quiet=command.quiet)
-        run_select(command.config, command.places, command.out, report)
+        places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
+        run_select(command.config, places, command.out, report)
 
     def default(job: DistillJob) -> _Select:
         config = SelectJob(
@@ -227,9 +236,7 @@ def _run(
         _leave(f"{program}: {_system_error(error)}", status=1)
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave(
-                f"{program}: out of memory; lower --width or --ipc, or give --read stream", status=1
-            )
+            _leave(f"{program}: out of memory; {_LESS_MEMORY.get(name, 'lower --width')}", status=1)
         raise
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -247,10 +254,13 @@ def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     """The setting that is asked for, and the arguments that are left."""
     if command == "evaluate":
         for place, argument in enumerate(arguments):
+            name = None
             if argument.startswith("--setting="):
-                return argument.partition("=")[2], arguments
-            if argument == "--setting" and place + 1 < len(arguments):
-                return arguments[place + 1], arguments
+                name = argument.partition("=")[2]
+            elif argument == "--setting" and place + 1 < len(arguments):
+                name = arguments[place + 1]
+            if name not in (None, "none"):
+                return name, arguments
         return "digits", arguments
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]

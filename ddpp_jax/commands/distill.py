@@ -1,6 +1,7 @@
 """`python -m ddpp_jax.distill`: the whole job."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
+    evaluation_key,
     finished,
     identity_of,
     load,
-    plain,
+    origin_of,
     prepare,
     result,
     show,
@@ -24,8 +26,8 @@ from ddpp_jax.commands.sizes import choose_reading, describe_distillation, descr
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
 from ddpp_jax.data import Dataset
+from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import claimed_folder, read_rows, write_json
-from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.results import DistilledFile
 from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
@@ -83,10 +85,11 @@ def _compute(
     both: Tests = tests
     if len(dataset.y_held):
         both = {**tests, "held-out": (dataset.x_held, dataset.y_held)}
+    key = evaluation_key(job.seed)
     quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
 
     def accuracies(images: Any, labels: Any, alpha: Any) -> dict[str, float]:
-        found = judge.judge(problem.network, both, images, labels, alpha, Report(None))
+        found = judge.judge(problem.network, both, images, labels, alpha, Report(None), key=key)
         return {quantities[test]: verdict.mean for test, verdict in found.items()}
 
     outcomes = {
@@ -97,7 +100,7 @@ def _compute(
             feed_fn,
             place,
             report,
-            origin=_origin(name, varied, problem),
+            origin=origin_of(name, varied, problem.raw, ipc=job.distillation.ipc),
             name=f"distil, {name}",
             evaluate_fn=accuracies,
         )
@@ -108,7 +111,8 @@ def _compute(
         rows.append(judge_random(job, judge, tests, problem.network, dataset, report))
     for name, outcome in outcomes.items():
         _say_outcome(name, outcome, report)
-        rows.append(_judged(name, outcome.distilled, judge, tests, problem.network, report))
+        judge_fn = partial(judge.judge, problem.network, tests, key=key, name=name, report=report)
+        rows.append(_judged(name, outcome.distilled, judge_fn))
     if job.baselines:
         rows.append(teacher_row(job, problem))
     found = result(job, problem.raw, rows) | {
@@ -124,24 +128,12 @@ def _compute(
 def _judged(
     name: str,
     distilled: DistilledFile,
-    judge: Judge,
-    tests: Tests,
-    network: Network,
-    report: Report,
+    judge_fn: Callable[..., dict[str, Verdict]],
 ) -> dict[str, Any]:
     images, labels, alpha = distilled.images, distilled.labels, distilled.alpha
-    found = judge.judge(network, tests, images, labels, alpha, report, name=name)
+    found = judge_fn(images=images, labels=labels, alpha=alpha)
     about = {n: distilled.origin[n] for n in ("ipc", "seed", "iterate", "step")}
     return tables.judged_row(name, len(labels), [found["test"]], **about)
-
-
-def _origin(name: str, job: DistillJob, problem: Problem) -> dict[str, Any]:
-    return {
-        "method": name,
-        "ipc": job.distillation.ipc,
-        "seed": job.seed,
-        "settings": plain(job, problem.raw),
-    }
 
 
 def _methods(job: DistillJob, folder: Path) -> dict[str, tuple[Path, DistillJob]]:
@@ -218,7 +210,7 @@ def _draw(
         picture = place / "distilled.png"
         if not (only_missing and picture.exists()):
             shown = distill.read_finished(place, job.evaluation.iterate)
-            plots.save_grid(picture, shown, title=f"{title}: {name}")
+            plots.save_grid(picture, shown, title=f"{title}: {name}{_chosen(shown)}")
     curves = folder / "curves.png"
     if not (only_missing and curves.exists()):
         for place in places.values():
@@ -226,6 +218,11 @@ def _draw(
                 report.warn(f"{place / 'metrics.jsonl'} is missing; the curves lack what it held")
         rows = {name: read_rows(place / "metrics.jsonl") for name, place in places.items()}
         plots.save_curves(curves, rows, title=title)
+
+
+def _chosen(distilled: DistilledFile) -> str:
+    words = tables.iterate_words(distilled.origin)
+    return "" if distilled.origin["iterate"] == "last" else f", {words}"
 
 
 def _name(threshold: float | None) -> str:

@@ -8,8 +8,15 @@ import numpy as np
 
 from ddpp_jax import plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
-from ddpp_jax.commands.problem import finished, identity_of, network_for, result, show
-from ddpp_jax.commands.sets import SmallSet, read_set
+from ddpp_jax.commands.problem import (
+    evaluation_key,
+    finished,
+    identity_of,
+    network_for,
+    result,
+    show,
+)
+from ddpp_jax.commands.sets import SmallSet, read_set, warn_of_other_settings
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import RawDataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
@@ -26,9 +33,15 @@ def run_evaluate(
     """Judge small sets with fresh networks, on test images seen as each set sees its own."""
     if len(set(files)) < len(files):
         raise InputError("a file is named twice; name each once")
-    raw = load_raw(job.data)
+    try:
+        raw = load_raw(job.data)
+    except InputError as error:
+        raise InputError(
+            f"{error}; say where the data of the sets are by --dataset or --data-dir"
+        ) from error
     networks = {name: network_for(job, raw, name) for name in job.names}
     sets = [read_set(job, path, raw, cache_dir, report) for path in files]
+    warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}
     identity = identity_of(job, raw) | {"sets": given}
     own = Path("runs") / f"evaluation-{digest(identity)}"
@@ -44,23 +57,27 @@ def run_evaluate(
             report.say(f"{folder} is complete; its results:")
         else:
             judge = Judge(job, folder, classes=raw.classes)
-            rows = _rows(judge, raw, networks, sets, report)
+            rows = _rows(job, judge, raw, networks, sets, report)
             found = result(job, raw, rows)
             found["over_seeds"] = tables.over_seeds(rows)
             found["comparisons"] = tables.comparisons(rows)
             write_json(folder / "result.json", found)
             judge.close()
+        names = [tables.row_words(row) for row in found["rows"]]
+        if len(set(names)) < len(names):
+            names = [f"{row['file']}: {n}" for n, row in zip(names, found["rows"], strict=True)]
         for picture, save in (
             ("accuracy.png", plots.save_accuracies),
             ("confusion.png", plots.save_confusions),
         ):
             if not (folder / picture).exists():
-                save(folder / picture, found)
+                save(folder / picture, found, names)
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 
 
 def _rows(
+    job: EvaluateJob,
     judge: Judge,
     raw: RawDataset,
     networks: Mapping[str, Network],
@@ -72,6 +89,7 @@ def _rows(
         if last is None or not _same(last[0], small.transform):
             last = (small.transform, apply(small.transform, raw.x_test))
         tests: Tests = {"test": (last[1], raw.y_test)}
+        seed = small.about.get("seed", 0) if job.seed is None else job.seed
         for name, network in networks.items():
             found = judge.judge(
                 network,
@@ -82,12 +100,8 @@ def _rows(
                 report,
                 name=f"{small.path} by {name}",
                 architecture=name,
+                key=evaluation_key(seed),
             )["test"]
-            if found.diverged:
-                report.warn(
-                    f"{small.path}: {found.diverged} of {len(found.accuracies)} {name} networks "
-                    f"diverged at rate {small.rate:g}; give a lower --rate"
-                )
             about = {**small.about, "file": str(small.path), "architecture": name}
             method = about.pop("method")
             about["rate"] = small.rate

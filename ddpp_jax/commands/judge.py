@@ -10,7 +10,6 @@ import numpy as np
 
 from ddpp_jax import evaluate
 from ddpp_jax._types import FloatArray, IntArray, PRNGKey
-from ddpp_jax.commands.problem import evaluation_key
 from ddpp_jax.configs import DistillJob, EvaluateJob
 from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import read_json, write_json
@@ -29,12 +28,11 @@ class Judge:
         """A judge whose verdicts are kept in `judged.json` of the folder.
 
         Args:
-            job: how many networks, their schedule and augmentation, and the seed of all draws.
+            job: how many networks, their schedule and their augmentation.
             folder: held by this process.
             classes: how many there are.
         """
         self._job, self._folder, self._classes = job, folder, classes
-        self._key = evaluation_key(job.seed)
 
     def judge(
         self,
@@ -47,7 +45,7 @@ class Judge:
         *,
         name: str = "",
         architecture: str = "convnet",
-        key: PRNGKey | None = None,
+        key: PRNGKey,
     ) -> dict[str, Verdict]:
         """The verdict on a set by each test set; one that was judged before is not judged again.
 
@@ -60,10 +58,9 @@ class Judge:
             report: told as it goes on.
             name: what the report calls the set.
             architecture: its name, under which the verdict is kept.
-            key: in place of the judge's own, for one of several sets of one kind.
+            key: of all draws.
         """
-        own = self._key if key is None else key
-        content = hashlib.sha256(f"{architecture}{jax.random.key_data(own)}".encode())
+        content = hashlib.sha256(f"{architecture}{jax.random.key_data(key)}".encode())
         for values in (images, labels, alpha):
             content.update(np.asarray(values, np.float32).tobytes())
         place = content.hexdigest()[:16]
@@ -71,7 +68,7 @@ class Judge:
             place,
             tests,
             lambda: evaluate.run(
-                own,
+                key,
                 self._job.evaluation,
                 tests,
                 network,

@@ -11,8 +11,15 @@ import numpy as np
 import ddpp_jax
 from ddpp_jax import tables, teachers
 from ddpp_jax._types import PRNGKey
-from ddpp_jax.configs import EvaluateJob, Places, TeachersJob, digest
-from ddpp_jax.data import Dataset, RawDataset, fit_transform, load_raw, normalised
+from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
+from ddpp_jax.data import (
+    Dataset,
+    RawDataset,
+    fit_transform,
+    load_raw,
+    normalised,
+    test_fingerprint,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import check_claim, claimed_folder, gib, read_json
 from ddpp_jax.keys import named_key
@@ -70,6 +77,19 @@ def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, An
         "version": ddpp_jax.__version__,
         "fingerprint": raw.fingerprint,
         "config": plain(job, raw),
+    }
+
+
+def origin_of(
+    method: str, job: TeachersJob | SelectJob, raw: RawDataset, *, ipc: int
+) -> dict[str, Any]:
+    """What a set's file says of where it comes from."""
+    return {
+        "method": method,
+        "ipc": ipc,
+        "seed": job.seed,
+        "test": test_fingerprint(raw),
+        "settings": plain(job, raw),
     }
 
 
@@ -161,6 +181,13 @@ def show(found: dict[str, Any], report: Report) -> None:
     """Show what a result file says."""
     report.say(tables.title(found))
     report.show(tables.table(found))
+    for row in found["rows"]:
+        if row.get("diverged"):
+            name = " by ".join(str(row[n]) for n in ("method", "architecture") if n in row)
+            report.warn(
+                f"{name}: {row['diverged']} of {row['networks']} networks diverged, and their "
+                "figures mean nothing; lower the rate"
+            )
 
 
 def finished(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ddpp_jax.commands.problem import (
     describe_data,
     identity_of,
     load,
-    plain,
+    origin_of,
     prepare,
     train_teachers,
 )
@@ -74,20 +74,19 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
                 alpha=job.real_rate,
                 class_names=dataset.class_names,
                 transform=transform_arrays(dataset.transform),
-                origin={
-                    "method": name,
-                    "ipc": selection.ipc,
-                    "seed": job.seed,
-                    "indices": indices.tolist(),
-                    "settings": plain(job, raw),
-                },
+                origin=origin_of(name, job, raw, ipc=selection.ipc) | {"indices": indices.tolist()},
             )
             write_distilled(path, chosen)
         picture = folder / "distilled.png"
         if not picture.exists():
             title = f"{raw.name}, {selection.ipc} per class: {name}"
             plots.save_grid(picture, chosen, title=title)
-    report.say(f"The images are in {path}; judge them by python -m ddpp_jax.evaluate {folder}")
+    where = "".join(
+        f" --{flag} {value}"
+        for flag, value in (("dataset", job.data.dataset), ("data-dir", job.data.data_dir))
+        if value not in (None, raw.name)
+    )
+    report.say(f"The images are in {path}; python -m ddpp_jax.evaluate {folder}{where} judges them")
 
 
 def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:

@@ -1,28 +1,36 @@
 """Small sets of any origin, brought to what evaluation takes."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 
-from ddpp_jax.configs import EvaluateJob
+from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import (
+    GivenSet,
+    Hard,
     RawDataset,
+    Soft,
     Transform,
     apply,
     fit_transform,
     read_given,
+    require_learnable,
+    test_fingerprint,
     transform_from,
 )
 from ddpp_jax.distill import iterate_path
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import differences
 from ddpp_jax.report import Report
-from ddpp_jax.results import is_distilled, read_distilled
+from ddpp_jax.results import DistilledFile, is_distilled, read_distilled
 
 _SHOWN = ("method", "ipc", "seed", "iterate", "step")
+_FREE = ("iterate", "networks", "held_out", "per_class")
+"""Settings that may differ between sets that are judged together."""
 
 
 class SmallSet(NamedTuple):
@@ -34,15 +42,18 @@ class SmallSet(NamedTuple):
         labels: a class for each image, or a row with the probability of each class.
         rate: the learning rate of the networks at first.
         transform: what makes test images of the same kind.
-        about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `iterate` and `step`.
+        about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `iterate`, `step` and
+            a digest of the `settings`.
+        settings: of the job that made it, if a job of this program did.
     """
 
     path: Path
     images: Float32[np.ndarray, "images size size channels"]
-    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]
+    labels: Hard | Soft
     rate: float
     transform: Transform
     about: Mapping[str, Any]
+    settings: Mapping[str, Any] | None
 
     @property
     def digest(self) -> str:
@@ -76,29 +87,43 @@ def read_set(
     distilled = read_distilled(file) if is_distilled(file) else None
     found = distilled or read_given(file, job.data, normalised=job.normalised)
     _check_shape(path, found.images.shape[1:], raw)
-    labels = _labels(path, found.labels, found.class_names, raw)
+    labels = _labels(path, found, raw)
     rate = found.alpha if job.rate is None else job.rate
     if rate is None:
         raise InputError(f"{path} comes with no learning rate; give --rate")
-    missing = [n for label, n in enumerate(raw.class_names) if label not in labels]
-    if labels.ndim == 1 and missing:
+    present = labels if labels.ndim == 1 else np.flatnonzero((labels > 0).any(axis=0))
+    missing = [n for label, n in enumerate(raw.class_names) if label not in present]
+    if missing:
         report.warn(f"{path} has no image of {', '.join(missing)}")
     about: dict[str, Any] = {"method": path.name}
     if distilled is not None:
         origin = about | dict(distilled.origin)
+        if origin.get("test", test_fingerprint(raw)) != test_fingerprint(raw):
+            raise InputError(
+                f"{path} was made with other test images, and may hold some of these; give the "
+                "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
+                "made with, or judge it alone"
+            )
         about = {name: origin[name] for name in _SHOWN if name in origin}
+        settings = origin.get("settings")
+        if settings is not None:
+            about["settings"] = digest(_making(settings))
         transform = transform_from(distilled.transform)
-        return SmallSet(path, distilled.images, labels, rate, transform, about)
+        return SmallSet(path, distilled.images, labels, rate, transform, about, settings)
     transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
     images = found.images if job.normalised else apply(transform, found.images)
-    return SmallSet(path, images, labels, rate, transform, about)
+    return SmallSet(path, images, labels, rate, transform, about, None)
 
 
 def _in_run(folder: Path, iterate: str) -> Path:
     """The file of a run folder that is asked for; the folder itself where it is none."""
     last, file = iterate_path(folder, "last"), iterate_path(folder, iterate)
-    if file.exists() or not last.exists():
-        return file if file.exists() else folder
+    if not last.exists():
+        if (folder / "config.json").exists() or (folder / "metrics.jsonl").exists():
+            raise InputError(f"{folder} is of a run that is not finished; start its command again")
+        return folder
+    if file.exists():
+        return file
     if "iterate" not in read_distilled(last).origin:
         return last  # Real images that were selected: there is only one set.
     needed = "--eval-every above 0" + (" and --held-out" if iterate == "held-out" else "")
@@ -114,13 +139,9 @@ def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
         )
 
 
-def _labels(
-    path: Path,
-    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"],
-    names: tuple[str, ...] | None,
-    raw: RawDataset,
-) -> Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]:
+def _labels(path: Path, found: GivenSet | DistilledFile, raw: RawDataset) -> Hard | Soft:
     """The labels in the order of the data's classes, if something can be learnt from them."""
+    labels, names = found.labels, found.class_names
     soft = labels.ndim == 2
     strangers = [name for name in names or () if name not in raw.class_names]
     if strangers or (soft and names not in (None, raw.class_names)):
@@ -129,24 +150,31 @@ def _labels(
             + (f": {strangers[0]} is not among them" if strangers else " or in their order")
             + "; give its --setting or --dataset"
         )
-    if soft and labels.shape[1] != raw.classes:
-        raise InputError(
-            f"{path} has {labels.shape[1]} probabilities for each image, but {raw.name} has "
-            f"{raw.classes} classes; give its --setting or --dataset"
-        )
-    if not soft and labels.max() >= (raw.classes if names is None else len(names)):
-        raise InputError(
-            f"{path} has label {labels.max()}, but {raw.name} has {raw.classes} classes, 0 to "
-            f"{raw.classes - 1}"
-        )
-    if soft:
-        return labels
-    if names is not None:
+    if names is not None and not soft:
+        require_learnable(labels, len(names), str(path))
         labels = np.array([raw.class_names.index(name) for name in names], np.int32)[labels]
-    found = np.unique(labels)
-    if len(found) == 1:
-        raise InputError(
-            f"{path} holds images of one class only, {raw.class_names[found[0]]}; nothing can be "
-            "learnt from that: wanted two classes or more"
-        )
+    require_learnable(labels, raw.classes, str(path))
     return labels
+
+
+def warn_of_other_settings(sets: Sequence[SmallSet], report: Report) -> None:
+    """Say where sets that are judged together were made with other data, networks or schedules."""
+    made = [(small.path, _fixed(small.settings)) for small in sets if small.settings is not None]
+    for path, settings in made[1:]:
+        for line in differences(settings, made[0][1]):
+            report.warn(f"{path} and {made[0][0]} were made with different settings: {line}")
+
+
+def _making(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what a set is, the seed left out."""
+    parts = ("data", "model", "teaching", "distillation", "selection")
+    made = {part: dict(settings[part]) for part in parts if part in settings}
+    made.get("distillation", {}).pop("eval_every", None)
+    return made
+
+
+def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        part: {name: value for name, value in settings[part].items() if name not in _FREE}
+        for part in ("data", "model", "evaluation")
+    }

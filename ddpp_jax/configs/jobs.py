@@ -106,12 +106,13 @@ class EvaluateJob:
     normalised: bool = False
     """The images of plain files are normalised, or whitened, as the data settings say."""
 
-    seed: int = 0
-    """Decides every random draw."""
+    seed: int | None = None
+    """Decides every random draw; none takes the seed that each set was made with, or 0."""
 
     def __post_init__(self) -> None:
         """Check the seed, the rate and the names."""
-        check_seed(seed=self.seed)
+        if self.seed is not None:
+            check_seed(seed=self.seed)
         if self.rate is not None:
             above_zero(rate=self.rate)
         for name in self.names:
@@ -136,7 +137,6 @@ def evaluate_job(settings: Mapping[str, Any]) -> EvaluateJob:
             data=DataConfig(**settings["data"]),
             model=ModelConfig(**settings["model"]),
             evaluation=EvaluateConfig(**settings["evaluation"]),
-            seed=settings["seed"],
         )
     except (KeyError, TypeError) as error:
         raise InputError(

@@ -17,15 +17,25 @@ from ddpp_jax.data.dataset import (
     undo,
     unit,
 )
-from ddpp_jax.data.given import GivenSet, read_given
+from ddpp_jax.data.given import (
+    GivenSet,
+    Hard,
+    Soft,
+    given_images,
+    given_labels,
+    read_given,
+    require_learnable,
+)
 from ddpp_jax.data.raw import (
     Part,
     RawDataset,
     Source,
+    checked_labels,
     held_out,
     raw_dataset,
     require_memory,
     shape_words,
+    test_fingerprint,
 )
 from ddpp_jax.data.sampling import random_indices, random_per_class, require_per_class
 from ddpp_jax.data.splits import HELD_OUT, per_class_subset, stratified_split
@@ -35,13 +45,18 @@ from ddpp_jax.errors import InputError
 __all__ = [
     "Dataset",
     "GivenSet",
+    "Hard",
     "PerChannel",
     "RawDataset",
+    "Soft",
     "Transform",
     "Zca",
     "apply",
+    "checked_labels",
     "fit_transform",
     "fit_zca",
+    "given_images",
+    "given_labels",
     "load_dataset",
     "load_raw",
     "normalised",
@@ -50,8 +65,11 @@ __all__ = [
     "random_per_class",
     "raw_dataset",
     "read_given",
+    "require_learnable",
     "require_per_class",
+    "shape_words",
     "stratified_split",
+    "test_fingerprint",
     "transform_arrays",
     "transform_from",
     "undo",

@@ -1,17 +1,23 @@
 """Small labelled sets as other programs write them: .npz, safetensors, or a folder of images."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import safetensors
-from jaxtyping import Float32, Int32, Shaped
+from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.npz import class_names_of, read_npz
-from ddpp_jax.data.raw import Pixels, checked_images, checked_labels, shape_words
+from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
 from ddpp_jax.errors import InputError
+
+Hard: TypeAlias = Int32[np.ndarray, " images"]
+"""A class for each image."""
+
+Soft: TypeAlias = Float32[np.ndarray, "images classes"]
+"""A row with the probability of each class, for each image."""
 
 _RATES = ("alpha", "lr")
 _SUM = 1e-3
@@ -29,7 +35,7 @@ class GivenSet(NamedTuple):
     """
 
     images: Pixels
-    labels: Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]
+    labels: Hard | Soft
     alpha: float | None
     class_names: tuple[str, ...] | None
 
@@ -65,15 +71,46 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
             raise InputError(f"{path} has no {name}; wanted images and labels, it holds {held}")
-    images = _images(path, arrays["images"], normalised=normalised)
+    images = given_images(arrays["images"], f"{path}: images", normalised=normalised)
     names = class_names_of(path, arrays["class_names"]) if "class_names" in arrays else None
-    labels = _labels(path, arrays["labels"], images)
+    labels = given_labels(arrays["labels"], images, f"{path}: labels")
     if labels.ndim == 2 and names is not None and labels.shape[1] != len(names):
         raise InputError(
             f"{path} has {labels.shape[1]} probabilities for each image and {len(names)} "
             "class_names; wanted as many"
         )
     return GivenSet(images, labels, _alpha(path, arrays), names)
+
+
+def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
+    """Refuse labels that do not fit the classes, or that nothing can be learnt from.
+
+    Args:
+        labels: a class for each image, or a row with the probability of each class.
+        classes: how many there are.
+        what: names the set in a message.
+
+    Raises:
+        InputError: a label is beyond the classes, a row has another length, or all images are of
+            one class.
+    """
+    if labels.ndim == 2:
+        if labels.shape[1] != classes:
+            raise InputError(
+                f"{what} has {labels.shape[1]} probabilities for each image, but there are "
+                f"{classes} classes; give the --setting or --dataset that it was made from"
+            )
+        found = np.flatnonzero((labels > 0).any(axis=0))
+    else:
+        found = np.unique(labels)
+        if found[0] < 0 or found[-1] >= classes:
+            wrong = found[0] if found[0] < 0 else found[-1]
+            raise InputError(f"{what} has label {wrong}; wanted 0 to {classes - 1}")
+    if len(found) == 1:
+        raise InputError(
+            f"{what} holds images of one class only, number {found[0]}; nothing can be learnt from "
+            "that: wanted two classes or more"
+        )
 
 
 def _folder(path: Path, config: DataConfig) -> GivenSet:
@@ -93,48 +130,60 @@ def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         raise InputError(f"{path} cannot be read as safetensors: {error}") from error
 
 
-def _images(path: Path, images: Shaped[np.ndarray, "..."], *, normalised: bool) -> Pixels:
+def given_images(
+    images: Shaped[np.ndarray, "..."], what: str, *, normalised: bool
+) -> Float32[np.ndarray, "..."] | UInt8[np.ndarray, "..."]:
+    """Images with their channels last: pixels, or any numbers where they are normalised.
+
+    Raises:
+        InputError: they are not so, or there are none.
+    """
     if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
         images = np.ascontiguousarray(np.moveaxis(images, 1, 3))
     elif images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise InputError(
-            f"{path}: images are of shape {images.shape}; wanted (n, height, width, channels) with "
-            "1 or 3 channels"
+            f"{what} are of shape {images.shape}; wanted (n, height, width, channels) with 1 or 3 "
+            "channels"
         )
     if not normalised:
         try:
-            return checked_images(images, f"{path}: images")
+            return checked_images(images, what)
         except InputError as error:
             if "are floats from" not in str(error):
                 raise
             raise InputError(f"{error}; or give --normalised if that is what they are") from None
     if images.dtype.kind != "f":
-        raise InputError(f"{path}: images are {images.dtype}; --normalised wants floats")
+        raise InputError(f"{what} are {images.dtype}; wanted floats, since they are normalised")
     if images.size == 0:
-        raise InputError(f"{path}: images are of shape {shape_words(images.shape)}; wanted some")
+        raise InputError(f"{what} are of shape {images.shape}; wanted at least one image")
     if not np.isfinite(images).all():
-        raise InputError(f"{path}: images hold NaN or infinite pixels")
+        raise InputError(f"{what} hold NaN or infinite pixels")
     return images.astype(np.float32)
 
 
-def _labels(
-    path: Path, labels: Shaped[np.ndarray, "..."], images: Pixels
-) -> Int32[np.ndarray, " images"] | Float32[np.ndarray, "images classes"]:
+def given_labels(
+    labels: Shaped[np.ndarray, "..."], images: Shaped[np.ndarray, "..."], what: str
+) -> Hard | Soft:
+    """Labels as int32, or rows of probabilities as float32.
+
+    Raises:
+        InputError: there is not one for each image, or they are neither.
+    """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.dtype.kind != "f":
-        return checked_labels(labels, images, f"{path}: labels")
+        return checked_labels(labels, images, what)
     if labels.ndim != 2 or len(labels) != len(images):
         raise InputError(
-            f"{path}: labels are {labels.dtype} of shape {labels.shape}; wanted a whole number, or "
+            f"{what} are {labels.dtype} of shape {labels.shape}; wanted a whole number, or "
             f"a row of probabilities, for each of {len(images)} images"
         )
     sums = labels.sum(axis=1, dtype=np.float64)
     if not (labels >= 0).all() or not (np.abs(sums - 1) <= _SUM).all():
         raise InputError(
-            f"{path}: labels are rows of {labels.shape[1]} numbers that are no probabilities; "
+            f"{what} are rows of {labels.shape[1]} numbers that are no probabilities; "
             "wanted 0 or more, and 1 together"
         )
     return labels.astype(np.float32)

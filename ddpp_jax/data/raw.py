@@ -182,6 +182,11 @@ def held_out(
     )
 
 
+def test_fingerprint(raw: RawDataset) -> str:
+    """Sixteen hexadecimal digits that change with any test image or label, or class name."""
+    return _fingerprint(raw.class_names, raw.x_test, raw.y_test)
+
+
 def checked_images(images: Shaped[np.ndarray, "..."], what: str) -> Pixels:
     """The images, floats as float32.
 

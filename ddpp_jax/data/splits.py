@@ -34,8 +34,8 @@ def stratified_split(
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise InputError(
-                f"class {name} has {len(members)} image, too few to train and to test on; "
-                "add images, or give them apart"
+                f"class {name} has {len(members)} image, too few to split; add images, or "
+                + ("give a test set" if purpose == TEST else "leave --held-out out")
             )
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         is_test[_draw(members, count, (seed, purpose, label))] = True

@@ -166,7 +166,8 @@ def run(
 
     best = Best(folder, rows, report)
 
-    def write(path: Path, iterate: str, step: int) -> None:
+    def write(path: Path, iterate: str, value: float | None = None, *, step: int) -> None:
+        about = {"iterate": iterate, "step": step} | ({} if value is None else {"value": value})
         distilled = DistilledFile(
             images=np.asarray(state.distilled.images),
             pixels=undo(dataset.transform, np.asarray(state.distilled.images)),
@@ -174,7 +175,7 @@ def run(
             alpha=float(state.distilled.alpha),
             class_names=dataset.class_names,
             transform=transform_arrays(dataset.transform),
-            origin={**origin, "iterate": iterate, "step": step},
+            origin={**origin, **about},
         )
         write_distilled(path, distilled)
 
@@ -211,7 +212,7 @@ def run(
                 tick(now, watch.shown)
     finally:
         feed.close()
-    write(path, "last", settings.steps)
+    write(path, "last", step=settings.steps)
     checkpoints.remove()
     distilled = read_finished(folder, chosen)
     return _outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)

@@ -31,6 +31,7 @@ from ddpp_jax.storage import Checkpoints
 from ddpp_jax.training import over_networks, predictions
 
 _EPOCHS_A_CALL = 100
+_SECONDS_A_CALL = 2.0
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
@@ -103,14 +104,17 @@ def _train(
         if resumed.step:
             (states, losses), done = jax.tree.map(jnp.asarray, resumed.state), resumed.step
     total = config.eval_epochs + 1
-    kept = time.monotonic()
+    kept, count = time.monotonic(), 1
     with report.progress(name, total, unit="epoch", done=done) as tick:
-        for low in range(done, total, _EPOCHS_A_CALL):
-            high = min(low + _EPOCHS_A_CALL, total)
-            states, info = _train_all(keys, states, low, high, *small, network, config, operations)
+        while done < total:
+            began, high = time.monotonic(), min(done + count, total)
+            states, info = _train_all(keys, states, done, high, *small, network, config, operations)
             losses = info.loss
             tick(high, {"loss": float(losses.mean())})
-            if checkpoints is not None and time.monotonic() - kept > _SECONDS_BETWEEN_CHECKPOINTS:
+            now = time.monotonic()
+            pace = (now - began) / (high - done)
+            done, count = high, min(_EPOCHS_A_CALL, max(1, int(_SECONDS_A_CALL / pace)))
+            if checkpoints is not None and now - kept > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoints.save(high, (states, losses))
                 kept = time.monotonic()
     return states, np.asarray(losses)

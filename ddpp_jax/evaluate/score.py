@@ -5,6 +5,14 @@ import numpy as np
 
 from ddpp_jax._types import OPERATIONS, FloatArray, IntArray, ScalarLike
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
+from ddpp_jax.data import (
+    checked_labels,
+    given_images,
+    given_labels,
+    require_learnable,
+    shape_words,
+)
+from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate.networks import run
 from ddpp_jax.evaluate.verdict import Verdict
 from ddpp_jax.models import make_model, make_network
@@ -39,10 +47,21 @@ def score(
         seed: decides every draw.
 
     Raises:
-        InputError: there is no such architecture, or it cannot take such images.
+        InputError: there is no such architecture, or it cannot take such images; images or labels
+            are not as said, or are all of one class.
     """
-    soft = np.ndim(labels) == 2
-    classes = np.shape(labels)[1] if soft else 1 + int(max(np.max(labels), np.max(y_test)))
+    images = given_images(np.asarray(images), "the set's images", normalised=True)
+    labels = given_labels(np.asarray(labels), images, "the set's labels")
+    x_test = given_images(np.asarray(x_test), "the test images", normalised=True)
+    y_test = checked_labels(np.asarray(y_test), x_test, "the test labels")
+    if x_test.shape[1:] != images.shape[1:]:
+        raise InputError(
+            f"the set's images are {shape_words(images.shape[1:])}, the test images "
+            f"{shape_words(x_test.shape[1:])}; wanted one shape"
+        )
+    classes = 1 + int(y_test.max())
+    classes = max(classes, labels.shape[1] if labels.ndim == 2 else 1 + int(labels.max()))
+    require_learnable(labels, classes, "the set")
     _, size, _, channels = images.shape
     net = make_network(
         make_model(
