@@ -43,7 +43,7 @@ def row(
 
 
 def judged_row(
-    method: str, images: int, verdicts: Sequence[Verdict], **about: str | int | None
+    method: str, images: int, verdicts: Sequence[Verdict], **about: Any
 ) -> dict[str, Any]:
     """A row with all that the networks made of the test set.
 
