@@ -30,6 +30,7 @@ from ddpp_jax.statistics import spread
 SELECTIONS = ("random", "forgetting", "forgetting-least", "herding", "k-centre")
 # What all rows of a column share, whichever command they come from.
 SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
+SMALL_JUDGE = ("--networks", "3", "--eval-epochs", "100")
 CSV = (
     "table scale column setting network method seeds mean over_seeds standard_error over_networks "
     "paper_mean paper_std judged_with"
@@ -64,7 +65,7 @@ COLUMNS = {
             "cifar10-small-ipc10",
             TABLE3[name],
             architecture=name,
-            judge=("--eval-epochs", "100", *(("--rate", "0.01") if name == "alexnet" else ())),
+            judge=(*SMALL_JUDGE, *(("--rate", "0.01") if name == "alexnet" else ())),
         )
         for name in TABLE3
     ],
