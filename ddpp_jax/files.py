@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
 
+_MOST_DIFFERENCES, _LONGEST = 5, 90
 _TEMPORARY = re.compile(r"\..*\.(\d+)\.ddpp-tmp.*")
 
 
@@ -153,8 +155,11 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
             ) from None
         differing = differences(identity, theirs)
         if differing:
+            some = [textwrap.shorten(line, _LONGEST) for line in differing[:_MOST_DIFFERENCES]]
+            more = len(differing) - len(some)
+            some += [f"and {more} more"] if more else []
             raise InputError(
-                f"{folder} holds something else ({'; '.join(differing)}); choose another folder"
+                f"{folder} holds something else ({'; '.join(some)}); choose another folder"
             )
         return True
     if folder.exists() and not folder.is_dir():

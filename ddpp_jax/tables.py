@@ -139,11 +139,13 @@ def table(result: Mapping[str, Any]) -> Table:
     shown = Table()
     named = ["file"] if any("file" in row for row in rows) else []
     named += ["architecture"] if several else []
-    shown.add_column("trained on", overflow="fold")
+    named += ["seed"] if len({row.get("seed") for row in rows} - {None}) > 1 else []
+    shown.add_column("trained on", min_width=12)
     for column in named:
-        shown.add_column({"architecture": "network"}.get(column, column), overflow="fold")
+        heading = {"architecture": "network"}.get(column, column)
+        shown.add_column(heading, overflow="fold", min_width=len(heading))
     if which:
-        shown.add_column("which set")
+        shown.add_column("which set", min_width=10)
     shown.add_column("images", justify="right")
     shown.add_column("test accuracy, %", justify="right")
     shown.add_column("± over")
@@ -155,7 +157,7 @@ def table(result: Mapping[str, Any]) -> Table:
         accuracy = f"{100 * values['mean']:.1f} ± {100 * values['std']:.1f}"
         shown.add_row(
             values["method"],
-            *(values.get(column, "") for column in named),
+            *(str(values.get(column, "")) for column in named),
             *([iterate_words(values)] if which else []),
             f"{values['images']:,}",
             accuracy,

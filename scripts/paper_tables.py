@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -261,14 +262,20 @@ def draw(path, table, scale, columns, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=("1", "3", "4"))
-    parser.add_argument("--scale", choices=("small", "paper"), default="small")
+    parser = argparse.ArgumentParser(
+        prog=f"scripts/table{''.join(sys.argv[1:2])}", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("table", choices=("1", "3", "4"), help="which; scripts/tableN gives it")
+    scales = ("small", "paper")
+    parser.add_argument("--scale", choices=scales, default="small", help="by default small")
     parser.add_argument("--data-dir", required=True, help="folder that holds the datasets")
-    parser.add_argument("--seeds", default="0,1,2", help="joined by commas")
+    parser.add_argument("--seeds", default="0,1,2", help="joined by commas; by default 0,1,2")
     parser.add_argument("--out", type=Path, help="by default runs/tables-SCALE")
     given = parser.parse_args()
-    columns, seeds = COLUMNS[given.table, given.scale], [int(s) for s in given.seeds.split(",")]
+    if not re.fullmatch(r"\d+(,\d+)*", given.seeds):
+        parser.error(f"--seeds is {given.seeds!r}; wanted whole numbers joined by commas")
+    columns = COLUMNS[given.table, given.scale]
+    seeds = list(dict.fromkeys(map(int, given.seeds.split(","))))
     folder = given.out or Path(f"runs/tables-{given.scale}")
     name = f"table{given.table}"
     command = f"scripts/{name} --scale {given.scale} --data-dir DATA --seeds {given.seeds}"
@@ -283,7 +290,7 @@ def main():
     except InputError as error:
         sys.exit(f"scripts/{name}: {error}")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"a command left with status {error.returncode}; this one goes on from here")
+        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
     print(f"\n{text}\n\nIn {folder}: {name}.md, {name}.csv, {name}.png")

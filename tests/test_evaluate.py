@@ -235,9 +235,13 @@ Y = np.array([0, 0, 1, 1, 2, 2])
         ({"images": X[:0], "labels": Y[:0]}, "wanted at least one image"),
         ({"x_test": X[:, :4, :4]}, "8x8x1, the test images 4x4x1"),
         ({"y_test": Y[:3]}, "for 6 images"),
+        ({"labels": Y + 1}, "has label 3; wanted 0 to 2"),
+        ({"alpha": -1.0}, "--alpha is -1; wanted a finite number above 0"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"operations": ("shear",)}, "no augmentation is called 'shear'"),
     ],
 )
 def test_score_refuses_what_cannot_be_judged(changes, words):
-    given = {"images": X, "labels": Y, "x_test": X, "y_test": Y} | changes
+    given = {"images": X, "labels": Y, "x_test": X, "y_test": Y, "alpha": 0.1} | changes
     with pytest.raises(InputError, match=words):
-        evaluate.score(**given, alpha=0.1)
+        evaluate.score(**given)

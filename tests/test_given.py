@@ -71,6 +71,11 @@ BAD = {
     "too few labels": ({"images": IMAGES, "labels": LABELS[:5]}, r"of shape \(5,\) for 6 images"),
     "labels below 0": ({"images": IMAGES, "labels": LABELS - 1}, "labels hold -1"),
     "labels as floats": ({"images": IMAGES, "labels": LABELS + 0.5}, "a row of probabilities"),
+    "one-hot integers": ({"images": IMAGES, "labels": np.eye(3, dtype=int)[LABELS]}, "as floats"),
+    "two rates": (
+        {"images": IMAGES, "labels": LABELS, "lr": 0.1, "alpha": 0.2},
+        "both alpha and lr",
+    ),
     "no probabilities": ({"images": IMAGES, "labels": 2 * SOFT}, "that are no probabilities"),
     "NaN probabilities": ({"images": IMAGES, "labels": np.nan * SOFT}, "no probabilities"),
     "NaN": ({"images": np.nan * IMAGES, "labels": LABELS}, "NaN or infinite"),

@@ -83,7 +83,7 @@ def test_a_killed_table_goes_on_with_the_cell_it_was_at(script, monkeypatch, tmp
     # Two columns and three seeds, each a distillation, five choices and their evaluation.
     assert len(whole.calls) == 2 * 3 * 7
     killed, rest = Commands(killed_at=20), Commands()
-    with pytest.raises(SystemExit, match="status -9; this one goes on from here"):
+    with pytest.raises(SystemExit, match="status -9; then this one goes on"):
         run(script, monkeypatch, tmp_path / "cut", killed)
     run(script, monkeypatch, tmp_path / "cut", rest)
     assert len(killed.calls) - 1 + len(rest.calls) == len(whole.calls)

@@ -24,7 +24,7 @@ from ddpp_jax.files import claimed_folder, write_json
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 
-_MOST_CLASSES_SHOWN = 20
+_MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
 
 
 def run_evaluate(
@@ -64,8 +64,10 @@ def run_evaluate(
             write_json(folder / "result.json", found)
             judge.close()
         names = [tables.row_words(row) for row in found["rows"]]
-        if len(set(names)) < len(names):
-            names = [f"{row['file']}: {n}" for n, row in zip(names, found["rows"], strict=True)]
+        for key in ("seed", "file"):
+            if len(set(names)) < len(names):
+                pairs = zip(names, found["rows"], strict=True)
+                names = [f"{name}, {key} {row.get(key)}" for name, row in pairs]
         for picture, save in (
             ("accuracy.png", plots.save_accuracies),
             ("confusion.png", plots.save_confusions),
@@ -98,7 +100,7 @@ def _rows(
                 small.labels,
                 small.rate,
                 report,
-                name=f"{small.path} by {name}",
+                name=f"{small.path} by {name} at rate {small.rate:.4g}",
                 architecture=name,
                 key=evaluation_key(seed),
             )["test"]
@@ -116,7 +118,7 @@ def _same(a: Transform, b: Transform) -> bool:
 
 def _show(found: dict[str, Any], report: Report) -> None:
     show(found, report)
-    if len(found["class_names"]) <= _MOST_CLASSES_SHOWN:
+    if len(found["class_names"]) <= _MOST_CLASSES and len(found["rows"]) <= _MOST_COLUMNS:
         report.show(tables.per_class_table(found))
     if found["over_seeds"]:
         report.show(tables.seeds_table(found["over_seeds"]))

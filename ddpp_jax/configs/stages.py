@@ -215,7 +215,7 @@ class EvaluateConfig:
     """Images in a minibatch."""
 
     iterate: Literal["last", "held-out", "max-test"] = "last"
-    """Set that is judged: last, best on --held-out images, or best on the test set (optimistic)."""
+    """Of a run, judge: last, best on --held-out images, or best on the test set (optimistic)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -173,12 +173,12 @@ def given_labels(
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.dtype.kind != "f":
+    if labels.dtype.kind != "f" and labels.ndim == 1:
         return checked_labels(labels, images, what)
-    if labels.ndim != 2 or len(labels) != len(images):
+    if labels.dtype.kind != "f" or labels.ndim != 2 or len(labels) != len(images):
         raise InputError(
-            f"{what} are {labels.dtype} of shape {labels.shape}; wanted a whole number, or "
-            f"a row of probabilities, for each of {len(images)} images"
+            f"{what} are {labels.dtype} of shape {labels.shape}; wanted an integer, or "
+            f"a row of probabilities as floats, for each of {len(images)} images"
         )
     sums = labels.sum(axis=1, dtype=np.float64)
     if not (labels >= 0).all() or not (np.abs(sums - 1) <= _SUM).all():
@@ -190,6 +190,8 @@ def given_labels(
 
 
 def _alpha(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> float | None:
+    if all(name in arrays for name in _RATES):
+        raise InputError(f"{path} holds both {' and '.join(_RATES)}; wanted one of them")
     for name in _RATES:
         if name in arrays:
             values = arrays[name]

@@ -5,6 +5,7 @@ import numpy as np
 
 from ddpp_jax._types import OPERATIONS, FloatArray, IntArray, ScalarLike
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
+from ddpp_jax.configs.checks import above_zero, check_seed
 from ddpp_jax.data import (
     checked_labels,
     given_images,
@@ -30,6 +31,7 @@ def score(
     model: ModelConfig | None = None,
     config: EvaluateConfig | None = None,
     operations: tuple[str, ...] = OPERATIONS,
+    classes: int | None = None,
     seed: int = 0,
 ) -> Verdict:
     """How good a small set is: fresh networks trained on it by the published schedule, and judged.
@@ -44,6 +46,7 @@ def score(
         model: width, and depth of the ConvNet; by default 128 and 3.
         config: how many networks, and their schedule; by default five and 1,000 epochs.
         operations: of DSA; by default all.
+        classes: how many there are; by default as many as the test labels name.
         seed: decides every draw.
 
     Raises:
@@ -59,9 +62,13 @@ def score(
             f"the set's images are {shape_words(images.shape[1:])}, the test images "
             f"{shape_words(x_test.shape[1:])}; wanted one shape"
         )
-    classes = 1 + int(y_test.max())
-    classes = max(classes, labels.shape[1] if labels.ndim == 2 else 1 + int(labels.max()))
+    classes = 1 + int(y_test.max()) if classes is None else classes
     require_learnable(labels, classes, "the set")
+    above_zero(alpha=float(alpha))
+    check_seed(seed=seed)
+    unknown = [name for name in operations if name not in OPERATIONS]
+    if unknown:
+        raise InputError(f"no augmentation is called {unknown[0]!r}; wanted {list(OPERATIONS)}")
     _, size, _, channels = images.shape
     net = make_network(
         make_model(

@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
             raise InputError(
                 f"images of {self.image_size}x{self.image_size} are too small for depth "
                 f"{self.depth}: each block halves them; use --depth "
-                f"{self.image_size.bit_length() - 1} or less"
+                f"{self.image_size.bit_length() - 1} or less, or a name with that depth"
             )
         expected = (self.image_size, self.image_size, self.channels)
         if images.shape[1:] != expected:
