@@ -414,10 +414,15 @@ def test_the_best_sets_are_kept_beside_the_last(tmp_path):
         return found(images, labels, alpha)
 
     run(tmp_path, evaluate_fn=evaluate_fn, origin={"method": "ours"})
-    for iterate, place in (("last", 2), ("max-test", 1), ("held-out", 0)):
+    for iterate, place, value in (
+        ("last", 2, {}),
+        ("max-test", 1, {"value": 0.4}),
+        ("held-out", 0, {"value": 0.3}),
+    ):
         kept = distill.read_finished(tmp_path, iterate)
         np.testing.assert_array_equal(kept.images, seen[place])
-        assert kept.origin == {"method": "ours", "iterate": iterate, "step": 3 * place}
+        about = {"method": "ours", "iterate": iterate, "step": 3 * place}
+        assert kept.origin == about | value
 
 
 def test_the_chosen_set_is_what_the_run_returns(tmp_path):
@@ -431,7 +436,7 @@ def test_the_chosen_set_is_what_the_run_returns(tmp_path):
         small.feed_fn(network),
         tmp_path,
         Report(None),
-        evaluate_fn=curve([(0.1, 0), (0.4, 0), (0.2, 0)]),
+        evaluate_fn=curve([(0.1, 0.0), (0.4, 0.0), (0.2, 0.0)]),
     )
     assert outcome.distilled.origin["step"] == 3
     last = distill.read_finished(tmp_path)
@@ -460,5 +465,15 @@ def test_a_best_set_that_was_lost_is_warned_of(tmp_path, monkeypatch, capsys):
         run(tmp_path, evaluate_fn=curve([(0.9, 0.3), (0.4, 0.5)]))
     distill.iterate_path(tmp_path, "max-test").unlink()
     run(tmp_path, evaluate_fn=curve([(0.2, 0.3)]))
-    assert "distilled-max-test.safetensors is missing" in capsys.readouterr().err
+    assert "distilled-max-test.safetensors is lost" in capsys.readouterr().err
     assert distill.read_finished(tmp_path, "max-test").origin["step"] == 6
+
+
+def test_lost_metrics_do_not_cost_the_best_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 2)
+    with pytest.raises(StopIteration):
+        run(tmp_path, evaluate_fn=curve([(0.9, 0.3), (0.4, 0.5)]))
+    (tmp_path / "metrics.jsonl").unlink()
+    run(tmp_path, evaluate_fn=curve([(0.2, 0.6)]))
+    assert distill.read_finished(tmp_path, "max-test").origin["step"] == 0
+    assert distill.read_finished(tmp_path, "held-out").origin["step"] == 6
