@@ -243,7 +243,7 @@ def draw(path, table, scale, columns, results):
         figsize=(3.4 * len(columns) + 2.4, 0.42 * len(methods) + 1.7), layout="constrained"
     )
     figure.suptitle(f"Table {table}, scale {scale}: test accuracy, %", fontsize=11)
-    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     places = np.arange(len(methods))[::-1]
     for ax, column, rows in zip(axes, columns, results, strict=True):
         found = [figures(rows, method) for method in methods]
