@@ -98,7 +98,7 @@ def read_set(
     about: dict[str, Any] = {"method": path.name}
     if distilled is not None:
         origin = about | dict(distilled.origin)
-        if origin.get("test", test_fingerprint(raw)) != test_fingerprint(raw):
+        if "test" in origin and origin["test"] != test_fingerprint(raw):
             raise InputError(
                 f"{path} was made with other test images, and may hold some of these; give the "
                 "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
