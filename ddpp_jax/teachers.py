@@ -31,7 +31,7 @@ from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
-from ddpp_jax.training import accuracies, over_networks, train_epoch
+from ddpp_jax.training import PartsFn, accuracies, over_networks, train_epoch
 from ddpp_jax.vector import flatten_params
 
 GROUP = 10
@@ -69,6 +69,7 @@ def step(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     augment_fn: AugmentFn,
+    parts_fn: PartsFn | None = None,
 ) -> tuple[State, Info]:
     """The teacher after one epoch.
 
@@ -81,6 +82,7 @@ def step(
         optimizer: the learning rate included.
         batch_size: images in a minibatch.
         augment_fn: applied to each minibatch.
+        parts_fn: into how many parts one of some size is cut; None cuts none.
     """
     params, opt_state, loss = train_epoch(
         key,
@@ -92,6 +94,7 @@ def step(
         optimizer=optimizer,
         batch_size=batch_size,
         augment_fn=augment_fn,
+        parts_fn=parts_fn,
     )
     return State(params, opt_state), Info(loss)
 
@@ -206,6 +209,7 @@ def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any]
         optimizer=optimizer,
         batch_size=config.teaching.teacher_batch,
         augment_fn=partial(augment, operations=config.data.operations),
+        parts_fn=network.parts,
     )
 
     def vectors(states: State) -> Float[Array, "teachers parameters"]:

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from ddpp_jax._types import (
     Scalar,
     Targets,
 )
+from ddpp_jax.unroll import value_and_gradient
+
+PartsFn: TypeAlias = Callable[[int], int]
 
 
 def cross_entropy(logits: Logits, labels: Targets) -> Float[Array, " images"]:
@@ -45,6 +48,7 @@ def train_epoch(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     augment_fn: AugmentFn,
+    parts_fn: PartsFn | None = None,
 ) -> tuple[Params, OptState, Scalar]:
     """The parameters and optimiser state after one pass over all images, and the mean loss.
 
@@ -61,23 +65,30 @@ def train_epoch(
         optimizer: an optax transformation that includes the learning rate.
         batch_size: images in a minibatch.
         augment_fn: applied to each minibatch with a key of its own.
+        parts_fn: `parts_fn(size)`, into how many parts a minibatch of that size is cut, to be gone
+            through in turn; None cuts none. Results differ by rounding.
     """
     count = images.shape[0]
     size = min(batch_size, count)
     steps = math.ceil(count / size)
+    parts = 1 if parts_fn is None else parts_fn(size)
     order_key, augment_key = jax.random.split(key)
     order = jax.random.permutation(order_key, count) if steps > 1 else jnp.arange(count)
     order = jnp.pad(order, (0, steps * size - count)).reshape(steps, size)
     real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
 
-    def loss_fn(params: Params, inputs: Images, targets: Targets, weights: Array) -> Scalar:
-        return jnp.sum(cross_entropy(apply_fn(params, inputs), targets) * weights) / weights.sum()
+    def loss_fn(params: Params, batch: tuple[Images, Targets, Array]) -> Scalar:
+        inputs, targets, weights = batch
+        return jnp.mean(cross_entropy(apply_fn(params, inputs), targets) * weights)
 
     def step(carry: tuple[Params, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
         params, opt_state = carry
         index, batch, weights = xs
         inputs = augment_fn(jax.random.fold_in(augment_key, index), images[batch])
-        loss, gradient = jax.value_and_grad(loss_fn)(params, inputs, labels[batch], weights)
+        shares = weights * (size / weights.sum())
+        loss, gradient = value_and_gradient(
+            loss_fn, params, (inputs, labels[batch], shares), parts=parts
+        )
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss * weights.sum()
 

@@ -1,43 +1,270 @@
 """The student's optimisation, unrolled so that gradients flow back through it."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PyTree
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jaxtyping import Array, PyTree
 
 from ddpp_jax._types import Losses, LossFn, Params, Scalar, ScalarLike
 
+BatchFn: TypeAlias = Callable[[PyTree], PyTree]
+_Leaves: TypeAlias = list[Any]
+
 
 def unroll(
-    loss_fn: LossFn, params: Params, xs: PyTree, *, lr: ScalarLike, remat: bool = True
+    loss_fn: LossFn,
+    params: Params,
+    xs: PyTree,
+    *,
+    lr: ScalarLike,
+    batch_fn: BatchFn | None = None,
+    parts: int = 1,
+    remat: bool = True,
 ) -> tuple[Params, Losses]:
     """The parameters after one step of plain SGD for each entry of `xs`, and the losses on the way.
 
     Lines 6 to 9 of Algorithm 1 of Li et al. (2024): params <- params - lr * grad loss_fn(params,
     x), by `lax.scan` over the leading axis of `xs`. The result is differentiable in `params`, in
-    `lr` and in everything that `loss_fn` closes over, the distilled images among them.
+    `lr`, in `xs` and in everything that `loss_fn` and `batch_fn` close over, the distilled images
+    among them.
 
-    With `remat` each step is recomputed in the backward pass, so what is kept for it is the
-    parameters at every step; activations are held for one step at a time, whatever the number of
-    steps.
+    With `remat` what is kept for the backward pass is the parameters before every step, and its
+    derivative is written out. Given the cotangent v of the parameters after a step, those of what
+    went into it are v - lr * d/dparams s, - lr * d/dx s and - s for the rate, where s = v . grad
+    loss_fn is the slope of the loss along v: one Jacobian-vector product and its gradient. This is
+    exact, takes 11 passes over the network a step where reverse over reverse mode takes 12, and
+    holds activations for one part of one step at a time. Reverse mode may be applied to it
+    repeatedly; `loss_fn` must admit forward mode, and forward mode over the whole needs
+    `remat=False`.
 
     Args:
-        loss_fn: `loss_fn(params, x) -> scalar`, called with one entry of `xs`. Let `xs` hold
-            indices and keys, and gather the images inside.
+        loss_fn: `loss_fn(params, batch) -> scalar`, called with one entry of `xs`, or with what
+            `batch_fn` makes of it.
         params: the parameters to start from, any pytree.
-        xs: a pytree whose leaves share a leading axis of length J, the number of steps.
+        xs: a pytree whose leaves share a leading axis of length J, the number of steps. Let them
+            be indices and keys, and gather the images in `batch_fn`.
         lr: the rate of the SGD steps (the paper's alpha), a scalar.
-        remat: recompute activations instead of storing them.
+        batch_fn: `batch_fn(x) -> batch`, the minibatch of a step, such as images that are gathered
+            and augmented; None takes `x` itself.
+        parts: into how many equal parts each minibatch is cut along the first axis of all its
+            leaves, where the loss is a mean over that axis. They are gone through in turn, so that
+            activations are held for one part alone; results differ by rounding.
+        remat: as above; otherwise plain autodiff, which stores the activations of all steps.
 
     Returns:
         The parameters after J steps, in the structure and dtypes of `params`, and the loss before
         each step, shape (J,).
+
+    Raises:
+        ValueError: a minibatch cannot be cut into that many equal parts.
+    """
+    start = jax.tree.map(jnp.asarray, params)
+    rate = jnp.asarray(lr)
+    rate = rate if _is_float(rate) else rate.astype(float)
+    make = (lambda x: x) if batch_fn is None else batch_fn
+    if not remat:
+        return _forward(loss_fn, make, start, rate, xs, parts, keep=False)[:2]
+
+    x = jax.eval_shape(lambda xs: jax.tree.map(lambda leaf: leaf[0], xs), xs)
+    make, made_of = _hoisted(make, x)
+    part = jax.eval_shape(lambda batch: _part(batch, parts, 0), jax.eval_shape(make, made_of, x))
+    loss, lost_of = _hoisted(loss_fn, start, part)
+    held = (made_of, lost_of)
+
+    @jax.custom_vjp
+    def run(start: Params, rate: Scalar, held: Any, xs: PyTree) -> tuple[Params, Losses]:
+        return forward(start, rate, held, xs)[0]
+
+    def forward(start: Params, rate: Scalar, held: Any, xs: PyTree) -> tuple[Any, Any]:
+        made_of, lost_of = held
+        ended, losses, kept = _forward(
+            lambda params, batch: loss(lost_of, params, batch),
+            lambda x: make(made_of, x),
+            start,
+            rate,
+            xs,
+            parts,
+            keep=True,
+        )
+        return (ended, losses), (kept, rate, held, xs)
+
+    def backward(found: Any, cotangents: Any) -> Any:
+        kept, rate, held, xs = found
+        return _backward(loss, make, kept, rate, held, xs, *cotangents, parts=parts)
+
+    run.defvjp(forward, backward)
+    return run(start, rate, held, xs)
+
+
+def value_and_gradient(
+    loss_fn: LossFn, params: Params, batch: PyTree, *, parts: int = 1
+) -> tuple[Scalar, Params]:
+    """The loss of a minibatch and its gradient in the parameters, one part after another.
+
+    Args:
+        loss_fn: `loss_fn(params, batch) -> scalar`, a mean over the first axis of the batch.
+        params: any pytree.
+        batch: a pytree whose leaves share their first axis where `parts` is more than 1.
+        parts: into how many equal parts it is cut.
+
+    Raises:
+        ValueError: the batch cannot be cut into that many equal parts.
     """
 
-    def step(carry: Params, x: PyTree) -> tuple[Params, Scalar]:
-        loss, gradient = jax.value_and_grad(loss_fn)(carry, x)
-        stepped = jax.tree.map(lambda p, g: p - jnp.asarray(lr, p.dtype) * g, carry, gradient)
-        return stepped, loss
+    def one(batch: PyTree) -> tuple[tuple[Scalar, Params], None]:
+        return jax.value_and_grad(loss_fn)(params, batch), None
 
-    body = jax.checkpoint(step, prevent_cse=False) if remat else step
-    return lax.scan(body, jax.tree.map(jnp.asarray, params), xs)
+    return _mean_over_parts(one, batch, parts)[0]
+
+
+def _forward(
+    loss_fn: LossFn,
+    batch_fn: BatchFn,
+    start: Params,
+    rate: Scalar,
+    xs: PyTree,
+    parts: int,
+    *,
+    keep: bool,
+) -> tuple[Params, Losses, PyTree]:
+    """The last parameters, all losses, and where they are to be kept those before every step."""
+
+    def step(carry: Params, x: PyTree) -> tuple[Params, tuple[Scalar, Params | None]]:
+        with jax.named_scope("student_step"):
+            loss, gradient = value_and_gradient(loss_fn, carry, batch_fn(x), parts=parts)
+            stepped = jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, carry, gradient)
+            return stepped, (loss, carry if keep else None)
+
+    ended, (losses, kept) = lax.scan(step, start, xs)
+    return ended, losses, kept
+
+
+def _backward(
+    loss_fn: Callable[..., Scalar],
+    batch_fn: Callable[..., PyTree],
+    kept: Params,
+    rate: Scalar,
+    held: tuple[_Leaves, _Leaves],
+    xs: PyTree,
+    ended_bar: Params,
+    losses_bar: Losses,
+    *,
+    parts: int,
+) -> tuple[Params, Scalar, tuple[_Leaves, _Leaves], PyTree]:
+    """Cotangents of start, rate, what the functions hold, and xs, from the last step to the first.
+
+    Each with None in place of a leaf that is not floating-point.
+    """
+
+    def back(carry: Any, step: Any) -> tuple[Any, _Leaves]:
+        with jax.named_scope("student_step_back"):
+            after, rate_bar, (made_bar, lost_bar) = carry
+            params, x, loss_bar = step
+            made_of, lost_of = held
+
+            def made(floats: tuple[_Leaves, _Leaves]) -> tuple[_Leaves, Any]:
+                batch = batch_fn(_joined(floats[0], made_of), _joined(floats[1], x))
+                return _floats(batch), batch
+
+            _, pull, batch = jax.vjp(made, (_floats(made_of), _floats(x)), has_aux=True)
+
+            def one(batch: PyTree) -> tuple[Any, _Leaves]:
+                def tilted(params: Params, held: _Leaves, floats: _Leaves) -> tuple[Scalar, Scalar]:
+                    def of_params(params: Params) -> Scalar:
+                        return loss_fn(_joined(held, lost_of), params, _joined(floats, batch))
+
+                    loss, slope = jax.jvp(of_params, (params,), (after,))
+                    return loss_bar * loss - rate.astype(slope.dtype) * slope, slope
+
+                (_, slope), bars = jax.value_and_grad(tilted, (0, 1, 2), has_aux=True)(
+                    params, _floats(lost_of), _floats(batch)
+                )
+                return (slope, *bars[:2]), bars[2]
+
+            (slope, params_bar, lost_step), batch_bar = _mean_over_parts(one, batch, parts)
+            made_step, x_bar = pull(batch_bar)[0]
+            before = jax.tree.map(jnp.add, after, params_bar)
+            held_bar = jax.tree.map(jnp.add, (made_bar, lost_bar), (made_step, lost_step))
+            return (before, rate_bar - slope.astype(rate.dtype), held_bar), x_bar
+
+    zeros = jax.tree.map(jnp.zeros_like, tuple(_floats(part) for part in held))
+    carry = (ended_bar, jnp.zeros_like(rate), zeros)
+    (start_bar, rate_bar, held_bar), xs_bar = lax.scan(
+        back, carry, (kept, xs, losses_bar), reverse=True
+    )
+    made_of, lost_of = (_joined(bar, part, None) for bar, part in zip(held_bar, held, strict=True))
+    return start_bar, rate_bar, (made_of, lost_of), _joined(xs_bar, xs, None)
+
+
+def _mean_over_parts(
+    fn: Callable[[PyTree], tuple[PyTree, _Leaves | None]], batch: PyTree, parts: int
+) -> tuple[PyTree, _Leaves | None]:
+    """What `fn` gives for the batch: a mean over its parts, and a share of it for each entry."""
+    if parts == 1:
+        return fn(batch)
+
+    def add(total: PyTree, index: Array) -> tuple[PyTree, _Leaves | None]:
+        mean, shares = fn(_part(batch, parts, index))
+        return jax.tree.map(jnp.add, total, mean), shares
+
+    shape, _ = jax.eval_shape(lambda: fn(_part(batch, parts, 0)))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    total, shares = lax.scan(add, zeros, jnp.arange(parts))
+    mean = jax.tree.map(lambda leaf: leaf / parts, total)
+    return mean, jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]) / parts, shares)
+
+
+def _part(batch: PyTree, parts: int, index: Array | int) -> PyTree:
+    """One of several equal parts along the first axis of all leaves."""
+    if parts == 1:
+        return batch
+    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
+    if len(sizes) > 1 or sizes == {0} or sizes.pop() % parts:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+        raise ValueError(f"a minibatch of leaves {shapes} cannot be cut into {parts} equal parts")
+
+    def cut(leaf: Any) -> Any:
+        size = leaf.shape[0] // parts
+        return lax.dynamic_slice_in_dim(leaf, index * size, size)
+
+    return jax.tree.map(cut, batch)
+
+
+def _hoisted(
+    fn: Callable[..., PyTree], *arguments: PyTree
+) -> tuple[Callable[..., PyTree], _Leaves]:
+    """A function that takes first, as a list, what `fn` closes over; and that list."""
+    closed, shape = jax.make_jaxpr(fn, return_shape=True)(*arguments)
+    structure = jax.tree.structure(shape)
+
+    def hoisted(held: _Leaves, *arguments: PyTree) -> PyTree:
+        leaves = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, held))(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(structure, leaves)
+
+    return hoisted, [jnp.asarray(const) for const in closed.consts]
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _floats(tree: PyTree) -> _Leaves:
+    """The floating-point leaves."""
+    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+
+
+_SAME = object()
+
+
+def _joined(floats: _Leaves, tree: PyTree, other: Any = _SAME) -> PyTree:
+    """The tree with other floating-point leaves, and maybe something in place of the rest."""
+    new = iter(floats)
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(
+        structure,
+        [next(new) if _is_float(leaf) else leaf if other is _SAME else other for leaf in leaves],
+    )

@@ -151,4 +151,6 @@ def test_logits_of_every_architecture(name):
     vector = torch_layout.formula_vector(shapes)
     assert sum(leaf.size for leaf in jax.tree.leaves(template)) == vector.size == count
     params = torch_layout.params(vector, shapes, template, side=side)
-    close(jax.jit(model.apply)({"params": params}, inputs), expected, 1e-9)
+    # The norms of ResNet's last stages divide by small deviations, which magnifies rounding.
+    tolerance = 1e-8 if architecture.startswith("resnet") else 1e-9
+    close(jax.jit(model.apply)({"params": params}, inputs), expected, tolerance)

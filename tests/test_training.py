@@ -20,7 +20,7 @@ NETWORK = small.network()
 PARAMS = NETWORK.init_fn(jax.random.key(0))
 
 
-def epoch(images, labels, batch_size, seen=None):
+def epoch(images, labels, batch_size, seen=None, parts_fn=None):
     optimizer = optax.sgd(0.5)
 
     def augment_fn(key, batch):
@@ -38,7 +38,15 @@ def epoch(images, labels, batch_size, seen=None):
         optimizer=optimizer,
         batch_size=batch_size,
         augment_fn=augment_fn,
+        parts_fn=parts_fn,
     )
+
+
+def test_parts_of_a_batch_are_the_whole_one():
+    # The last batch holds 8 images of 16, so that its parts weigh differently.
+    whole = epoch(DATA.x_train, DATA.y_train, 16)
+    parts = epoch(DATA.x_train, DATA.y_train, 16, parts_fn=lambda size: size // 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
 
 
 def test_a_whole_batch_is_one_step_of_gradient_descent():

@@ -45,7 +45,89 @@ def matching(features, lr, params, *, remat):
 def test_gradient_in_data_rate_and_start_against_finite_differences(remat):
     arguments = (FEATURES, jnp.array(0.3), START)
     arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arguments)
-    check_grads(partial(matching, remat=remat), arguments, order=1, modes=["rev", "fwd"])
+    # What is written out by hand is for reverse mode, at any order.
+    modes = ["rev"] if remat else ["rev", "fwd"]
+    check_grads(partial(matching, remat=remat), arguments, order=2 if remat else 1, modes=modes)
+
+
+def matching_by_parts(features, lr, params, *, remat, parts):
+    """Features are gathered in `batch_fn`, a factor is closed over, and the losses count too."""
+    factor = features.mean()
+
+    def batch_fn(batch):
+        return features[batch], TARGETS[batch].astype(features.dtype)
+
+    def loss_fn(params, batch):
+        inputs, targets = batch
+        hidden = jnp.tanh(inputs @ params["w"] + params["b"])
+        return jnp.mean((hidden - targets) ** 2) * factor
+
+    student, losses = unroll(
+        loss_fn, params, BATCHES, lr=lr, batch_fn=batch_fn, parts=parts, remat=remat
+    )
+    target = jax.tree.map(lambda leaf: leaf + 0.7, START)
+    return trajectory_loss(student, target, START) + jnp.sum(losses**2)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_by_hand_and_by_parts_are_plain_autodiff(parts):
+    arguments = (FEATURES, jnp.array(0.3), START)
+    arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arguments)
+
+    def gradients(**how):
+        return jax.value_and_grad(partial(matching_by_parts, **how), argnums=(0, 1, 2))
+
+    expected = gradients(remat=False, parts=1)(*arguments)
+    found = jax.jit(gradients(remat=True, parts=parts))(*arguments)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), found, expected)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.1 * leaf]), arguments)
+    at_once = jax.vmap(gradients(remat=True, parts=parts))(*both)
+    first = jax.tree.map(lambda leaf: leaf[0], at_once)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), first, expected)
+
+
+@pytest.mark.usefixtures("float64")
+def test_differentiable_in_what_it_steps_over():
+    xs = jnp.asarray(FEATURES, jnp.float64)
+
+    def final(xs, remat):
+        def loss_fn(params, x):
+            return jnp.sum((params - x) ** 4)
+
+        return jnp.sum(unroll(loss_fn, jnp.zeros(3), xs, lr=1, remat=remat)[0] ** 2)
+
+    found, expected = (jax.grad(partial(final, remat=remat))(0.1 * xs) for remat in (True, False))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [3, 4])
+def test_a_minibatch_that_cannot_be_cut_is_refused(parts):
+    with pytest.raises(ValueError, match=rf"\(2,\).* cannot be cut into {parts} equal parts"):
+        unroll(partial(loss_fn, FEATURES), START, BATCHES, lr=0.1, parts=parts)
+
+
+def test_parts_hold_activations_for_one_part_only():
+    def temporary_bytes(parts):
+        def distance(inputs):
+            def loss(params, batch):
+                hidden = batch
+                for _ in range(4):
+                    hidden = jnp.tanh(hidden @ params)
+                return jnp.mean(hidden**2)
+
+            ended, _ = unroll(
+                loss, jnp.eye(8), jnp.arange(3), lr=0.1, batch_fn=lambda x: inputs, parts=parts
+            )
+            return jnp.sum(ended)
+
+        lowered = jax.jit(jax.grad(distance)).lower(jnp.ones((4096, 8)))
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    activation = 4096 * 8 * 4
+    # The minibatch itself and its cotangent are there in any case.
+    assert temporary_bytes(1) > 2 * temporary_bytes(16)
+    assert temporary_bytes(16) < 4 * activation
 
 
 def test_remat_holds_activations_for_one_step_only():

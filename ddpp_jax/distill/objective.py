@@ -69,13 +69,23 @@ def objective(
         augment_fn: applied to each minibatch of the student.
     """
 
-    def loss_fn(params: Params, x: tuple[Array, PRNGKey]) -> Scalar:
+    def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Labels]:
         batch, key = x
-        inputs = augment_fn(key, distilled.images[batch])
-        return cross_entropy(network.apply_fn(params, inputs), labels[batch]).mean()
+        with jax.named_scope("augmentation"):
+            return augment_fn(key, distilled.images[batch]), labels[batch]
 
-    xs = (draws.batches, draws.augment_keys)
-    params, student_losses = unroll(loss_fn, network.unflatten(start), xs, lr=distilled.alpha)
+    def loss_fn(params: Params, batch: tuple[Images, Labels]) -> Scalar:
+        inputs, targets = batch
+        return cross_entropy(network.apply_fn(params, inputs), targets).mean()
+
+    params, student_losses = unroll(
+        loss_fn,
+        network.unflatten(start),
+        (draws.batches, draws.augment_keys),
+        lr=distilled.alpha,
+        batch_fn=batch_fn,
+        parts=network.parts(draws.batches.shape[1]),
+    )
     student, _ = flatten_params(params)
     mask = None if threshold is None else prune_mask(student, target, threshold=threshold)
     loss = trajectory_loss(student, target, start, mask=mask)

@@ -153,6 +153,7 @@ def _train_all(
                 apply_fn=network.apply_fn,
                 config=config,
                 augment_fn=augment_fn,
+                parts_fn=network.parts,
             )
 
         return lax.fori_loop(low, high, epoch, (state, Info(jnp.zeros((), images.dtype))))

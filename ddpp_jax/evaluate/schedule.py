@@ -19,7 +19,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.models import Network
-from ddpp_jax.training import train_epoch
+from ddpp_jax.training import PartsFn, train_epoch
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -64,6 +64,7 @@ def step(
     apply_fn: ApplyFn,
     config: EvaluateConfig,
     augment_fn: AugmentFn,
+    parts_fn: PartsFn | None = None,
 ) -> tuple[State, Info]:
     """The network after one epoch of the published schedule.
 
@@ -80,6 +81,7 @@ def step(
         apply_fn: the network.
         config: the last epoch's number and the size of a minibatch.
         augment_fn: applied to each minibatch.
+        parts_fn: into how many parts one of some size is cut; None cuts none.
     """
     fall = config.eval_epochs // 2 + 1
     optimizer = make_optimizer(jnp.where(epoch > fall, alpha * 0.1, alpha))
@@ -98,5 +100,6 @@ def step(
         optimizer=optimizer,
         batch_size=config.eval_batch,
         augment_fn=augment_fn,
+        parts_fn=parts_fn,
     )
     return State(params, opt_state), Info(loss)

@@ -1,6 +1,5 @@
 """What the networks share: convolution, instance norm, pooling, and PyTorch's initialisation."""
 
-from functools import partial
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -13,53 +12,11 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import Images, PRNGKey
 from ddpp_jax.errors import InputError
+from ddpp_jax.models.convolution import Features, convolve
 
 PUBLISHED_WIDTH = 128
 
-Kernel: TypeAlias = Float[Array, "side side channels features"]
-Features: TypeAlias = Float[Array, "images rows cols features"]
 Flat: TypeAlias = Float[Array, "images _features"]
-
-
-def convolve(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
-    """The convolution of the images with a kernel of odd side, zero-padded by half of it.
-
-    The choice is made when a program is lowered: slices and one matrix product for the CPU, where a
-    convolution inside `lax.scan` or under second-order gradients runs an order of magnitude slower;
-    `lax.conv` elsewhere. The two agree to rounding.
-
-    Args:
-        images: shape (images, height, width, channels).
-        kernel: shape (side, side, channels, features).
-        stride: pixels from one place to the next.
-    """
-    slices, native = partial(by_slices, stride=stride), partial(by_lax, stride=stride)
-    return lax.platform_dependent(images, kernel, cpu=slices, default=native)
-
-
-def by_slices(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
-    """The convolution as shifted slices side by side, times the kernel as one matrix."""
-    side, pad = kernel.shape[0], kernel.shape[0] // 2
-    _, height, width, _ = images.shape
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    shifted = [
-        padded[:, i : i + height : stride, j : j + width : stride]
-        for i in range(side)
-        for j in range(side)
-    ]
-    return jnp.concatenate(shifted, axis=3) @ kernel.reshape(-1, kernel.shape[3])
-
-
-def by_lax(images: Images, kernel: Kernel, *, stride: int = 1) -> Features:
-    """The convolution as XLA's own."""
-    pad = kernel.shape[0] // 2
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        (stride, stride),
-        ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
 
 
 def average_pool(images: Images, side: int = 2) -> Features:

@@ -1,7 +1,8 @@
 """A model seen as the stages see it: pure functions of its parameters."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,9 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import Images, Logits, Params, PRNGKey, Vector
 from ddpp_jax.vector import flatten_params
+
+_CACHE_BYTES = 2**20
+"""What the second cache of a core holds nowadays, about."""
 
 
 class Network(NamedTuple):
@@ -26,6 +30,7 @@ class Network(NamedTuple):
         unflatten: `unflatten(vector) -> params`, from a flat vector.
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
+        at_once: how many images had best be worked on at once where memory is what takes time.
     """
 
     init_fn: Callable[[PRNGKey], Params]
@@ -34,6 +39,18 @@ class Network(NamedTuple):
     unflatten: Callable[[Vector], Params]
     num_params: int
     names: tuple[str, ...]
+    at_once: int
+
+    def parts(self, batch_size: int) -> int:
+        """Into how many equal parts a minibatch had best be cut, for the default backend.
+
+        On the CPU a part has at most `at_once` images, so that its activations stay in the caches;
+        elsewhere a minibatch is one part.
+        """
+        if jax.default_backend() != "cpu":
+            return 1
+        enough = math.ceil(batch_size / self.at_once)
+        return next(n for n in range(enough, batch_size + 1) if batch_size % n == 0)
 
 
 def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
@@ -74,4 +91,22 @@ def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
     )
-    return Network(init_fn, apply_fn, features_fn, unflattens[0], vector.size, names)
+    return Network(
+        init_fn,
+        apply_fn,
+        features_fn,
+        unflattens[0],
+        vector.size,
+        names,
+        _at_once(jax.make_jaxpr(apply_fn)(params, example).jaxpr, vector.size),
+    )
+
+
+def _at_once(jaxpr: Any, num_params: int) -> int:
+    """How many images fill the cache with the largest of their activations.
+
+    At least as many as keep that larger than the parameters, whose gradients are summed over the
+    parts of a minibatch.
+    """
+    largest = max(out.aval.size for equation in jaxpr.eqns for out in equation.outvars)
+    return max(1, max(_CACHE_BYTES // 4, num_params) // largest)
