@@ -152,7 +152,13 @@ def run(
                     snapshots.append(np.asarray(vectors))
                 tick(number * epochs + epoch + 1, {"loss": float(losses[-1].mean())} | shown)
             _require_finite(group, snapshots, losses)
-            found = accuracies(states.params, x_test, y_test, apply_fn=network.apply_fn)
+            found = accuracies(
+                states.params,
+                x_test,
+                y_test,
+                apply_fn=network.apply_fn,
+                parts_fn=network.parts,
+            )
             shown = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
                 store.write(

@@ -98,9 +98,14 @@ def train_epoch(
     return params, opt_state, losses.sum() / count
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "batch_size"))
+@functools.partial(jax.jit, static_argnames=("apply_fn", "batch_size", "parts_fn"))
 def predictions(
-    params: Params, images: Images, *, apply_fn: ApplyFn, batch_size: int = 500
+    params: Params,
+    images: Images,
+    *,
+    apply_fn: ApplyFn,
+    batch_size: int = 500,
+    parts_fn: PartsFn | None = None,
 ) -> Int[Array, "networks images"]:
     """The class with the largest logit, for each of several networks and each image.
 
@@ -109,9 +114,11 @@ def predictions(
         images: the whole set; it is judged in batches, so that memory stays bounded.
         apply_fn: the architecture.
         batch_size: images judged at once.
+        parts_fn: `parts_fn(size)`, into how many parts such a batch is cut; None cuts none.
     """
     count = images.shape[0]
     size = min(batch_size, count)
+    size //= 1 if parts_fn is None else parts_fn(size)
     steps = math.ceil(count / size)
     order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
 
@@ -123,10 +130,17 @@ def predictions(
 
 
 def accuracies(
-    params: Params, images: FloatArray, labels: IntArray, *, apply_fn: ApplyFn
+    params: Params,
+    images: FloatArray,
+    labels: IntArray,
+    *,
+    apply_fn: ApplyFn,
+    parts_fn: PartsFn | None = None,
 ) -> Float[np.ndarray, " networks"]:
     """The share of all images that each of several networks puts into their class, from 0 to 1."""
-    found = np.asarray(predictions(params, jnp.asarray(images), apply_fn=apply_fn))
+    found = np.asarray(
+        predictions(params, jnp.asarray(images), apply_fn=apply_fn, parts_fn=parts_fn)
+    )
     return (found == np.asarray(labels)[None, :]).mean(axis=1)
 
 

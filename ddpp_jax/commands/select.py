@@ -112,7 +112,12 @@ def _events(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) 
     with report.progress("count forgetting", last, unit="epoch") as tick:
         for epoch in range(1, last + 1):
             alone = jax.tree.map(lambda leaf: leaf[None], _params(problem, epoch))
-            found = predictions(alone, images, apply_fn=problem.network.apply_fn)
+            found = predictions(
+                alone,
+                images,
+                apply_fn=problem.network.apply_fn,
+                parts_fn=problem.network.parts,
+            )
             correct.append(np.asarray(found[0]) == dataset.y_train)
             tick(epoch, {"accuracy": float(correct[-1].mean())})
     return select.forgetting_events(np.stack(correct))

@@ -73,7 +73,12 @@ def run(
     lost = int((~np.isfinite(losses)).sum())
     found = {}
     for test, (x_test, y_test) in tests.items():
-        guesses = predictions(states.params, jnp.asarray(x_test), apply_fn=network.apply_fn)
+        guesses = predictions(
+            states.params,
+            jnp.asarray(x_test),
+            apply_fn=network.apply_fn,
+            parts_fn=network.parts,
+        )
         found[test] = verdict(np.asarray(guesses), np.asarray(y_test), classes, diverged=lost)
     if checkpoints is not None:
         checkpoints.remove()
