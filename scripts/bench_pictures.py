@@ -1,0 +1,73 @@
+"""The pictures of scripts/benchmark: times side by side, growth, and the roofline."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+OURS, THEIRS = "#1b6ca8", "#d1495b"
+
+
+def save_times(rows, place):
+    """How many times as long PyTorch takes, by case."""
+    names = [row["name"] for row in rows]
+    figure = Figure(figsize=(8, 0.45 * len(rows) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    y = np.arange(len(rows))
+    axes.barh(y, [row["ratio"] for row in rows], color=OURS, height=0.6)
+    for place_of, row in zip(y, rows, strict=True):
+        label = f" {row['ratio']:.2f}"
+        axes.text(row["ratio"], place_of, label, va="center", fontsize=9)
+    axes.axvline(1, color=THEIRS, linewidth=1.5)
+    axes.set_yticks(y, names)
+    axes.invert_yaxis()
+    axes.set_xlabel("time of PyTorch (the faster of its variants) over ours; red: as fast")
+    figure.savefig(place, dpi=120)
+
+
+def save_growth(rows, families, place):
+    """Time and memory against what grows."""
+    by_name = {row["name"]: row for row in rows}
+    figure = Figure(figsize=(4 * len(families), 6), layout="constrained")
+    axes = figure.subplots(2, len(families), squeeze=False)
+    for column, (label, cases) in enumerate(families.items()):
+        found = [(case, by_name[case.name]) for case in cases if case.name in by_name]
+        if not found:
+            continue
+        x = [
+            {"student steps J": c.student_steps, "width": c.width}.get(label, c.batch)
+            for c, _ in found
+        ]
+        for side, name, color in (("ours", "ours", OURS), ("best", "PyTorch", THEIRS)):
+            axes[0, column].loglog(
+                x, [r[side]["seconds"] for _, r in found], "o-", color=color, label=name
+            )
+            grown = [max(1.0, r[side]["grown_mib"]) for _, r in found]
+            axes[1, column].loglog(x, grown, "o-", color=color, label=name)
+        axes[0, column].set_ylabel("seconds a distillation step")
+        axes[1, column].set_ylabel("MiB above the idle process")
+        for axis in axes[:, column]:
+            axis.set_xlabel(label)
+            axis.set_xticks(x, [str(value) for value in x])
+            axis.minorticks_off()
+    axes[0, 0].legend()
+    figure.savefig(place, dpi=120)
+
+
+def save_roofline(rows, limits, place):
+    """Operations a second against operations a byte, under the machine's two limits."""
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    points = [(row, row["ours"]["xla"]) for row in rows if row["ours"]["xla"]]
+    intensities = [row["flops"] / xla["bytes"] for row, xla in points]
+    low, high = min([*intensities, 1]) / 3, max([*intensities, 100]) * 3
+    x = np.geomspace(low, high, 200)
+    roof = np.minimum(limits["flops"], x * limits["bytes"])
+    axes.loglog(x, roof / 1e9, color="black", label="measured limits: product, memory")
+    marks = "os^vDPX*<>hp"
+    for index, ((row, _), intensity) in enumerate(zip(points, intensities, strict=True)):
+        speed = row["flops"] / row["ours"]["seconds"] / 1e9
+        mark = marks[index % len(marks)]
+        axes.loglog(intensity, speed, mark, color=f"C{index % 10}", label=row["name"])
+    axes.set_xlabel("operations by the mathematics, per byte that the compiled program moves (XLA)")
+    axes.set_ylabel("GFLOP/s")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(place, dpi=120)
