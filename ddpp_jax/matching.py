@@ -42,8 +42,13 @@ def trajectory_loss(
     Raises:
         ValueError: the structures or shapes differ, or there are no parameters.
     """
-    to_target = _differences(student, target, mask)
-    from_start = _differences(start, target, mask)
+    with jax.named_scope("loss"):
+        return _normalised(_differences(student, target, mask), _differences(start, target, mask))
+
+
+def _normalised(
+    to_target: list[Float[Array, "..."]], from_start: list[Float[Array, "..."]]
+) -> Scalar:
     scale = lax.stop_gradient(
         functools.reduce(jnp.maximum, [jnp.max(jnp.abs(d), initial=0) for d in from_start])
     )

@@ -42,7 +42,8 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
     """
     if not isinstance(threshold, Tracer) and not 0 < float(threshold) <= 1:
         raise ValueError(f"threshold is {float(threshold):g}, wanted a ratio above 0 and at most 1")
-    return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
+    with jax.named_scope("mask"):
+        return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
 
 
 def kept_fraction(mask: Mask) -> Scalar:

@@ -1,12 +1,15 @@
 """What a person sees while work goes on: a progress bar, plain lines, or nothing."""
 
 import datetime
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
+import jax
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,14 +28,21 @@ Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
 
 _SECONDS_BETWEEN_LINES = 5.0
+_TRACED_TICKS = 2
 
 
 class Report:
     """Progress and results on a console: a live bar on a terminal, lines elsewhere, or silence."""
 
-    def __init__(self, console: Console | None) -> None:
-        """Report to a console, or to nobody."""
-        self._console = console
+    def __init__(self, console: Console | None, *, traces: Path | None = None) -> None:
+        """Report to a console, or to nobody.
+
+        Args:
+            console: where to; None for nobody.
+            traces: folder for a trace of each stage that shows its progress, for XProf and
+                TensorBoard; None makes none.
+        """
+        self._console, self._traces = console, traces
 
     def say(self, text: str) -> None:
         """Show one line."""
@@ -51,6 +61,19 @@ class Report:
     @contextmanager
     def progress(self, name: str, total: int, *, unit: str, done: int = 0) -> Iterator[Tick]:
         """A stage of `total` units, of which `done` are behind it; call the tick as it goes on."""
+        with (
+            self._shown(name, total, unit, done) as show,
+            self._traced(name, short=total - done < _TRACED_TICKS) as seen,
+        ):
+
+            def tick(now: int, values: Mapping[str, float]) -> None:
+                show(now, values)
+                seen()
+
+            yield tick
+
+    @contextmanager
+    def _shown(self, name: str, total: int, unit: str, done: int) -> Iterator[Tick]:
         if self._console is None:
             yield lambda _done, _values: None
         elif self._console.is_terminal:
@@ -69,6 +92,39 @@ class Report:
                 yield lambda now, values: bar.update(task, completed=now, numbers=_numbers(values))
         else:
             yield self._lines(name, total, unit)
+
+    @contextmanager
+    def _traced(self, name: str, *, short: bool) -> Iterator[Callable[[], None]]:
+        """Trace what lies between some ticks; the first is passed over, since it compiles."""
+        if self._traces is None:
+            yield lambda: None
+            return
+        folder = self._traces / re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+        ticks, running = 0, False
+
+        def turn(on: bool) -> None:
+            nonlocal running
+            if on and not running:
+                jax.profiler.start_trace(folder)
+            elif running and not on:
+                jax.profiler.stop_trace()
+                self.say(f"A trace of {name} is in {folder}; tensorboard --logdir shows it")
+            running = on
+
+        def seen() -> None:
+            nonlocal ticks
+            ticks += 1
+            if ticks == 1:
+                turn(True)
+            elif ticks == 1 + _TRACED_TICKS:
+                turn(False)
+
+        try:
+            if short:
+                turn(True)
+            yield seen
+        finally:
+            turn(False)
 
     def _lines(self, name: str, total: int, unit: str) -> Tick:
         last = time.monotonic()

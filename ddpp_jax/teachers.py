@@ -238,7 +238,7 @@ def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any]
         states, info = over_networks(one)(keys, states)
         return states, vectors(states), info.loss
 
-    return jax.jit(start), jax.jit(advance)
+    return jax.jit(start), jax.jit(advance, donate_argnums=1)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -369,6 +371,37 @@ def test_a_terminal_without_the_plus_minus_sign_is_no_obstacle(finished):
     done = subprocess.run(arguments, capture_output=True, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert "random real images" in done.stdout
+
+
+def test_a_profile_of_every_stage_opens_and_names_its_parts(tmp_path):
+    done = call(tmp_path, "distill", *QUICK, "--profile", "traces", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "traces").glob("distil-ours*")
+    assert f"is in traces/{folder.name}; tensorboard --logdir" in done.stdout
+    assert {path.name for path in folder.parent.iterdir()} >= {
+        "teachers",
+        "judge-random-real-images",
+    }
+    (file,) = folder.rglob("*.xplane.pb")
+    found = jax.profiler.ProfileData.from_file(str(file))
+    assert any(
+        event.duration_ns > 0 for p in found.planes for line in p.lines for event in line.events
+    )
+    content = file.read_bytes()
+    for scope in (b"student_step", b"student_step_back", b"augmentation", b"mask", b"loss"):
+        assert re.search(rb"[/(]" + scope + rb"[/)]", content), scope
+
+
+def test_what_one_process_compiled_the_next_finds(tmp_path):
+    arguments, options = command(tmp_path, "teachers", *QUICK[:10])
+    del options["env"]["JAX_COMPILATION_CACHE_DIR"]
+    kept = []
+    for seed in ("0", "1"):
+        flags = ["--seed", seed, "--cache-dir", "kept"]
+        subprocess.run([*arguments, *flags], check=True, capture_output=True, **options)
+        kept.append({path.name for path in (tmp_path / "kept").rglob("*-cache")})
+    assert kept[0]
+    assert kept[1] == kept[0]
 
 
 def test_teachers_alone_are_found_by_the_main_job(finished):

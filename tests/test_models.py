@@ -30,6 +30,7 @@ def curvature(conv, images, kernel):
     return sum(jnp.sum(jnp.sin(gradient)) for gradient in gradients)
 
 
+PRECISIONS = ("default", "highest", "bfloat16")
 MANY = jax.random.normal(KEYS[0], (2, 5, 6, 17))  # Channels enough for the other branch.
 MANY_KERNEL = 0.1 * jax.random.normal(KEYS[1], (3, 3, 17, 4))
 
@@ -190,6 +191,32 @@ def test_network_speaks_of_one_vector():
     assert len(leaves) == len(network.names)
     assert sum(leaf.size for leaf in leaves) == network.num_params
     assert network.apply_fn(params, jnp.zeros((3, 8, 8, 1))).shape == (3, 10)
+
+
+def test_precision_of_the_products():
+    model = ConvNet(classes=5, width=16, depth=2, image_size=8)
+    networks = {name: make_network(model, (8, 8, 3), precision=name) for name in PRECISIONS}
+    params = networks["default"].init_fn(KEYS[0])
+    images = jax.random.normal(KEYS[1], (4, 8, 8, 3))
+
+    def loss(params, name):
+        return jnp.mean(networks[name].apply_fn(params, images) ** 2)
+
+    found = {name: jax.value_and_grad(loss)(params, name) for name in PRECISIONS}
+    (full, gradient), (half, rounded) = found["highest"], found["bfloat16"]
+    assert half.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype("float32")}
+    assert 0 < abs(half / full - 1) < 0.02
+    for a, b in zip(jax.tree.leaves(rounded), jax.tree.leaves(gradient), strict=True):
+        assert jnp.linalg.norm(a - b) < 0.1 * jnp.linalg.norm(gradient["Dense_0"]["kernel"])
+
+    def on_a_gpu(name):
+        traced = jax.jit(jax.grad(loss), static_argnums=1).trace(params, name)
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+    assert "HIGHEST" in on_a_gpu("highest")
+    assert "HIGHEST" not in on_a_gpu("default")
+    assert not re.search(r"convolution.*f32", on_a_gpu("bfloat16"))
 
 
 def test_parts_fit_the_caches():

@@ -2,6 +2,9 @@
 
 import io
 
+import jax
+import jax.numpy as jnp
+import pytest
 from rich.console import Console
 
 from ddpp_jax import report as report_module
@@ -44,3 +47,21 @@ def test_bar_on_a_terminal():
 
 def test_silence():
     run(None)
+
+
+@pytest.mark.parametrize("total", [1, 5])
+def test_a_trace_of_each_stage_holds_its_scopes(tmp_path, total):
+    @jax.jit
+    def work(x):
+        with jax.named_scope("inner_part"):
+            return jnp.sin(x) @ x
+
+    report = Report(None, traces=tmp_path)
+    for name in ("First, with a (name)", "second"):
+        with report.progress(name, total, unit="step") as tick:
+            for index in range(total):
+                work(jnp.ones((50, 50))).block_until_ready()
+                tick(index + 1, {})
+    for folder in ("first-with-a-name", "second"):
+        (file,) = (tmp_path / folder).rglob("*.xplane.pb")
+        assert b"inner_part" in file.read_bytes()

@@ -46,6 +46,9 @@ class _Shown:
     quiet: bool = False
     """Show nothing but warnings and errors."""
 
+    profile: Path | None = None
+    """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
+
     dry_run: bool = False
     """Show what would be done, its settings and how large it is, and start nothing."""
 
@@ -92,6 +95,9 @@ class _Evaluate:
     quiet: bool = False
     """Show nothing but warnings and errors."""
 
+    profile: Path | None = None
+    """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Select:
@@ -109,6 +115,9 @@ class _Select:
     quiet: bool = False
     """Show nothing but warnings and errors."""
 
+    profile: Path | None = None
+    """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
+
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
@@ -116,7 +125,7 @@ def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Teachers) -> None:
         from ddpp_jax.commands import run_teachers
 
-        report = _report(quiet=command.shown.quiet)
+        report = _report(command.shown)
         run_teachers(command.config, command.places, report, dry=command.shown.dry_run)
 
     def default(job: DistillJob) -> _Teachers:
@@ -134,7 +143,7 @@ def distill(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Distill) -> None:
         from ddpp_jax.commands import run_distill
 
-        report = _report(quiet=command.shown.quiet)
+        report = _report(command.shown)
         dry = command.shown.dry_run
         run_distill(command.config, command.places, command.out, report, dry=dry)
 
@@ -153,7 +162,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
             raise InputError("no files given; name a run folder, a file, or a folder of images")
         from ddpp_jax.commands import run_evaluate
 
-        report = _report(quiet=command.quiet)
+        report = _report(command)
         run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
 
     def default(job: DistillJob) -> _Evaluate:
@@ -180,7 +189,7 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Select) -> None:
         from ddpp_jax.commands import run_select
 
-        report = _report(quiet=command.quiet)
+        report = _report(command)
         places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
         run_select(command.config, places, command.out, report)
 
@@ -200,8 +209,8 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
     _run("select", about, arguments, default, work)
 
 
-def _report(*, quiet: bool) -> Report:
-    return Report(None if quiet else Console())
+def _report(shown: _Shown | _Evaluate | _Select) -> Report:
+    return Report(None if shown.quiet else Console(), traces=shown.profile)
 
 
 def _run(

@@ -22,6 +22,7 @@ from ddpp_jax.commands.problem import (
     show,
     train_teachers,
 )
+from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.sizes import choose_reading, describe_distillation, describe_teaching
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
@@ -50,6 +51,7 @@ def run_distill(
         describe_distillation(job, problem, folder, report)
         describe_teaching(job, problem, report)
         return
+    keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         sets = [
             distill.iterate_path(place, iterate)

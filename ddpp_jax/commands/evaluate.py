@@ -16,6 +16,7 @@ from ddpp_jax.commands.problem import (
     result,
     show,
 )
+from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.sets import SmallSet, read_set, warn_of_other_settings
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import RawDataset, Transform, apply, load_raw
@@ -56,6 +57,7 @@ def run_evaluate(
             found = finished(folder)
             report.say(f"{folder} is complete; its results:")
         else:
+            keep_programs(cache_dir)
             judge = Judge(job, folder, classes=raw.classes)
             rows = _rows(job, judge, raw, networks, sets, report)
             found = result(job, raw, rows)

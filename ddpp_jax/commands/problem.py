@@ -101,7 +101,7 @@ def network_for(
     model = make_model(
         architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
     )
-    return make_network(model, shape)
+    return make_network(model, shape, precision=job.model.precision)
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:

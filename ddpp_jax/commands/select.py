@@ -19,6 +19,7 @@ from ddpp_jax.commands.problem import (
     prepare,
     train_teachers,
 )
+from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.configs import Places, SelectJob, digest
 from ddpp_jax.data import (
     Dataset,
@@ -65,6 +66,7 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
                 describe_data(raw, report)
             else:
                 describe(job, problem, report)
+            keep_programs(places.cache_dir)
             dataset = load(job, problem, places, report)
             indices = _indices(job, problem, dataset, report)
             chosen = DistilledFile(

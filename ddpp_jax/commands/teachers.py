@@ -6,6 +6,7 @@ import numpy as np
 
 from ddpp_jax import tables
 from ddpp_jax.commands.problem import Problem, describe, load, prepare, result, show, train_teachers
+from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.sizes import describe_teaching
 from ddpp_jax.configs import Places, TeachersJob
 from ddpp_jax.report import Report
@@ -18,6 +19,7 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
     if dry:
         describe_teaching(job, problem, report)
         return
+    keep_programs(places.cache_dir)
     train_teachers(job, problem, load(job, problem, places, report), report)
     show(result(job, problem.raw, [teacher_row(job, problem)]), report)
     report.say(f"Their trajectories are in {problem.store.folder}")

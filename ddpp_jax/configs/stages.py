@@ -91,6 +91,9 @@ class ModelConfig:
     depth: int = 3
     """Blocks, each of which halves the image; 3 in the paper for 32x32, 5 for 112x112."""
 
+    precision: Literal["default", "highest", "bfloat16"] = "default"
+    """Of float32 products: the device's own (TF32 on GPUs) or full; or all but norms bfloat16."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(1, width=self.width, depth=self.depth)

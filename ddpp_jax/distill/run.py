@@ -231,7 +231,8 @@ def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> 
     )
     pairs = jax.ShapeDtypeStruct((_steps_a_call(network), network.num_params), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    return jax.jit(many).lower(state, labels, number, number, pairs, pairs).compile()
+    program = jax.jit(many, donate_argnums=0)
+    return program.lower(state, labels, number, number, pairs, pairs).compile()
 
 
 def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | None:

@@ -130,7 +130,7 @@ def _init_all(keys: PRNGKeys, network: Network) -> State:
     return over_networks(lambda key: init(named_key(key, "init"), network=network))(keys)
 
 
-@partial(jax.jit, static_argnums=(7, 8, 9))
+@partial(jax.jit, static_argnums=(7, 8, 9), donate_argnums=1)
 def _train_all(
     keys: PRNGKeys,
     states: State,

@@ -70,15 +70,11 @@ def score(
     if unknown:
         raise InputError(f"no augmentation is called {unknown[0]!r}; wanted {list(OPERATIONS)}")
     _, size, _, channels = images.shape
+    model = model or ModelConfig()
     net = make_network(
-        make_model(
-            architecture,
-            model or ModelConfig(),
-            classes=classes,
-            image_size=size,
-            channels=channels,
-        ),
+        make_model(architecture, model, classes=classes, image_size=size, channels=channels),
         images.shape[1:],
+        precision=model.precision,
     )
     found = run(
         jax.random.key(seed),

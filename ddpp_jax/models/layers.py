@@ -75,14 +75,16 @@ class InstanceNorm(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images) -> Images:
-        """The images, normalised, in the same shape."""
+        """The images, normalised, in the same shape and dtype; worked out in float32 or better."""
         channels = images.shape[3]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         shift = self.param("shift", nn.initializers.zeros, (channels,))
+        given, images = images.dtype, images.astype(jnp.promote_types(images.dtype, jnp.float32))
         centred = images - images.mean(axis=(1, 2), keepdims=True)
         variance = jnp.square(centred).mean(axis=(1, 2), keepdims=True)
         inverse = lax.rsqrt(variance + self.epsilon)
-        return centred * (inverse * _per_channel(scale)) + _per_channel(shift)
+        normed = centred * (inverse * _per_channel(scale)) + _per_channel(shift)
+        return normed.astype(given)
 
 
 def linear(inputs: Flat, features: int) -> Flat:

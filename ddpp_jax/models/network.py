@@ -1,8 +1,9 @@
 """A model seen as the stages see it: pure functions of its parameters."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,8 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import Images, Logits, Params, PRNGKey, Vector
 from ddpp_jax.vector import flatten_params
+
+Precision: TypeAlias = Literal["default", "highest", "bfloat16"]
 
 _CACHE_BYTES = 2**20
 """What the second cache of a core holds nowadays, about."""
@@ -53,13 +56,18 @@ class Network(NamedTuple):
         return next(n for n in range(enough, batch_size + 1) if batch_size % n == 0)
 
 
-def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
+def make_network(
+    model: nn.Module, image_shape: Sequence[int], *, precision: Precision = "default"
+) -> Network:
     """The network of a Linen model that has parameters only and takes images of one shape.
 
     Args:
         model: a Linen module from images (images, height, width, channels) to logits, or with
             `head=False` to features.
         image_shape: (height, width, channels).
+        precision: `default`, as the device multiplies float32 (TF32 on NVIDIA GPUs); `highest`,
+            full float32; `bfloat16`, parameters and images rounded to it on their way into the
+            network, which leaves parameters, gradients and logits in float32.
 
     Raises:
         InputError: the model cannot take such images.
@@ -79,13 +87,20 @@ def make_network(model: nn.Module, image_shape: Sequence[int]) -> Network:
     def init_fn(key: PRNGKey) -> Params:
         return model.init(key, example)["params"]
 
+    def apply(params: Params, images: Images, **how: Any) -> Float[Array, "images _features"]:
+        dtype = images.dtype
+        if precision == "bfloat16":
+            params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, images))
+        full = jax.default_matmul_precision("highest")
+        with full if precision == "highest" else contextlib.nullcontext():
+            found = cast(Array, model.apply({"params": params}, images, **how))
+        return found.astype(dtype)
+
     def apply_fn(params: Params, images: Images) -> Logits:
-        logits = model.apply({"params": params}, images)
-        return cast(Logits, logits)
+        return apply(params, images)
 
     def features_fn(params: Params, images: Images) -> Float[Array, "images _features"]:
-        features = model.apply({"params": params}, images, head=False)
-        return cast(Array, features)
+        return apply(params, images, head=False)
 
     names = tuple(
         jax.tree_util.keystr(path, simple=True, separator="/")
