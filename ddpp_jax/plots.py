@@ -205,6 +205,43 @@ def save_confusions(path: Path, result: Mapping[str, Any], names: Sequence[str])
     _save(figure, path)
 
 
+def draw_sweep(ax: Axes, rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
+    """Test accuracy with its deviation, and the share of parameters kept, for each value.
+
+    Args:
+        ax: where; the share has an axis of its own on the right.
+        rows: with `value`, `mean`, `std` and `kept_fraction`.
+        name: of the setting.
+    """
+    places = np.arange(len(rows))
+    means, deviations, kept = (
+        100 * np.asarray([row[n] for row in rows]) for n in ("mean", "std", "kept_fraction")
+    )
+    ax.errorbar(places, means, deviations, fmt="o-", capsize=3, color="C0")
+    ax.set_xticks(places, [row["value"] for row in rows])
+    ax.set(xlabel=name, ylabel="test accuracy, %")
+    ax.yaxis.label.set_color("C0")
+    right = ax.twinx()
+    right.plot(places, kept, "s--", color="C1")
+    right.set_ylabel("parameters kept, %, mean over the steps", color="C1")
+    right.set_ylim(top=max(100.0, float(kept.max())) + 1)
+
+
+def save_sweep(path: Path, rows: Sequence[Mapping[str, Any]], *, name: str, title: str) -> None:
+    """Draw what a setting does to accuracy and to the share of parameters kept.
+
+    Args:
+        path: the picture's file.
+        rows: of the results, as `draw_sweep` takes them.
+        name: of the setting.
+        title: stands over the picture.
+    """
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    draw_sweep(figure.subplots(), rows, name=name)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with Replacement(path) as temporary:
         figure.savefig(temporary, dpi=_DOTS_PER_INCH)

@@ -75,6 +75,9 @@ class _Distill:
     out: Path | None = None
     """The run's folder, never one of another run; by default runs/DATASET-ipcIPC-SETTINGS."""
 
+    sweep: str | None = None
+    """Several distillations in one program, such as threshold=none,0.05,0.1; none for one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Evaluate:
@@ -141,11 +144,15 @@ def distill(arguments: Sequence[str] | None = None) -> NoReturn:
     """The main job: `python -m ddpp_jax.distill [SETTING]`."""
 
     def work(command: _Distill) -> None:
-        from ddpp_jax.commands import run_distill
+        from ddpp_jax.commands import run_distill, run_sweep
 
         report = _report(command.shown)
+        where = {"places": command.places, "out": command.out, "report": report}
         dry = command.shown.dry_run
-        run_distill(command.config, command.places, command.out, report, dry=dry)
+        if command.sweep is None:
+            run_distill(command.config, **where, dry=dry)
+        else:
+            run_sweep(command.config, command.sweep, **where, dry=dry)
 
     about = (
         "Distil a dataset into a few images per class, and judge them: trains missing teachers, "

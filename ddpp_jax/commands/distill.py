@@ -23,6 +23,7 @@ from ddpp_jax.commands.problem import (
     train_teachers,
 )
 from ddpp_jax.commands.programs import keep_programs
+from ddpp_jax.commands.reading import feed_of
 from ddpp_jax.commands.sizes import choose_reading, describe_distillation, describe_teaching
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
@@ -31,7 +32,7 @@ from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import claimed_folder, read_rows, write_json
 from ddpp_jax.report import Report
 from ddpp_jax.results import DistilledFile
-from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
+from ddpp_jax.storage import FeedFn
 
 
 def run_distill(
@@ -67,7 +68,7 @@ def run_distill(
             return
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
-        feed_fn = _feed(job, problem, stream=stream)
+        feed_fn = feed_of(job, problem, stream)
         found = _compute(job, problem, dataset, feed_fn, folder, report)
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {folder}")
@@ -150,17 +151,6 @@ def _methods(job: DistillJob, folder: Path) -> dict[str, tuple[Path, DistillJob]
     if job.baselines and threshold is not None:
         return {_name(None): (folder / "mtt", varied(None))} | ours
     return ours
-
-
-def _feed(job: DistillJob, problem: Problem, *, stream: bool) -> FeedFn:
-    num_params = problem.network.num_params
-    if stream:
-        return partial(Streamed, problem.store, num_params)
-    settings = job.distillation
-    trajectories = read_all(
-        problem.store, job.teaching.teachers, settings.last_target, num_params=num_params
-    )
-    return partial(OnDevice, trajectories)
 
 
 def _describe(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:

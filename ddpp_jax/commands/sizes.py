@@ -54,10 +54,20 @@ def describe_distillation(job: DistillJob, problem: Problem, folder: Path, repor
     report.say(f"Memory: {size} for the distillation steps as compiled for this device")
 
 
-def choose_reading(job: DistillJob, problem: Problem, read: str, report: Report) -> bool:
-    """Whether the teachers' parameters are streamed from disk; says so, and how much they are."""
+def choose_reading(
+    job: DistillJob, problem: Problem, read: str, report: Report, *, copies: int = 1
+) -> bool:
+    """Whether the teachers' parameters are streamed from disk; says so, and how much they are.
+
+    Args:
+        job: which of them are needed.
+        problem: whose teachers they are.
+        read: `device`, `stream`, or `auto`.
+        report: told of the choice.
+        copies: how many such sets of teachers are read.
+    """
     last = job.distillation.last_target
-    size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4
+    size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4 * copies
     room = device_room()
     stream = read == "stream" or (read == "auto" and size > room)
     how = "held on the device"

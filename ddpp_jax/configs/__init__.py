@@ -19,11 +19,13 @@ from ddpp_jax.configs.stages import (
     SelectConfig,
     TeachConfig,
 )
+from ddpp_jax.configs.sweeps import SWEPT, sweep_jobs
 
 __all__ = [
     "ARCHITECTURES",
     "DIGITS",
     "SETTINGS",
+    "SWEPT",
     "DataConfig",
     "DistillConfig",
     "DistillJob",
@@ -39,4 +41,5 @@ __all__ = [
     "digest",
     "evaluate_job",
     "setting",
+    "sweep_jobs",
 ]

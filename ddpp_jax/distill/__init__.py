@@ -5,6 +5,7 @@ from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, read_finished, run
 from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, step, update
+from ddpp_jax.distill.sweep import Member, kept_fractions, run_sweep
 
 __all__ = [
     "CHECKPOINT_EVERY",
@@ -13,18 +14,21 @@ __all__ = [
     "Distilled",
     "Info",
     "Match",
+    "Member",
     "Outcome",
     "State",
     "advance",
     "check",
     "init",
     "iterate_path",
+    "kept_fractions",
     "make_optimizer",
     "memory",
     "objective",
     "plan",
     "read_finished",
     "run",
+    "run_sweep",
     "step",
     "update",
 ]

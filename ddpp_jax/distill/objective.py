@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, Vector
+from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, ScalarLike, Vector
 from ddpp_jax.draws import Draws
 from ddpp_jax.matching import trajectory_loss
 from ddpp_jax.models import Network
@@ -53,7 +53,7 @@ def objective(
     draws: Draws,
     *,
     network: Network,
-    threshold: float | None,
+    threshold: ScalarLike | None,
     augment_fn: AugmentFn,
 ) -> tuple[Scalar, Match]:
     """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
@@ -65,7 +65,8 @@ def objective(
         target: the teacher's parameters some epochs later.
         draws: the minibatches and the augmentation.
         network: the architecture.
-        threshold: the pruning ratio; None prunes nothing (MTT).
+        threshold: the pruning ratio; None prunes nothing (MTT), and so does 0 where it is
+            part of a compiled program.
         augment_fn: applied to each minibatch of the student.
     """
 
@@ -87,7 +88,9 @@ def objective(
         parts=network.parts(draws.batches.shape[1]),
     )
     student, _ = flatten_params(params)
-    mask = None if threshold is None else prune_mask(student, target, threshold=threshold)
+    mask = None
+    if threshold is not None:
+        mask = prune_mask(student, target, threshold=threshold) | (threshold == 0)
     loss = trajectory_loss(student, target, start, mask=mask)
     kept = jnp.ones(student.shape, bool) if mask is None else mask
     to_target, from_start = jnp.square(student - target), jnp.square(start - target)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.stages import Compiled
 
-from ddpp_jax._types import Images, Labels, Scalar
+from ddpp_jax._types import Images, Labels, PRNGKey, Scalar
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, DistillJob
 from ddpp_jax.data import (
@@ -25,7 +25,7 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.distill.iterates import Best, iterate_path
 from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
-from ddpp_jax.distill.steps import advance, init, make_optimizer
+from ddpp_jax.distill.steps import State, advance, init, make_optimizer
 from ddpp_jax.draws import draw_start
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import append_row, read_rows, write_rows
@@ -98,7 +98,7 @@ def read_finished(folder: Path, iterate: str = "last") -> DistilledFile:
 
 def plan(config: DistillJob, done: int = 0) -> Plan:
     """The teacher and the start epoch of every step after the first `done`."""
-    settings, key = config.distillation, _steps_key(config)
+    settings, key = config.distillation, steps_key(config)
     one = partial(draw_start, num_teachers=config.teaching.teachers, config=settings)
     starts = jax.jit(jax.vmap(lambda index: one(jax.random.fold_in(key, index))))(
         jnp.arange(done, settings.steps)
@@ -147,9 +147,8 @@ def run(
     checkpoints = Checkpoints(folder / "checkpoints")
     if path.exists() and iterate_path(folder, chosen).exists():
         checkpoints.remove()
-        return _outcome(read_finished(folder, chosen), read_rows(metrics))
-    images, labels = _start_images(config, dataset)
-    state = init(jnp.asarray(images), alpha=settings.alpha, optimizer=make_optimizer(settings))
+        return outcome(read_finished(folder, chosen), read_rows(metrics))
+    state, labels = begin(config, dataset)
     resumed = checkpoints.resume(state)
     for line in resumed.warnings:
         report.warn(line)
@@ -168,16 +167,7 @@ def run(
 
     def write(path: Path, iterate: str, value: float | None = None, *, step: int) -> None:
         about = {"iterate": iterate, "step": step} | ({} if value is None else {"value": value})
-        distilled = DistilledFile(
-            images=np.asarray(state.distilled.images),
-            pixels=undo(dataset.transform, np.asarray(state.distilled.images)),
-            labels=labels,
-            alpha=float(state.distilled.alpha),
-            class_names=dataset.class_names,
-            transform=transform_arrays(dataset.transform),
-            origin={**origin, **about},
-        )
-        write_distilled(path, distilled)
+        write_state(path, state, labels, dataset, {**origin, **about})
 
     def evaluated(now: int) -> dict[str, float]:
         if evaluate_fn is None or not every or now % every:
@@ -195,11 +185,11 @@ def run(
         ):
             if done == 0:
                 append_row(file, {"step": 0, **evaluated(0)})
-            for first, count in _calls(
-                done, settings.steps, every, most=_steps_a_call(network), pace=lambda: watch.pace
+            for first, count in calls(
+                done, settings.steps, every, most=steps_a_call(network), pace=lambda: watch.pace
             ):
                 began = time.perf_counter()
-                pairs = feed.take(count, rows=_steps_a_call(network))
+                pairs = feed.take(count, rows=steps_a_call(network))
                 state, info = program(state, targets, jnp.int32(first), jnp.int32(count), *pairs)
                 found = rows_of(info, first, count, plan_ahead, done, network)
                 watch.took(time.perf_counter() - began, count)
@@ -215,7 +205,7 @@ def run(
     write(path, "last", step=settings.steps)
     checkpoints.remove()
     distilled = read_finished(folder, chosen)
-    return _outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
+    return outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
 
 
 def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> Compiled:
@@ -223,13 +213,13 @@ def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> 
     settings = config.distillation
     many = partial(
         advance,
-        _steps_key(config),
+        steps_key(config),
         network=network,
         optimizer=make_optimizer(settings),
         config=settings,
         augment_fn=partial(augment, operations=config.data.operations),
     )
-    pairs = jax.ShapeDtypeStruct((_steps_a_call(network), network.num_params), jnp.float32)
+    pairs = jax.ShapeDtypeStruct((steps_a_call(network), network.num_params), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     program = jax.jit(many, donate_argnums=0)
     return program.lower(state, labels, number, number, pairs, pairs).compile()
@@ -257,12 +247,13 @@ def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | 
     return needed.temp_size_in_bytes + needed.argument_size_in_bytes + needed.output_size_in_bytes
 
 
-def _steps_a_call(network: Network) -> int:
+def steps_a_call(network: Network, members: int = 1) -> int:
     """The most steps in one call, whose starts and targets are in memory together."""
-    return max(1, min(_MOST_STEPS_A_CALL, _BYTES_A_CALL // (2 * 4 * network.num_params)))
+    row = 2 * 4 * network.num_params * members
+    return max(1, min(_MOST_STEPS_A_CALL, _BYTES_A_CALL // row))
 
 
-def _calls(
+def calls(
     done: int, steps: int, every: int, *, most: int, pace: Callable[[], float]
 ) -> Iterator[tuple[int, int]]:
     """The first step of each call, and how many it makes: some seconds' worth.
@@ -278,13 +269,14 @@ def _calls(
         done += count
 
 
-def _outcome(
+def outcome(
     distilled: DistilledFile,
     rows: Iterable[Mapping[str, Any]],
     *,
     seconds: float = 0.0,
     waited: float = 0.0,
 ) -> Outcome:
+    """What a distillation came to, by the rows of its metrics."""
     steps = [row for row in rows if "loss" in row]
     return Outcome(
         distilled,
@@ -296,10 +288,31 @@ def _outcome(
     )
 
 
-def _start_images(config: DistillJob, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def begin(config: DistillJob, dataset: Dataset) -> tuple[State, np.ndarray]:
+    """The state before the first step, from real images of the dataset, and their labels."""
     key = named_key(jax.random.key(config.seed), "start images")
-    return random_per_class(key, dataset, config.distillation.ipc)
+    images, labels = random_per_class(key, dataset, config.distillation.ipc)
+    optimizer = make_optimizer(config.distillation)
+    return init(jnp.asarray(images), alpha=config.distillation.alpha, optimizer=optimizer), labels
 
 
-def _steps_key(config: DistillJob):
+def write_state(
+    path: Path, state: State, labels: np.ndarray, dataset: Dataset, origin: Mapping[str, Any]
+) -> None:
+    """Leave the distilled set of a state in a file."""
+    images = np.asarray(state.distilled.images)
+    distilled = DistilledFile(
+        images=images,
+        pixels=undo(dataset.transform, images),
+        labels=labels,
+        alpha=float(state.distilled.alpha),
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+        origin=dict(origin),
+    )
+    write_distilled(path, distilled)
+
+
+def steps_key(config: DistillJob) -> PRNGKey:
+    """The key of all steps of a distillation."""
     return named_key(jax.random.key(config.seed), "distillation")

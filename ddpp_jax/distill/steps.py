@@ -14,6 +14,7 @@ from ddpp_jax._types import (
     Labels,
     OptState,
     PRNGKey,
+    PRNGKeys,
     Scalar,
     ScalarLike,
     Vector,
@@ -22,6 +23,7 @@ from ddpp_jax.configs import DistillConfig
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.draws import draw
 from ddpp_jax.models import Network
+from ddpp_jax.training import over_networks
 
 LEAST_SHARE_OF_ALPHA = 0.5
 """What at least remains of alpha after a step, so that it stays above 0."""
@@ -54,11 +56,38 @@ class Info(NamedTuple):
     alpha_held: Bool[Array, ""]
 
 
-def make_optimizer(config: DistillConfig) -> optax.GradientTransformation:
-    """Momentum SGD with one rate for the pixels and one for alpha."""
+class Varied(NamedTuple):
+    """What may differ between distillations in one program.
+
+    Attributes:
+        threshold: the pruning ratio; 0 prunes nothing.
+        pixel_rate: learning rate of the pixels.
+        alpha_rate: learning rate of alpha.
+    """
+
+    threshold: ScalarLike
+    pixel_rate: ScalarLike
+    alpha_rate: ScalarLike
+
+
+def varied(config: DistillConfig) -> Varied:
+    """The settings of one distillation among several, as numbers."""
+    return Varied(config.threshold or 0.0, config.pixel_rate, config.alpha_rate)
+
+
+def make_optimizer(
+    config: DistillConfig, rates: Varied | None = None
+) -> optax.GradientTransformation:
+    """Momentum SGD with one rate for the pixels and one for alpha.
+
+    Args:
+        config: the momentum, and the rates.
+        rates: in place of those of the config.
+    """
+    rates = rates or varied(config)
 
     def descend(velocity: Any, _: Any) -> Distilled:
-        return Distilled(-config.pixel_rate * velocity.images, -config.alpha_rate * velocity.alpha)
+        return Distilled(-rates.pixel_rate * velocity.images, -rates.alpha_rate * velocity.alpha)
 
     return optax.chain(optax.trace(config.momentum), optax.stateless(descend))
 
@@ -80,6 +109,7 @@ def step(
     optimizer: optax.GradientTransformation,
     config: DistillConfig,
     augment_fn: AugmentFn,
+    threshold: ScalarLike | None = None,
 ) -> tuple[State, Info]:
     """The state after one pass through the loop of Algorithm 1.
 
@@ -95,6 +125,7 @@ def step(
         optimizer: for pixels and alpha, as `make_optimizer` returns it.
         config: J, the threshold and the size of a minibatch.
         augment_fn: applied to each minibatch of the student.
+        threshold: in place of that of the config, where given; 0 prunes nothing.
     """
     draws = draw(key, num_images=labels.shape[0], config=config)
     gradient, match = jax.grad(objective, has_aux=True)(
@@ -104,7 +135,7 @@ def step(
         target,
         draws,
         network=network,
-        threshold=config.threshold,
+        threshold=config.threshold if threshold is None else threshold,
         augment_fn=augment_fn,
     )
     updated, held = update(state, gradient, optimizer=optimizer)
@@ -170,6 +201,45 @@ def advance(
     _, shape = jax.eval_shape(one, count, state)
     rows = jax.tree.map(lambda x: jnp.zeros((starts.shape[0], *x.shape), x.dtype), shape)
     return lax.fori_loop(0, count, turn, (state, rows))
+
+
+def advance_all(
+    keys: PRNGKeys,
+    states: State,
+    labels: Labels,
+    members: Varied,
+    first: Int[Array, ""],
+    count: Int[Array, ""],
+    starts: Float[Array, "members rows parameters"],
+    targets: Float[Array, "members rows parameters"],
+    *,
+    config: DistillConfig,
+    **settings: Any,
+) -> tuple[State, Info]:
+    """What `advance` gives for each of several distillations, in one program.
+
+    All arguments but the labels, the numbers and the settings have an axis of members in front. By
+    `vmap`, or on the CPU one after another (`training.over_networks`).
+
+    Args:
+        keys: of all steps of each.
+        states: before the first step.
+        labels: shared by all.
+        members: what differs.
+        first: the number of the first step.
+        count: how many.
+        starts: a row for each step.
+        targets: likewise.
+        config: what is shared.
+        settings: what else `step` takes, without the optimizer.
+    """
+
+    def one(key: PRNGKey, state: State, member: Varied, *pairs: Array) -> tuple[State, Info]:
+        optimizer, threshold = make_optimizer(config, member), member.threshold
+        how = {"config": config, "optimizer": optimizer, "threshold": threshold, **settings}
+        return advance(key, state, labels, first, count, *pairs, **how)
+
+    return over_networks(one)(keys, states, members, starts, targets)
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:

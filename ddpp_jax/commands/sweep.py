@@ -1,0 +1,134 @@
+"""`python -m ddpp_jax.distill --sweep`: several distillations in one program, side by side."""
+
+from pathlib import Path
+from typing import Any
+
+from ddpp_jax import distill, plots, tables
+from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.problem import (
+    Problem,
+    describe,
+    evaluation_key,
+    finished,
+    identity_of,
+    load,
+    origin_of,
+    prepare,
+    result,
+    show,
+    train_teachers,
+)
+from ddpp_jax.commands.programs import keep_programs
+from ddpp_jax.commands.reading import feed_of
+from ddpp_jax.commands.sizes import choose_reading
+from ddpp_jax.configs import DistillJob, Places, digest, sweep_jobs
+from ddpp_jax.data import Dataset
+from ddpp_jax.files import claimed_folder, write_json
+from ddpp_jax.report import Report
+
+
+def run_sweep(
+    job: DistillJob, sweep: str, places: Places, out: Path | None, report: Report, *, dry: bool
+) -> None:
+    """Distil all members of a sweep, judge each, and draw what the setting does.
+
+    Args:
+        job: what they share.
+        sweep: the setting and its values, such as `threshold=none,0.05,0.1`.
+        places: where things are kept.
+        out: the folder of the results; None chooses one below `runs`.
+        report: told as it goes on.
+        dry: only say what would be done.
+    """
+    name, jobs = sweep_jobs(job, sweep)
+    problems = _problems(jobs, places)
+    problem = next(iter(problems.values()))
+    raw = problem.raw
+    distill.check(job.distillation, raw)
+    identity = identity_of(job, raw) | {"sweep": {name: list(jobs)}}
+    own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{name}-{digest(identity)}"
+    folder = out or own
+    for seed, member in {jobs[value].seed: value for value in jobs}.items():
+        describe(jobs[member], problems[seed], report)
+    report.say(
+        f"{len(jobs)} distillations of {job.distillation.steps} steps in one program, {name} "
+        f"{', '.join(jobs)}; in {folder}"
+    )
+    stream = choose_reading(job, problem, places.read, report, copies=len(problems))
+    if dry:
+        return
+    keep_programs(places.cache_dir)
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
+        if (folder / "result.json").exists():
+            report.say(f"{folder} is complete; its results:")
+            show(finished(folder), report)
+            return
+        dataset = load(job, problem, places, report)
+        for seed, member in {jobs[value].seed: value for value in jobs}.items():
+            train_teachers(jobs[member], problems[seed], dataset, report)
+        found = _compute(name, jobs, problems, dataset, folder, report, stream=stream)
+    show(found, report)
+    report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
+
+
+def _problems(jobs: dict[str, DistillJob], places: Places) -> dict[int, Problem]:
+    """The problem of each seed; teachers and data are shared where the seed is."""
+    one_of_each = {member.seed: member for member in jobs.values()}
+    return {seed: prepare(member, places) for seed, member in one_of_each.items()}
+
+
+def _compute(
+    name: str,
+    jobs: dict[str, DistillJob],
+    problems: dict[int, Problem],
+    dataset: Dataset,
+    folder: Path,
+    report: Report,
+    *,
+    stream: bool,
+) -> dict[str, Any]:
+    first = next(iter(jobs.values()))
+    problem = problems[first.seed]
+    feeds = {
+        seed: feed_of(next(j for j in jobs.values() if j.seed == seed), problems[seed], stream)
+        for seed in problems
+    }
+    titles = {value: f"{name} {value}" for value in jobs}
+    members = {
+        titles[value]: distill.Member(
+            job=member,
+            feed_fn=feeds[member.seed],
+            folder=folder / f"{name}-{value}",
+            origin=origin_of(titles[value], member, problem.raw, ipc=member.distillation.ipc),
+        )
+        for value, member in jobs.items()
+    }
+    outcomes = distill.run_sweep(members, dataset, problem.network, folder, report)
+    judge = Judge(first, folder, classes=dataset.classes)
+    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
+    rows = []
+    for value, member in jobs.items():
+        title = titles[value]
+        if title not in outcomes:
+            continue
+        small, key = outcomes[title].distilled, evaluation_key(member.seed)
+        verdict = judge.judge(
+            problem.network,
+            tests,
+            small.images,
+            small.labels,
+            small.alpha,
+            report,
+            name=title,
+            key=key,
+        )["test"]
+        kept = float(distill.kept_fractions(members[title].folder).mean())
+        about = {n: small.origin[n] for n in ("ipc", "seed", "iterate", "step")}
+        row = tables.judged_row(title, len(small.labels), [verdict], **about)
+        rows.append(row | {"value": value, "kept_fraction": kept})
+    found = result(first, problem.raw, rows) | {"sweep": name, "ipc": first.distillation.ipc}
+    title = f"{problem.raw.name}, {first.distillation.ipc} per class"
+    plots.save_sweep(folder / "sweep.png", rows, name=name, title=title)
+    write_json(folder / "result.json", found)
+    judge.close()
+    return found

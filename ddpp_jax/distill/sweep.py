@@ -1,0 +1,204 @@
+"""Several distillations that differ in one number, step by step in one program."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.stages import Compiled
+
+from ddpp_jax._types import Labels
+from ddpp_jax.augment import augment
+from ddpp_jax.configs import DistillJob
+from ddpp_jax.data import Dataset
+from ddpp_jax.distill.iterates import iterate_path
+from ddpp_jax.distill.metrics import Watch, rows_of
+from ddpp_jax.distill.run import (
+    CHECKPOINT_EVERY,
+    Outcome,
+    begin,
+    calls,
+    outcome,
+    plan,
+    read_finished,
+    steps_a_call,
+    steps_key,
+    write_state,
+)
+from ddpp_jax.distill.steps import State, Varied, advance_all, varied
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import append_row, read_rows, write_rows
+from ddpp_jax.models import Network
+from ddpp_jax.report import Report
+from ddpp_jax.storage import Checkpoints, FeedFn
+
+
+class Member(NamedTuple):
+    """One of several distillations.
+
+    Attributes:
+        job: its settings; those of all members differ in one number alone.
+        feed_fn: gives its teachers' parameters.
+        folder: its own, where it leaves what a distillation alone leaves.
+        origin: what the file of its set says of where the set comes from.
+    """
+
+    job: DistillJob
+    feed_fn: FeedFn
+    folder: Path
+    origin: Mapping[str, Any]
+
+
+def run_sweep(
+    members: Mapping[str, Member],
+    dataset: Dataset,
+    network: Network,
+    folder: Path,
+    report: Report,
+) -> dict[str, Outcome]:
+    """Distil all members, and leave each one's `distilled.safetensors` and `metrics.jsonl`.
+
+    Each goes through the steps that it would go through alone: the same draws, teachers and
+    numbers, to the bit on the CPU, where they take turns within the program, and to rounding
+    elsewhere. A sweep that was interrupted goes on.
+
+    Args:
+        members: by the name that the report calls them.
+        dataset: whose images the distilled ones start from.
+        network: the architecture.
+        folder: of the sweep, for its checkpoints.
+        report: told as it goes on.
+
+    Returns:
+        What each member came to; those that were given up, since steps in a row were not finite,
+        are warned of and left out.
+
+    Raises:
+        OSError: the disk is full or may not be written to.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints")
+    jobs = {name: member.job for name, member in members.items()}
+    places = {name: iterate_path(member.folder, "last") for name, member in members.items()}
+    if all(path.exists() for path in places.values()):
+        checkpoints.remove()
+        return {name: _finished(member) for name, member in members.items()}
+    settings = next(iter(jobs.values())).distillation
+    begun = {name: begin(job, dataset) for name, job in jobs.items()}
+    labels = next(iter(begun.values()))[1]
+    states = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in begun.values()))
+    resumed = checkpoints.resume(states)
+    for line in resumed.warnings:
+        report.warn(line)
+    done = resumed.step
+    if done:
+        states = jax.tree.map(jnp.asarray, resumed.state)
+    plans = {name: plan(job, done) for name, job in jobs.items()}
+    kept = {name: _kept_rows(member, done) for name, member in members.items()}
+    watches = {name: Watch(kept[name], report) for name in members}
+    feeds = {name: member.feed_fn(plans[name]) for name, member in members.items()}
+    given_up: set[str] = set()
+    clock = Watch([], report)
+    most = steps_a_call(network, len(members))
+    program = _compiled(list(jobs.values()), network, states, jnp.asarray(labels), most)
+    try:
+        with report.progress("distil the sweep", settings.steps, unit="step", done=done) as tick:
+            for first, count in calls(done, settings.steps, 0, most=most, pace=lambda: clock.pace):
+                began = time.perf_counter()
+                pairs = [feed.take(count, rows=most) for feed in feeds.values()]
+                starts, targets = (jnp.stack(side) for side in zip(*pairs, strict=True))
+                numbers = jnp.int32(first), jnp.int32(count)
+                states, info = program(states, jnp.asarray(labels), *numbers, starts, targets)
+                host = jax.device_get(info)
+                clock.took(time.perf_counter() - began, count)
+                for index, (name, member) in enumerate(members.items()):
+                    own = jax.tree.map(lambda leaf, index=index: leaf[index], host)
+                    rows = rows_of(own, first, count, plans[name], done, network)
+                    with (member.folder / "metrics.jsonl").open("a") as file:
+                        for row in rows:
+                            append_row(file, row)
+                    if name not in given_up and not _healthy(name, watches[name], rows, report):
+                        given_up.add(name)
+                now = first + count
+                if now % CHECKPOINT_EVERY == 0:
+                    checkpoints.save(now, states)
+                tick(now, {"loss": float(host.match.loss[:, count - 1].mean())})
+    finally:
+        for feed in feeds.values():
+            feed.close()
+    for index, (name, member) in enumerate(members.items()):
+        if name not in given_up:
+            state: State = jax.tree.map(lambda leaf, index=index: leaf[index], states)
+            about = {"iterate": "last", "step": settings.steps}
+            write_state(places[name], state, labels, dataset, {**member.origin, **about})
+    checkpoints.remove()
+    return {
+        name: _finished(member, clock.seconds / len(members))
+        for name, member in members.items()
+        if name not in given_up
+    }
+
+
+def _finished(member: Member, seconds: float = 0.0) -> Outcome:
+    rows = read_rows(member.folder / "metrics.jsonl")
+    return outcome(read_finished(member.folder), rows, seconds=seconds)
+
+
+def _kept_rows(member: Member, done: int) -> list[dict[str, Any]]:
+    """The rows of the steps that need not be made again; the file is cut to them."""
+    member.folder.mkdir(parents=True, exist_ok=True)
+    path = member.folder / "metrics.jsonl"
+    rows = [row for row in read_rows(path) if done and row["step"] <= done] if path.exists() else []
+    rows = rows or [{"step": 0}]
+    write_rows(path, rows)
+    return rows
+
+
+def _healthy(name: str, watch: Watch, rows: list[dict[str, Any]], report: Report) -> bool:
+    try:
+        for row in rows:
+            watch.saw(row)
+    except InputError as error:
+        report.warn(f"{name} is given up, the others go on: {error}")
+        return False
+    return True
+
+
+def _compiled(
+    jobs: list[DistillJob], network: Network, states: State, labels: Labels, rows: int
+) -> Compiled:
+    job = jobs[0]
+    differing = jax.tree.map(
+        lambda *numbers: jnp.asarray(numbers, jnp.float32),
+        *(varied(member.distillation) for member in jobs),
+    )
+    keys = jnp.stack([steps_key(member) for member in jobs])
+
+    def many(states: State, labels: Labels, first: Any, count: Any, *pairs: Any) -> Any:
+        return advance_all(
+            keys,
+            states,
+            labels,
+            Varied(*differing),
+            first,
+            count,
+            *pairs,
+            config=job.distillation,
+            network=network,
+            augment_fn=partial(augment, operations=job.data.operations),
+        )
+
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    pairs = jax.ShapeDtypeStruct((len(jobs), rows, network.num_params), jnp.float32)
+    program = jax.jit(many, donate_argnums=0)
+    return program.lower(states, labels, number, number, pairs, pairs).compile()
+
+
+def kept_fractions(folder: Path) -> np.ndarray:
+    """The share of parameters kept at each step of a distillation, from its metrics."""
+    rows = read_rows(folder / "metrics.jsonl")
+    found = [row["kept_fraction"] for row in rows if row.get("kept_fraction") is not None]
+    return np.asarray(found, np.float64)
