@@ -99,6 +99,7 @@ GROWTH = {
     "images a batch": [Case("step", width=64, ipc=ipc) for ipc in (1, 2, 5, 10, 20)],
     "width": [Case("step", width=width) for width in (16, 32, 64, 128, 256)],
 }
+FOR_IDEAS = [Case("step", student_steps=9), Case("step", ipc=10, student_steps=4), Case("teacher")]
 TINY = [
     Case("step", width=8, student_steps=2, side=8, depth=2),
     Case("networks", width=8, epochs=2, networks=2, side=8, depth=2),

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import bench_ideas
 import psutil
 from bench_cases import SIDES, Case
 
@@ -105,6 +106,8 @@ def main():
     if variant == "limits":
         limits(side)
         return
+    if variant in bench_ideas.BY_NAME:
+        bench_ideas.apply(variant)
     program = SIDES[side](Case(**json.loads(case)), variant)
     program.call()
     whole, before = peak(), resident()

@@ -16,10 +16,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import bench_ideas
 import bench_pictures
-from bench_cases import GROWTH, MAIN, ON_GPU, TINY, opponents
+from bench_cases import FOR_IDEAS, GROWTH, MAIN, ON_GPU, TINY, opponents
 
 HERE = Path(__file__).parent
+AS_IT_IS = "as it is"
 LEAST_SECONDS = 1.0
 """What the calls of a turn take together, at least."""
 
@@ -32,7 +34,8 @@ class Worker:
         command += [json.dumps(asdict(case)), precision]
         # The calls are what is measured: no program comes from an earlier process.
         environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-        self.name = side if side == "ours" else variant
+        environment |= bench_ideas.environment(variant)
+        self.name = side if variant == AS_IT_IS else variant
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -76,17 +79,9 @@ def calls_of(seconds):
 
 def measure(case, *, rounds, precision):
     """What the sides of a case came to, over turns that alternate."""
-    sides = [Worker("ours", "-", case, precision)]
+    sides = [Worker("ours", AS_IT_IS, case, precision)]
     sides += [Worker("torch", variant, case, precision) for variant in opponents(case)]
-    for worker in sides:
-        worker.turn(1)
-    calls = [calls_of(worker.seconds.pop()) for worker in sides]
-    for _ in range(rounds):
-        for worker, count in zip(sides, calls, strict=True):
-            worker.turn(count)
-    for worker in sides:
-        worker.end()
-    ours, *others = (worker.found() for worker in sides)
+    ours, *others = take_turns(sides, rounds)
     best = min(others, key=lambda found: found["seconds"])
     return {
         "case": asdict(case),
@@ -99,6 +94,44 @@ def measure(case, *, rounds, precision):
         "best": best,
         "ratio": best["seconds"] / ours["seconds"],
     }
+
+
+def take_turns(sides, rounds):
+    """What each worker came to."""
+    for worker in sides:
+        worker.turn(1)
+    calls = [calls_of(worker.seconds.pop()) for worker in sides]
+    for _ in range(rounds):
+        for worker, count in zip(sides, calls, strict=True):
+            worker.turn(count)
+    for worker in sides:
+        worker.end()
+    return [worker.found() for worker in sides]
+
+
+def try_ideas(cases, given):
+    """Print and return each idea's time and memory relative to the program as it is."""
+    rows = []
+    print("idea | case | predicted time | time | memory of the program")
+    for case in cases:
+        for idea in bench_ideas.IDEAS:
+            if not bench_ideas.serves(idea, case):
+                continue
+            sides = [Worker("ours", name, case, given.precision) for name in (AS_IT_IS, idea.name)]
+            base, tried = take_turns(sides, given.rounds)
+            sizes = [side["temporary_bytes"] for side in (base, tried)]
+            row = {
+                "idea": idea.name,
+                "case": case.name,
+                "predicted": idea.prediction,
+                "time": tried["seconds"] / base["seconds"],
+                "memory": sizes[1] / sizes[0] if all(sizes) else None,
+            }
+            rows.append(row)
+            memory = "-" if row["memory"] is None else f"{row['memory']:.2f}"
+            line = (idea.name, case.name, idea.prediction, f"{row['time']:.2f}", memory)
+            print(" | ".join(line), flush=True)
+    return rows
 
 
 def limits(precision):
@@ -180,6 +213,8 @@ def chosen(given):
     if given.tiny:
         return TINY
     cases = MAIN + (ON_GPU if jax.default_backend() == "gpu" else [])
+    if given.ideas:
+        cases = FOR_IDEAS
     if given.growth:
         cases = [case for cases in GROWTH.values() for case in cases]
     return [case for case in cases if all(word in case.name for word in given.only)]
@@ -191,6 +226,7 @@ def main():
     parser.add_argument("--only", nargs="*", default=[], help="cases whose name has all of these")
     parser.add_argument("--growth", action="store_true", help="growth with J, batch and width")
     parser.add_argument("--roofline", action="store_true", help="draw where the cases stand")
+    parser.add_argument("--ideas", action="store_true", help="ways that were tried, beside ours")
     parser.add_argument("--tiny", action="store_true", help="cases of seconds, to try it out")
     parser.add_argument(
         "--precision",
@@ -230,6 +266,11 @@ def main():
     print(head, flush=True)
     rows, table = [], []
     out.mkdir(parents=True, exist_ok=True)
+    if given.ideas:
+        found = {"about": about, "ideas": try_ideas(cases, given)}
+        (out / "ideas.json").write_text(json.dumps(found, indent=2) + "\n")
+        print(f"The figures are in {out / 'ideas.json'}")
+        return
     for case in cases:
         rows.append(measure(case, rounds=given.rounds, precision=given.precision))
         table.append(row(rows[-1], peak["flops"]))
