@@ -170,17 +170,19 @@ class Ours:
             return epoch, (key, params, optimizer.init(params), self.x, self.y)
         config = EvaluateConfig(networks=case.networks, eval_epochs=case.epochs, eval_batch=256)
 
-        def train(key, state):
-            def epoch(index, state):
-                return evaluate.step(
-                    key, state, index, self.x, self.y, jnp.float32(0.01), config=config, **how
-                )[0]
+        def train_all(keys, states, x, y):
+            def train(key, state):
+                def epoch(index, state):
+                    rate = jnp.float32(0.01)
+                    return evaluate.step(key, state, index, x, y, rate, config=config, **how)[0]
 
-            return jax.lax.fori_loop(0, case.epochs + 1, epoch, state)
+                return jax.lax.fori_loop(0, case.epochs + 1, epoch, state)
+
+            return over_networks(train)(keys, states)
 
         keys = jax.random.split(key, case.networks)
         states = jax.vmap(partial(evaluate.init, network=network))(keys)
-        return over_networks(train), (keys, states)
+        return train_all, (keys, states, self.x, self.y)
 
     def call(self):
         import jax
@@ -190,7 +192,8 @@ class Ours:
     def xla_counts(self):
         """XLA's count of a call's operations and of the bytes they move, once compiled.
 
-        Of one turn of each loop, as XLA counts them, times the turns; minibatches in one part.
+        Of one turn of each loop, as XLA counts them, times the turns; minibatches in one part. What
+        stands outside of the loops is counted with every turn.
         """
         import jax
 

@@ -7,6 +7,7 @@ says what it does on this machine:
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,8 +62,7 @@ def _one_part():
 def _unroll_by(form):
     from ddpp_jax.distill import objective
 
-    module = __import__(objective.__module__, fromlist=["unroll"])
-    module.unroll = form
+    sys.modules[objective.__module__].unroll = form
 
 
 def _store_all():
@@ -122,5 +122,7 @@ def environment(name):
 
 def serves(idea, case):
     """Whether an idea says anything about a case."""
+    if idea.patch is _native and case.ipc > 1:
+        return False  # It says enough where it takes seconds, not minutes.
     step_only = idea.patch in (_store_all, _reverse_over_reverse, _segments)
     return case.kind == STEP or not step_only

@@ -37,7 +37,11 @@ def ways(network, images, labels, epochs):
     """Programs from keys and states to the states after some epochs, by name."""
     config = EvaluateConfig(eval_epochs=10 * epochs)
     step = partial(
-        evaluate.step, apply_fn=network.apply_fn, config=config, augment_fn=lambda key, x: x
+        evaluate.step,
+        apply_fn=network.apply_fn,
+        config=config,
+        augment_fn=lambda key, x: x,
+        parts_fn=network.parts,
     )
 
     def train(key, state):

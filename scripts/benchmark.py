@@ -217,6 +217,7 @@ def chosen(given):
         cases = FOR_IDEAS
     if given.growth:
         cases = [case for cases in GROWTH.values() for case in cases]
+    cases = list(dict.fromkeys(cases))
     return [case for case in cases if all(word in case.name for word in given.only)]
 
 

@@ -97,11 +97,11 @@ def train(net, tensors, images, labels, *, rate, epochs, batch_size, evaluation,
     settings = {"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY} if evaluation else {}
     for tensor in tensors:
         tensor.requires_grad_()
-    optimizer = torch.optim.SGD(tensors, lr=rate, **settings)
+    optimizer = torch.optim.SGD(tensors, lr=rate, fused=True, **settings)
     count, fall = len(images), epochs // 2 + 1
     for epoch in range(epochs + 1 if evaluation else epochs):
         if evaluation and epoch == fall + 1:
-            optimizer = torch.optim.SGD(tensors, lr=0.1 * rate, **settings)
+            optimizer = torch.optim.SGD(tensors, lr=0.1 * rate, fused=True, **settings)
         whole = batch_size >= count
         order = None if whole else torch.randperm(count, device=images.device)
         for low in range(0, count, batch_size):
