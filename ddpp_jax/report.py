@@ -24,11 +24,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ddpp_jax.errors import InputError
+
 Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 _TRACED_TICKS = 2
+_TOO_LONG = {"draw"}  # Units, each of which is a whole evaluation.
 
 
 class Report:
@@ -41,8 +44,16 @@ class Report:
             console: where to; None for nobody.
             traces: folder for a trace of each stage that shows its progress, for XProf and
                 TensorBoard; None makes none.
+
+        Raises:
+            InputError: that is a file.
+            OSError: it may not be written to.
         """
-        self._console, self._traces = console, traces
+        self._console, self._traces, self._tracing = console, traces, False
+        if traces is not None:
+            if traces.exists() and not traces.is_dir():
+                raise InputError(f"--profile {traces} is a file; name a folder")
+            traces.mkdir(parents=True, exist_ok=True)
 
     def say(self, text: str) -> None:
         """Show one line."""
@@ -63,7 +74,7 @@ class Report:
         """A stage of `total` units, of which `done` are behind it; call the tick as it goes on."""
         with (
             self._shown(name, total, unit, done) as show,
-            self._traced(name, short=total - done < _TRACED_TICKS) as seen,
+            self._traced(name, unit, short=total - done < _TRACED_TICKS) as seen,
         ):
 
             def tick(now: int, values: Mapping[str, float]) -> None:
@@ -94,22 +105,21 @@ class Report:
             yield self._lines(name, total, unit)
 
     @contextmanager
-    def _traced(self, name: str, *, short: bool) -> Iterator[Callable[[], None]]:
+    def _traced(self, name: str, unit: str, *, short: bool) -> Iterator[Callable[[], None]]:
         """Trace what lies between some ticks; the first is passed over, since it compiles."""
-        if self._traces is None:
+        if self._traces is None or self._tracing or unit in _TOO_LONG:
             yield lambda: None
             return
-        folder = self._traces / re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-        ticks, running = 0, False
+        folder = self._traces / re.sub(r"[^\w.]+", "-", name.lower()).strip("-")
+        ticks = 0
 
         def turn(on: bool) -> None:
-            nonlocal running
-            if on and not running:
+            if on and not self._tracing:
                 jax.profiler.start_trace(folder)
-            elif running and not on:
+            elif self._tracing and not on:
                 jax.profiler.stop_trace()
                 self.say(f"A trace of {name} is in {folder}; tensorboard --logdir shows it")
-            running = on
+            self._tracing = on
 
         def seen() -> None:
             nonlocal ticks

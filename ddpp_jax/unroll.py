@@ -61,6 +61,9 @@ def unroll(
 
     Raises:
         ValueError: a minibatch cannot be cut into that many equal parts.
+        TypeError: from JAX, "can't apply forward-mode" to a `custom_vjp` function: forward mode was
+            asked for, of the whole or, by `remat`, of a `loss_fn` with such a function in it; use
+            `remat=False`.
     """
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
@@ -69,7 +72,7 @@ def unroll(
     if not remat:
         return _forward(loss_fn, make, start, rate, xs, parts, keep=False)[:2]
 
-    x = jax.eval_shape(lambda xs: jax.tree.map(lambda leaf: leaf[0], xs), xs)
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], leaf.dtype), xs)
     make, made_of = _hoisted(make, x)
     part = jax.eval_shape(lambda batch: _part(batch, parts, 0), jax.eval_shape(make, made_of, x))
     loss, lost_of = _hoisted(loss_fn, start, part)
@@ -223,7 +226,7 @@ def _part(batch: PyTree, parts: int, index: Array | int) -> PyTree:
     if parts == 1:
         return batch
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
-    if len(sizes) > 1 or sizes == {0} or sizes.pop() % parts:
+    if parts < 1 or len(sizes) != 1 or sizes == {0} or sizes.pop() % parts:
         shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
         raise ValueError(f"a minibatch of leaves {shapes} cannot be cut into {parts} equal parts")
 

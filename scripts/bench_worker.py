@@ -13,6 +13,10 @@ import bench_ideas
 import psutil
 from bench_cases import SIDES, Case
 
+SIDE_OF_MATRIX = 4096
+TIMES_ON_A_GPU = 20
+"""Calls between two waits, so that the wait does not count."""
+
 
 def resident():
     """MiB that the process holds now."""
@@ -30,8 +34,9 @@ def peak():
     """MiB at the highest since `forget_peak`."""
     place = Path("/proc/self/status")
     if place.exists():
-        line = next(row for row in place.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
+        lines = [row for row in place.read_text().splitlines() if row.startswith("VmHWM")]
+        if lines:
+            return int(lines[0].split()[1]) / 2**10
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -42,36 +47,42 @@ def say(**found):
 
 def limits(side):
     """Operations and bytes a second of a large matrix product and of a large sum of arrays."""
-    side_of_matrix, length = 4096, 2**27
+    side_of_matrix, length = SIDE_OF_MATRIX, 2**27
+    times = 1
     if side == "ours":
         import jax
         import jax.numpy as jnp
 
+        if jax.default_backend() != "cpu":
+            times = TIMES_ON_A_GPU
         a = jnp.ones((side_of_matrix, side_of_matrix))
         x = jnp.ones(length)
         product, added = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
 
         def multiply():
-            jax.block_until_ready(product(a, a))
+            jax.block_until_ready([product(a, a) for _ in range(times)])
 
         def add():
-            jax.block_until_ready(added(x))
+            jax.block_until_ready([added(x) for _ in range(times)])
     else:
         import torch
 
         cuda = torch.cuda.is_available()
+        times = TIMES_ON_A_GPU if cuda else 1
         device = "cuda" if cuda else "cpu"
         a = torch.ones((side_of_matrix, side_of_matrix), device=device)
         x = torch.ones(length, device=device)
         out, sums = torch.empty_like(a), torch.empty_like(x)
 
         def multiply():
-            torch.matmul(a, a, out=out)
+            for _ in range(times):
+                torch.matmul(a, a, out=out)
             if cuda:
                 torch.cuda.synchronize()
 
         def add():
-            torch.add(x, 1, out=sums)
+            for _ in range(times):
+                torch.add(x, 1, out=sums)
             if cuda:
                 torch.cuda.synchronize()
 
@@ -84,7 +95,14 @@ def limits(side):
             seconds.append(time.perf_counter() - began)
         return min(seconds)
 
-    say(flops=2 * side_of_matrix**3 / fastest(multiply), bytes=8 * length / fastest(add))
+    found = {
+        "flops": times * 2 * side_of_matrix**3 / fastest(multiply),
+        "bytes": times * 8 * length / fastest(add),
+    }
+    if side == "ours":
+        device = jax.devices()[0]
+        found |= {"platform": device.platform, "device": device.device_kind}
+    say(**found)
 
 
 def set_precision(side, precision):
@@ -93,11 +111,12 @@ def set_precision(side, precision):
         import jax
 
         jax.config.update("jax_default_matmul_precision", precision)
-    if side == "torch" and precision == "default":
+    if side == "torch":
         import torch
 
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = precision == "default"
+        torch.backends.cudnn.allow_tf32 = precision == "default"
+        torch.backends.cudnn.benchmark = True
 
 
 def main():

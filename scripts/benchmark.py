@@ -19,6 +19,7 @@ from pathlib import Path
 import bench_ideas
 import bench_pictures
 from bench_cases import FOR_IDEAS, GROWTH, MAIN, ON_GPU, TINY, opponents
+from bench_worker import SIDE_OF_MATRIX
 
 HERE = Path(__file__).parent
 AS_IT_IS = "as it is"
@@ -33,7 +34,10 @@ class Worker:
         command = [sys.executable, str(HERE / "bench_worker.py"), side, variant]
         command += [json.dumps(asdict(case)), precision]
         # The calls are what is measured: no program comes from an earlier process.
-        environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+        environment = os.environ | {
+            "JAX_ENABLE_COMPILATION_CACHE": "false",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
         environment |= bench_ideas.environment(variant)
         self.name = side if variant == AS_IT_IS else variant
         self.process = subprocess.Popen(
@@ -141,10 +145,8 @@ def limits(precision):
         command = [sys.executable, str(HERE / "bench_worker.py"), side, "limits", "{}", precision]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found.append(json.loads(done.stdout))
-    return {name: max(row[name] for row in found) for name in ("flops", "bytes")} | {
-        "ours": found[0],
-        "torch": found[1],
-    }
+    most = {name: max(row[name] for row in found) for name in ("flops", "bytes")}
+    return most | {"ours": found[0], "torch": found[1]}
 
 
 def milliseconds(found, units):
@@ -207,12 +209,10 @@ def processor():
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def chosen(given):
-    import jax
-
+def chosen(given, platform):
     if given.tiny:
         return TINY
-    cases = MAIN + (ON_GPU if jax.default_backend() == "gpu" else [])
+    cases = MAIN + (ON_GPU if platform == "gpu" else [])
     if given.ideas:
         cases = FOR_IDEAS
     if given.growth:
@@ -232,36 +232,36 @@ def main():
     parser.add_argument(
         "--precision",
         default="default",
-        choices=["default", "high", "highest"],
+        choices=["default", "highest"],
         help="of float32 products, where the device has a choice",
     )
     parser.add_argument("--out", type=Path, help="folder; runs/benchmark-TIME by default")
     given = parser.parse_args()
-    cases = chosen(given)
-    if not cases or given.rounds < 1:
-        parser.error("no case has that name" if given.rounds > 0 else "--rounds is 1 or more")
+    if given.rounds < 1:
+        parser.error("--rounds is 1 or more")
     out = given.out or Path("runs") / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and any(out.iterdir()):
         parser.error(f"{out} is not empty; name another folder by --out")
-    import jax
-
-    device = jax.devices()[0]
+    # This process asks for no device: on a GPU it would hold the memory that is measured.
+    peak = limits(given.precision)
+    cases = chosen(given, peak["ours"]["platform"])
+    if not cases:
+        parser.error("no case has that name")
     about = {
         "processor": processor(),
-        "device": device.device_kind if device.platform != "cpu" else "cpu",
+        "device": peak["ours"]["device"],
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        "jax": version("jax"),
         "torch": version("torch"),
         "precision": given.precision,
         "rounds": given.rounds,
         "command": " ".join(["scripts/benchmark", *sys.argv[1:]]),
     }
-    peak = limits(given.precision)
     head = (
         f"{about['processor']}, {about['cores']} cores, on {about['device']}; jax {about['jax']}, "
         f"torch {about['torch']}, Python {about['python']}\n"
-        f"a {4096}x{4096} product: {peak['ours']['flops'] / 1e9:,.0f} GFLOP/s ours, "
+        f"a {SIDE_OF_MATRIX}x{SIDE_OF_MATRIX} product: {peak['ours']['flops'] / 1e9:,.0f} GFLOP/s ours, "
         f"{peak['torch']['flops'] / 1e9:,.0f} PyTorch; memory {peak['bytes'] / 2**30:,.1f} GiB/s"
     )
     print(head, flush=True)

@@ -68,7 +68,7 @@ def run_distill(
             return
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
-        feed_fn = feed_of(job, problem, stream)
+        feed_fn = feed_of(job, problem, stream=stream)
         found = _compute(job, problem, dataset, feed_fn, folder, report)
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {folder}")

@@ -9,9 +9,6 @@ import jax
 _LEAST_SECONDS = 0.3
 """A program that takes less to compile is not kept."""
 
-_MOST_BYTES = 2**30
-"""Those that were not used for longest go beyond this."""
-
 
 def keep_programs(cache_dir: Path) -> None:
     """Let JAX keep what it compiles in a folder below this one, and find it there again.
@@ -26,7 +23,6 @@ def keep_programs(cache_dir: Path) -> None:
     folder = cache_dir.resolve() / f"programs-{_processor()}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
-    jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
 
 
 def _processor() -> str:

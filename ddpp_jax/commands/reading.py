@@ -7,7 +7,7 @@ from ddpp_jax.configs import DistillJob
 from ddpp_jax.storage import FeedFn, OnDevice, Streamed, read_all
 
 
-def feed_of(job: DistillJob, problem: Problem, stream: bool) -> FeedFn:
+def feed_of(job: DistillJob, problem: Problem, *, stream: bool) -> FeedFn:
     """A feed from disk, or from an array on the device that holds all that can be drawn."""
     num_params = problem.network.num_params
     if stream:

@@ -52,7 +52,7 @@ def run_sweep(
         describe(jobs[member], problems[seed], report)
     report.say(
         f"{len(jobs)} distillations of {job.distillation.steps} steps in one program, {name} "
-        f"{', '.join(jobs)}; in {folder}"
+        f"{', '.join(jobs)}, judged at the end and without baselines; in {folder}"
     )
     stream = choose_reading(job, problem, places.read, report, copies=len(problems))
     if dry:
@@ -66,7 +66,7 @@ def run_sweep(
         dataset = load(job, problem, places, report)
         for seed, member in {jobs[value].seed: value for value in jobs}.items():
             train_teachers(jobs[member], problems[seed], dataset, report)
-        found = _compute(name, jobs, problems, dataset, folder, report, stream=stream)
+        found = _compute(job, name, jobs, problems, dataset, folder, report, stream=stream)
     show(found, report)
     report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
 
@@ -78,6 +78,7 @@ def _problems(jobs: dict[str, DistillJob], places: Places) -> dict[int, Problem]
 
 
 def _compute(
+    job: DistillJob,
     name: str,
     jobs: dict[str, DistillJob],
     problems: dict[int, Problem],
@@ -90,7 +91,9 @@ def _compute(
     first = next(iter(jobs.values()))
     problem = problems[first.seed]
     feeds = {
-        seed: feed_of(next(j for j in jobs.values() if j.seed == seed), problems[seed], stream)
+        seed: feed_of(
+            next(j for j in jobs.values() if j.seed == seed), problems[seed], stream=stream
+        )
         for seed in problems
     }
     titles = {value: f"{name} {value}" for value in jobs}
@@ -126,7 +129,7 @@ def _compute(
         about = {n: small.origin[n] for n in ("ipc", "seed", "iterate", "step")}
         row = tables.judged_row(title, len(small.labels), [verdict], **about)
         rows.append(row | {"value": value, "kept_fraction": kept})
-    found = result(first, problem.raw, rows) | {"sweep": name, "ipc": first.distillation.ipc}
+    found = result(job, problem.raw, rows) | {"sweep": name, "ipc": job.distillation.ipc}
     title = f"{problem.raw.name}, {first.distillation.ipc} per class"
     plots.save_sweep(folder / "sweep.png", rows, name=name, title=title)
     write_json(folder / "result.json", found)

@@ -29,8 +29,6 @@ def sweep_jobs(job: DistillJob, text: str) -> tuple[str, dict[str, DistillJob]]:
             f"--sweep {text!r} sweeps {name!r}; wanted one of {', '.join(SWEPT)}, such as "
             "threshold=none,0.05,0.1"
         )
-    if len(listed) < 2 or "" in listed or len(set(listed)) < len(listed):
-        raise InputError(f"--sweep {text!r} wants two or more different values after {name}=")
     if job.evaluation.iterate != "last":
         raise InputError(
             f"--sweep judges the last sets; --iterate {job.evaluation.iterate} needs runs alone"
@@ -40,7 +38,10 @@ def sweep_jobs(job: DistillJob, text: str) -> tuple[str, dict[str, DistillJob]]:
         baselines=False,
         distillation=dataclasses.replace(job.distillation, eval_every=0),
     )
-    return name, {value: _with(alone, name, value) for value in listed}
+    jobs = {value: _with(alone, name, value) for value in listed if value}
+    if len(set(jobs.values())) < max(2, len(listed)):
+        raise InputError(f"--sweep {text!r} wants two or more different values after {name}=")
+    return name, jobs
 
 
 def _with(job: DistillJob, name: str, value: str) -> DistillJob:

@@ -244,7 +244,8 @@ def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | 
     needed = _compiled(config, network, state, labels).memory_analysis()
     if needed is None:
         return None
-    return needed.temp_size_in_bytes + needed.argument_size_in_bytes + needed.output_size_in_bytes
+    given = needed.argument_size_in_bytes - needed.alias_size_in_bytes
+    return needed.temp_size_in_bytes + given + needed.output_size_in_bytes
 
 
 def steps_a_call(network: Network, members: int = 1) -> int:

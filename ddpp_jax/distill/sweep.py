@@ -1,7 +1,7 @@
 """Several distillations that differ in one number, step by step in one program."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from ddpp_jax.distill.run import (
 )
 from ddpp_jax.distill.steps import State, Varied, advance_all, varied
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_rows, write_rows
+from ddpp_jax.files import append_row, read_rows, write_json, write_rows
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints, FeedFn
@@ -78,14 +78,17 @@ def run_sweep(
         are warned of and left out.
 
     Raises:
+        InputError: all members were given up.
         OSError: the disk is full or may not be written to.
     """
     checkpoints = Checkpoints(folder / "checkpoints")
     jobs = {name: member.job for name, member in members.items()}
     places = {name: iterate_path(member.folder, "last") for name, member in members.items()}
-    if all(path.exists() for path in places.values()):
+    given_up = {name for name, member in members.items() if _given_up(member).exists()}
+    left = members.keys() - given_up
+    if all(places[name].exists() for name in left):
         checkpoints.remove()
-        return {name: _finished(member) for name, member in members.items()}
+        return {name: _finished(members[name]) for name in members if name in _some(left)}
     settings = next(iter(jobs.values())).distillation
     begun = {name: begin(job, dataset) for name, job in jobs.items()}
     labels = next(iter(begun.values()))[1]
@@ -97,10 +100,9 @@ def run_sweep(
     if done:
         states = jax.tree.map(jnp.asarray, resumed.state)
     plans = {name: plan(job, done) for name, job in jobs.items()}
-    kept = {name: _kept_rows(member, done) for name, member in members.items()}
+    kept = {name: _kept_rows(member, done, report) for name, member in members.items()}
     watches = {name: Watch(kept[name], report) for name in members}
     feeds = {name: member.feed_fn(plans[name]) for name, member in members.items()}
-    given_up: set[str] = set()
     clock = Watch([], report)
     most = steps_a_call(network, len(members))
     program = _compiled(list(jobs.values()), network, states, jnp.asarray(labels), most)
@@ -120,8 +122,14 @@ def run_sweep(
                     with (member.folder / "metrics.jsonl").open("a") as file:
                         for row in rows:
                             append_row(file, row)
-                    if name not in given_up and not _healthy(name, watches[name], rows, report):
+                    if name in given_up:
+                        continue
+                    trouble = _trouble(watches[name], rows)
+                    if trouble is not None:
+                        report.warn(f"{name} is given up, the others go on: {trouble}")
+                        write_json(_given_up(member), {"why": trouble})
                         given_up.add(name)
+                        _some(members.keys() - given_up)
                 now = first + count
                 if now % CHECKPOINT_EVERY == 0:
                     checkpoints.save(now, states)
@@ -147,24 +155,41 @@ def _finished(member: Member, seconds: float = 0.0) -> Outcome:
     return outcome(read_finished(member.folder), rows, seconds=seconds)
 
 
-def _kept_rows(member: Member, done: int) -> list[dict[str, Any]]:
+def _kept_rows(member: Member, done: int, report: Report) -> list[dict[str, Any]]:
     """The rows of the steps that need not be made again; the file is cut to them."""
     member.folder.mkdir(parents=True, exist_ok=True)
     path = member.folder / "metrics.jsonl"
     rows = [row for row in read_rows(path) if done and row["step"] <= done] if path.exists() else []
+    if done and len(rows) <= done:
+        report.warn(f"{path} has lost steps before {done}; the images are not affected")
     rows = rows or [{"step": 0}]
     write_rows(path, rows)
     return rows
 
 
-def _healthy(name: str, watch: Watch, rows: list[dict[str, Any]], report: Report) -> bool:
+def _given_up(member: Member) -> Path:
+    """The file that says why a member was given up."""
+    return member.folder / "given-up.json"
+
+
+def _some(names: Set[str]) -> Set[str]:
+    """The names of the members that are left, of which there must be some."""
+    if not names:
+        raise InputError(
+            "all members of the sweep were given up, since their steps were not finite; "
+            "given-up.json in each one's folder says more"
+        )
+    return names
+
+
+def _trouble(watch: Watch, rows: list[dict[str, Any]]) -> str | None:
+    """Why a member cannot go on; None where it can."""
     try:
         for row in rows:
             watch.saw(row)
     except InputError as error:
-        report.warn(f"{name} is given up, the others go on: {error}")
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def _compiled(

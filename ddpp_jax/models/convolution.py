@@ -106,11 +106,15 @@ def _bilinear(name: str, fn: Any) -> Primitive:
         return ShapedArray(found.shape, found.dtype)
 
     def batched(arrays: Any, axes: Any, **settings: Any) -> tuple[Array, int]:
+        if fn is _convolved and axes[1] is None:
+            images = jnp.moveaxis(arrays[0], axes[0], 0)
+            found = primitive.bind(images.reshape(-1, *images.shape[2:]), arrays[1])
+            return found.reshape(*images.shape[:2], *found.shape[1:]), 0
         # Over several kernels at once XLA has no fast convolution: products are batched instead.
         plain = by_slices if fn is _convolved else fn
         return jax.vmap(partial(plain, **settings), in_axes=axes)(*arrays), 0
 
-    primitive.def_impl(lambda *arrays, **settings: jax.jit(partial(fn, **settings))(*arrays))
+    primitive.def_impl(jax.jit(fn, static_argnames="side" if fn is _correlated else ()))
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(fn, multiple_results=False))
     batching.primitive_batchers[primitive] = batched

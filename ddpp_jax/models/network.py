@@ -1,8 +1,8 @@
 """A model seen as the stages see it: pure functions of its parameters."""
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
@@ -47,13 +47,16 @@ class Network(NamedTuple):
     def parts(self, batch_size: int) -> int:
         """Into how many equal parts a minibatch had best be cut, for the default backend.
 
-        On the CPU a part has at most `at_once` images, so that its activations stay in the caches;
-        elsewhere a minibatch is one part.
+        On the CPU a part has as nearly `at_once` images as equal parts allow, so that its
+        activations stay in the caches; elsewhere a minibatch is one part.
         """
         if jax.default_backend() != "cpu":
             return 1
-        enough = math.ceil(batch_size / self.at_once)
-        return next(n for n in range(enough, batch_size + 1) if batch_size % n == 0)
+        sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
+        if batch_size <= self.at_once:
+            return 1
+        nearest = min(sizes, key=lambda size: max(size / self.at_once, self.at_once / size))
+        return batch_size // nearest
 
 
 def make_network(
@@ -67,7 +70,8 @@ def make_network(
         image_shape: (height, width, channels).
         precision: `default`, as the device multiplies float32 (TF32 on NVIDIA GPUs); `highest`,
             full float32; `bfloat16`, parameters and images rounded to it on their way into the
-            network, which leaves parameters, gradients and logits in float32.
+            network, which leaves parameters, gradients and logits in float32. On the CPU the first
+            two are one.
 
     Raises:
         InputError: the model cannot take such images.
@@ -113,15 +117,23 @@ def make_network(
         unflattens[0],
         vector.size,
         names,
-        _at_once(jax.make_jaxpr(apply_fn)(params, example).jaxpr, vector.size),
+        _at_once(partial(jax.make_jaxpr(apply_fn), params), image_shape, vector.size),
     )
 
 
-def _at_once(jaxpr: Any, num_params: int) -> int:
+def _at_once(trace: Callable[[Array], Any], image_shape: Sequence[int], num_params: int) -> int:
     """How many images fill the cache with the largest of their activations.
 
     At least as many as keep that larger than the parameters, whose gradients are summed over the
     parts of a minibatch.
     """
-    largest = max(out.aval.size for equation in jaxpr.eqns for out in equation.outvars)
+    one, two = (
+        [
+            out.aval.size
+            for equation in trace(jnp.zeros((count, *image_shape))).jaxpr.eqns
+            for out in equation.outvars
+        ]
+        for count in (1, 2)
+    )
+    largest = max(b - a for a, b in zip(one, two, strict=True))
     return max(1, max(_CACHE_BYTES // 4, num_params) // largest)
