@@ -40,15 +40,18 @@ def save_growth(rows, families, place):
             axes[0, column].loglog(
                 x, [r[side]["seconds"] for _, r in found], "o-", color=color, label=name
             )
-            grown = [max(1.0, r[side]["grown_mib"]) for _, r in found]
-            axes[1, column].loglog(x, grown, "o-", color=color, label=name)
+            peaks = [r[side]["peak_mib"] for _, r in found]
+            axes[1, column].loglog(x, peaks, "o-", color=color, label=f"{name}, the process")
+        held = [(r["ours"]["temporary_bytes"] or 0) / 2**20 for _, r in found]
+        axes[1, column].loglog(x, held, "s--", color=OURS, label="ours, the compiled program")
         axes[0, column].set_ylabel("seconds a distillation step")
-        axes[1, column].set_ylabel("MiB above the idle process")
+        axes[1, column].set_ylabel("MiB at the highest")
         for axis in axes[:, column]:
             axis.set_xlabel(label)
             axis.set_xticks(x, [str(value) for value in x])
             axis.minorticks_off()
     axes[0, 0].legend()
+    axes[1, 0].legend(fontsize=8)
     figure.savefig(place, dpi=120)
 
 

@@ -10,17 +10,11 @@ import time
 from pathlib import Path
 
 import bench_ideas
-import psutil
 from bench_cases import SIDES, Case
 
 SIDE_OF_MATRIX = 4096
 TIMES_ON_A_GPU = 20
 """Calls between two waits, so that the wait does not count."""
-
-
-def resident():
-    """MiB that the process holds now."""
-    return psutil.Process().memory_info().rss / 2**20
 
 
 def forget_peak():
@@ -129,7 +123,7 @@ def main():
         bench_ideas.apply(variant)
     program = SIDES[side](Case(**json.loads(case)), variant)
     program.call()
-    whole, before = peak(), resident()
+    whole = peak()
     say(
         compile_seconds=program.compile_seconds,
         xla=program.xla_counts(),
@@ -145,7 +139,7 @@ def main():
             began = time.perf_counter()
             program.call()
             seconds.append(time.perf_counter() - began)
-        say(seconds=seconds, peak=peak(), before=before, device_peak=program.device_peak())
+        say(seconds=seconds, peak=peak(), device_peak=program.device_peak())
 
 
 if __name__ == "__main__":

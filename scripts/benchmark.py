@@ -71,7 +71,6 @@ class Worker:
             "least": low,
             "most": high,
             "peak_mib": self.last["peak"],
-            "grown_mib": self.last["peak"] - self.last["before"],
             "device_peak": self.last["device_peak"],
             **self.about,
         }
@@ -179,7 +178,9 @@ def row(found, peak):
     def memory(side):
         if side["device_peak"]:
             return f"{side['device_peak'] / 2**20:,.0f} on the device"
-        return f"{side['peak_mib']:,.0f} (+{side['grown_mib']:,.0f})"
+        held = side["temporary_bytes"]
+        program = "" if held is None else f" ({held / 2**20:,.0f} the program)"
+        return f"{side['peak_mib']:,.0f}{program}"
 
     return [
         found["name"],
@@ -261,8 +262,8 @@ def main():
     head = (
         f"{about['processor']}, {about['cores']} cores, on {about['device']}; jax {about['jax']}, "
         f"torch {about['torch']}, Python {about['python']}\n"
-        f"a {SIDE_OF_MATRIX}x{SIDE_OF_MATRIX} product: {peak['ours']['flops'] / 1e9:,.0f} GFLOP/s ours, "
-        f"{peak['torch']['flops'] / 1e9:,.0f} PyTorch; memory {peak['bytes'] / 2**30:,.1f} GiB/s"
+        f"a {SIDE_OF_MATRIX}x{SIDE_OF_MATRIX} product: {peak['ours']['flops'] / 1e9:,.0f} GFLOP/s "
+        f"ours, {peak['torch']['flops'] / 1e9:,.0f} PyTorch; memory {peak['bytes'] / 2**30:,.1f} GiB/s"
     )
     print(head, flush=True)
     rows, table = [], []

@@ -76,7 +76,12 @@ def test_other_students_have_the_same_gradient(form):
 
 def test_pictures_are_drawn(tmp_path):
     cases = [case for family in bench_cases.GROWTH.values() for case in family]
-    side = {"seconds": 0.2, "grown_mib": 30.0, "xla": {"flops": 1e9, "bytes": 1e8}}
+    side = {
+        "seconds": 0.2,
+        "peak_mib": 300.0,
+        "temporary_bytes": 3e7,
+        "xla": {"flops": 1e9, "bytes": 1e8},
+    }
     rows = [
         {"name": c.name, "flops": c.flops, "ours": side, "best": side, "ratio": 1.5} for c in cases
     ]

@@ -91,10 +91,8 @@ def _compute(
     first = next(iter(jobs.values()))
     problem = problems[first.seed]
     feeds = {
-        seed: feed_of(
-            next(j for j in jobs.values() if j.seed == seed), problems[seed], stream=stream
-        )
-        for seed in problems
+        seed: feed_of(member, problems[seed], stream=stream)
+        for seed, member in {j.seed: j for j in jobs.values()}.items()
     }
     titles = {value: f"{name} {value}" for value in jobs}
     members = {
