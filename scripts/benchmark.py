@@ -259,11 +259,16 @@ def main():
         "rounds": given.rounds,
         "command": " ".join(["scripts/benchmark", *sys.argv[1:]]),
     }
+    ours, theirs, moved = (
+        peak["ours"]["flops"] / 1e9,
+        peak["torch"]["flops"] / 1e9,
+        peak["bytes"] / 2**30,
+    )
     head = (
         f"{about['processor']}, {about['cores']} cores, on {about['device']}; jax {about['jax']}, "
         f"torch {about['torch']}, Python {about['python']}\n"
-        f"a {SIDE_OF_MATRIX}x{SIDE_OF_MATRIX} product: {peak['ours']['flops'] / 1e9:,.0f} GFLOP/s "
-        f"ours, {peak['torch']['flops'] / 1e9:,.0f} PyTorch; memory {peak['bytes'] / 2**30:,.1f} GiB/s"
+        f"a {SIDE_OF_MATRIX}x{SIDE_OF_MATRIX} product: {ours:,.0f} GFLOP/s ours, {theirs:,.0f} "
+        f"PyTorch; memory {moved:,.1f} GiB/s"
     )
     print(head, flush=True)
     rows, table = [], []

@@ -378,10 +378,7 @@ def test_a_profile_of_every_stage_opens_and_names_its_parts(tmp_path):
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "traces").glob("distil-ours*")
     assert f"is in traces/{folder.name}; tensorboard --logdir" in done.stdout
-    assert {path.name for path in folder.parent.iterdir()} >= {
-        "teachers",
-        "judge-random-real-images",
-    }
+    assert "teachers" in {path.name for path in folder.parent.iterdir()}
     (file,) = folder.rglob("*.xplane.pb")
     found = jax.profiler.ProfileData.from_file(str(file))
     assert any(

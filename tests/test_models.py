@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 from ddpp_jax.configs import ModelConfig
 from ddpp_jax.errors import InputError
-from ddpp_jax.models import ConvNet, make_model, make_network
+from ddpp_jax.models import ConvNet, convolution, make_model, make_network
 from ddpp_jax.models.convolution import by_lax, by_rules, by_slices, convolve
 from ddpp_jax.models.layers import average_pool
 
@@ -231,4 +231,15 @@ def test_parts_fit_the_caches():
     assert small.at_once == 2**18 // (8 * 8 * 32)
     assert at_once("convnet5", 128, 112).at_once == 1
     assert [large.parts(size) for size in (1, 2, 10, 7, 256)] == [1, 1, 5, 7, 128]
-    assert [small.parts(size) for size in (10, 128, 256, 384)] == [1, 1, 2, 3]
+    assert [small.parts(size) for size in (10, 128, 256, 384, 257)] == [1, 1, 2, 3, 1]
+    model = make_model("vgg11", ModelConfig(width=32), classes=9, image_size=32, channels=3)
+    full, half = (make_network(model, (32, 32, 3), precision=p) for p in PRECISIONS[1:])
+    assert full.at_once == half.at_once  # Parameters that are rounded are no activations.
+
+
+def test_a_convolution_outside_of_a_program_is_compiled_once():
+    compiled = convolution._convolution.impl
+    by_rules(MANY, MANY_KERNEL)
+    size = compiled._cache_size()
+    by_rules(2 * MANY, MANY_KERNEL)
+    assert compiled._cache_size() == size

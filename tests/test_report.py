@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from ddpp_jax import report as report_module
+from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
 
 
@@ -65,3 +66,19 @@ def test_a_trace_of_each_stage_holds_its_scopes(tmp_path, total):
     for folder in ("first-with-a-name", "second"):
         (file,) = (tmp_path / folder).rglob("*.xplane.pb")
         assert b"inner_part" in file.read_bytes()
+
+
+def test_traces_within_one_another_are_the_outer_one(tmp_path):
+    report = Report(None, traces=tmp_path)
+    with report.progress("outer", 5, unit="step") as tick:
+        for index in range(5):
+            with report.progress("inner", 1, unit="step") as inner:
+                inner(1, {})
+            tick(index + 1, {})
+    assert len(list((tmp_path / "outer").rglob("*.xplane.pb"))) == 1
+
+
+def test_traces_cannot_go_into_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file; name a folder"):
+        Report(None, traces=tmp_path / "file")

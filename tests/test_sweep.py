@@ -119,6 +119,19 @@ def test_a_member_that_breaks_down_is_left_out_and_the_others_go_on(tmp_path, ca
     assert list(found) == ["alpha 0.01"]
     assert "alpha 1e38 is given up, the others go on: the 10 steps" in capsys.readouterr().err
     assert not (tmp_path / "1e38" / "distilled.safetensors").exists()
+    assert "the 10 steps" in json.loads((tmp_path / "1e38" / "given-up.json").read_text())["why"]
+    place = tmp_path / "0.01" / "distilled.safetensors"
+    before = place.stat().st_mtime_ns
+    assert list(sweep(tmp_path, "alpha=0.01,1e38", job=long)) == ["alpha 0.01"]
+    assert place.stat().st_mtime_ns == before
+    assert capsys.readouterr().err == ""
+
+
+def test_a_sweep_of_which_nothing_is_left_is_an_error(tmp_path):
+    long = dataclasses.replace(JOB, distillation=small.distillation(steps=15))
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"all members of the sweep were given up"):
+            sweep(tmp_path, "alpha=1e38,2e38", job=long)
 
 
 def test_threshold_zero_within_a_program_prunes_nothing():
@@ -156,6 +169,8 @@ def test_threshold_zero_within_a_program_prunes_nothing():
         ("width=8,16", "sweeps 'width'; wanted one of threshold, seed"),
         ("threshold", "wants two or more different values"),
         ("threshold=0.1", "wants two or more different values"),
+        ("seed=1,01", "wants two or more different values"),
+        ("threshold=0.1,0.10", "wants two or more different values"),
         ("seed=1,1", "wants two or more different values"),
         ("seed=1,", "wants two or more different values"),
         ("seed=1,b", "has seed 'b'; wanted a whole number"),

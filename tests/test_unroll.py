@@ -101,7 +101,14 @@ def test_differentiable_in_what_it_steps_over():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("parts", [3, 4])
+@pytest.mark.parametrize("remat", [True, False])
+def test_no_steps_leave_the_start(remat):
+    params, losses = unroll(partial(loss_fn, FEATURES), START, BATCHES[:0], lr=0.1, remat=remat)
+    jax.tree.map(np.testing.assert_array_equal, params, START)
+    assert losses.shape == (0,)
+
+
+@pytest.mark.parametrize("parts", [-1, 0, 3, 4])
 def test_a_minibatch_that_cannot_be_cut_is_refused(parts):
     with pytest.raises(ValueError, match=rf"\(2,\).* cannot be cut into {parts} equal parts"):
         unroll(partial(loss_fn, FEATURES), START, BATCHES, lr=0.1, parts=parts)
