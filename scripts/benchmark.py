@@ -86,6 +86,10 @@ def measure(case, *, rounds, precision):
     sides += [Worker("torch", variant, case, precision) for variant in opponents(case)]
     ours, *others = take_turns(sides, rounds)
     best = min(others, key=lambda found: found["seconds"])
+    eager = min(
+        (found for found in others if found["variant"] != "compiled"),
+        key=lambda found: found["seconds"],
+    )
     return {
         "case": asdict(case),
         "name": case.name,
@@ -96,6 +100,7 @@ def measure(case, *, rounds, precision):
         "torch": others,
         "best": best,
         "ratio": best["seconds"] / ours["seconds"],
+        "eager_ratio": eager["seconds"] / ours["seconds"],
     }
 
 
@@ -161,6 +166,7 @@ COLUMNS = (
     "ours, ms",
     "PyTorch, ms",
     "ratio",
+    "to eager",
     "memory ours, MiB",
     "PyTorch",
     "GFLOP (XLA's count)",
@@ -187,6 +193,7 @@ def row(found, peak):
         milliseconds(ours, found["units"]),
         f"{milliseconds(best, found['units'])} {best['variant']}",
         f"{found['ratio']:.2f}",
+        f"{found['eager_ratio']:.2f}",
         memory(ours),
         memory(best),
         f"{found['flops'] / found['units'] / 1e9:,.1f}{counted or ''}",
