@@ -13,7 +13,7 @@ from functools import partial
 
 import bench_forms
 
-STEP, TEACHER = "step", "teacher"
+STEP = "step"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def environment(name):
 
 def serves(idea, case):
     """Whether an idea says anything about a case."""
-    if idea.patch is _native and case.ipc > 1:
+    if idea.patch is _native and (case.kind, case.ipc) != (STEP, 1):
         return False  # It says enough where it takes seconds, not minutes.
     step_only = idea.patch in (_store_all, _reverse_over_reverse, _segments)
     return case.kind == STEP or not step_only
