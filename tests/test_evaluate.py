@@ -81,7 +81,7 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
         )
         return images
 
-    def guess(params, images, *, apply_fn):
+    def guess(params, images, *, apply_fn, parts_fn):
         judged.append(np.asarray(params["Dense_0"]["kernel"]))
         return np.zeros((3, len(images)), int)
 
