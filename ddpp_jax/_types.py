@@ -42,6 +42,9 @@ ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
 AugmentFn: TypeAlias = Callable[[PRNGKey, Images], Images]
 """`augment_fn(key, images)`: the images, augmented by draws from the key."""
 
+Precision = Literal["default", "highest", "bfloat16"]
+"""How a network multiplies."""
+
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 """An operation of DSA; `color` is brightness, then saturation, then contrast."""
 

@@ -46,9 +46,15 @@ class Problem:
     manifest: dict[str, Any]
 
 
-def prepare(job: TeachersJob, places: Places) -> Problem:
-    """The problem that a job sets; nothing is computed or written yet."""
-    raw = load_raw(job.data)
+def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> Problem:
+    """The problem that a job sets; nothing is computed or written yet.
+
+    Args:
+        job: what is asked for.
+        places: where things are kept.
+        raw: the job's data, where they were read before.
+    """
+    raw = load_raw(job.data) if raw is None else raw
     settings = plain(job, raw)
     manifest = {
         "version": ddpp_jax.__version__,

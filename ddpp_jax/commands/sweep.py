@@ -22,9 +22,10 @@ from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.reading import feed_of
 from ddpp_jax.commands.sizes import choose_reading
 from ddpp_jax.configs import DistillJob, Places, digest, sweep_jobs
-from ddpp_jax.data import Dataset
+from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.files import claimed_folder, write_json
 from ddpp_jax.report import Report
+from ddpp_jax.storage import FeedFn
 
 
 def run_sweep(
@@ -41,15 +42,17 @@ def run_sweep(
         dry: only say what would be done.
     """
     name, jobs = sweep_jobs(job, sweep)
-    problems = _problems(jobs, places)
+    raw = load_raw(job.data)
+    # Members of one seed share their teachers, members of all seeds their data.
+    of_seed = {member.seed: member for member in jobs.values()}
+    problems = {seed: prepare(member, places, raw) for seed, member in of_seed.items()}
     problem = next(iter(problems.values()))
-    raw = problem.raw
     distill.check(job.distillation, raw)
     identity = identity_of(job, raw) | {"sweep": {name: list(jobs)}}
     own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{name}-{digest(identity)}"
     folder = out or own
-    for seed, member in {jobs[value].seed: value for value in jobs}.items():
-        describe(jobs[member], problems[seed], report)
+    for seed, member in of_seed.items():
+        describe(member, problems[seed], report)
     report.say(
         f"{len(jobs)} distillations of {job.distillation.steps} steps in one program, {name} "
         f"{', '.join(jobs)}, judged at the end and without baselines; in {folder}"
@@ -64,36 +67,25 @@ def run_sweep(
             show(finished(folder), report)
             return
         dataset = load(job, problem, places, report)
-        for seed, member in {jobs[value].seed: value for value in jobs}.items():
-            train_teachers(jobs[member], problems[seed], dataset, report)
-        found = _compute(job, name, jobs, problems, dataset, folder, report, stream=stream)
+        feeds = {}
+        for seed, member in of_seed.items():
+            train_teachers(member, problems[seed], dataset, report)
+            feeds[seed] = feed_of(member, problems[seed], stream=stream)
+        found = _compute(job, name, jobs, problem, feeds, dataset, folder, report)
     show(found, report)
     report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
-
-
-def _problems(jobs: dict[str, DistillJob], places: Places) -> dict[int, Problem]:
-    """The problem of each seed; teachers and data are shared where the seed is."""
-    one_of_each = {member.seed: member for member in jobs.values()}
-    return {seed: prepare(member, places) for seed, member in one_of_each.items()}
 
 
 def _compute(
     job: DistillJob,
     name: str,
     jobs: dict[str, DistillJob],
-    problems: dict[int, Problem],
+    problem: Problem,
+    feeds: dict[int, FeedFn],
     dataset: Dataset,
     folder: Path,
     report: Report,
-    *,
-    stream: bool,
 ) -> dict[str, Any]:
-    first = next(iter(jobs.values()))
-    problem = problems[first.seed]
-    feeds = {
-        seed: feed_of(member, problems[seed], stream=stream)
-        for seed, member in {j.seed: j for j in jobs.values()}.items()
-    }
     titles = {value: f"{name} {value}" for value in jobs}
     members = {
         titles[value]: distill.Member(
@@ -105,7 +97,7 @@ def _compute(
         for value, member in jobs.items()
     }
     outcomes = distill.run_sweep(members, dataset, problem.network, folder, report)
-    judge = Judge(first, folder, classes=dataset.classes)
+    judge = Judge(job, folder, classes=dataset.classes)
     tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
     rows = []
     for value, member in jobs.items():
@@ -128,7 +120,7 @@ def _compute(
         row = tables.judged_row(title, len(small.labels), [verdict], **about)
         rows.append(row | {"value": value, "kept_fraction": kept})
     found = result(job, problem.raw, rows) | {"sweep": name, "ipc": job.distillation.ipc}
-    title = f"{problem.raw.name}, {first.distillation.ipc} per class"
+    title = f"{problem.raw.name}, {job.distillation.ipc} per class"
     plots.save_sweep(folder / "sweep.png", rows, name=name, title=title)
     write_json(folder / "result.json", found)
     judge.close()

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ddpp_jax._types import OPERATIONS
+from ddpp_jax._types import OPERATIONS, Precision
 from ddpp_jax.configs.checks import above_zero, at_least, check_seed, flag
 from ddpp_jax.errors import InputError
 
@@ -91,7 +91,7 @@ class ModelConfig:
     depth: int = 3
     """Blocks, each of which halves the image; 3 in the paper for 32x32, 5 for 112x112."""
 
-    precision: Literal["default", "highest", "bfloat16"] = "default"
+    precision: Precision = "default"
     """Of float32 products: the device's own (TF32 on GPUs) or full; or all but norms bfloat16."""
 
     def __post_init__(self) -> None:

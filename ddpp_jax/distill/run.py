@@ -149,16 +149,8 @@ def run(
         checkpoints.remove()
         return outcome(read_finished(folder, chosen), read_rows(metrics))
     state, labels = begin(config, dataset)
-    resumed = checkpoints.resume(state)
-    for line in resumed.warnings:
-        report.warn(line)
-    done = resumed.step
-    if done:
-        state = jax.tree.map(jnp.asarray, resumed.state)
-    rows = [row for row in read_rows(metrics) if done and row["step"] <= done]
-    if done and len(rows) <= done:
-        report.warn(f"{metrics} has lost steps before {done}; the images are not affected")
-    write_rows(metrics, rows)
+    state, done = checkpoints.go_on(state, report.warn)
+    rows = kept_rows(metrics, done, report)
     plan_ahead, targets = plan(config, done), jnp.asarray(labels)
     watch = Watch(rows, report)
     every = settings.eval_every if evaluate_fn is not None else 0
@@ -295,6 +287,15 @@ def begin(config: DistillJob, dataset: Dataset) -> tuple[State, np.ndarray]:
     images, labels = random_per_class(key, dataset, config.distillation.ipc)
     optimizer = make_optimizer(config.distillation)
     return init(jnp.asarray(images), alpha=config.distillation.alpha, optimizer=optimizer), labels
+
+
+def kept_rows(metrics: Path, done: int, report: Report) -> list[dict[str, Any]]:
+    """The rows of the steps that need not be made again; the file is cut to them."""
+    rows = [row for row in read_rows(metrics) if done and row["step"] <= done]
+    if done and len(rows) <= done:
+        report.warn(f"{metrics} has lost steps before {done}; the images are not affected")
+    write_rows(metrics, rows)
+    return rows
 
 
 def write_state(

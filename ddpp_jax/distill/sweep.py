@@ -22,6 +22,7 @@ from ddpp_jax.distill.run import (
     Outcome,
     begin,
     calls,
+    kept_rows,
     outcome,
     plan,
     read_finished,
@@ -29,9 +30,9 @@ from ddpp_jax.distill.run import (
     steps_key,
     write_state,
 )
-from ddpp_jax.distill.steps import State, Varied, advance_all, varied
+from ddpp_jax.distill.steps import State, advance_all, varied
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_rows, write_json, write_rows
+from ddpp_jax.files import append_row, read_rows, write_json
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints, FeedFn
@@ -93,12 +94,7 @@ def run_sweep(
     begun = {name: begin(job, dataset) for name, job in jobs.items()}
     labels = next(iter(begun.values()))[1]
     states = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in begun.values()))
-    resumed = checkpoints.resume(states)
-    for line in resumed.warnings:
-        report.warn(line)
-    done = resumed.step
-    if done:
-        states = jax.tree.map(jnp.asarray, resumed.state)
+    states, done = checkpoints.go_on(states, report.warn)
     plans = {name: plan(job, done) for name, job in jobs.items()}
     kept = {name: _kept_rows(member, done, report) for name, member in members.items()}
     watches = {name: Watch(kept[name], report) for name in members}
@@ -156,14 +152,12 @@ def _finished(member: Member, seconds: float = 0.0) -> Outcome:
 
 
 def _kept_rows(member: Member, done: int, report: Report) -> list[dict[str, Any]]:
-    """The rows of the steps that need not be made again; the file is cut to them."""
     member.folder.mkdir(parents=True, exist_ok=True)
-    path = member.folder / "metrics.jsonl"
-    rows = [row for row in read_rows(path) if done and row["step"] <= done] if path.exists() else []
-    if done and len(rows) <= done:
-        report.warn(f"{path} has lost steps before {done}; the images are not affected")
-    rows = rows or [{"step": 0}]
-    write_rows(path, rows)
+    metrics = member.folder / "metrics.jsonl"
+    rows = kept_rows(metrics, done, report)
+    if not done:
+        with metrics.open("a") as file:
+            append_row(file, {"step": 0})
     return rows
 
 
@@ -207,7 +201,7 @@ def _compiled(
             keys,
             states,
             labels,
-            Varied(*differing),
+            differing,
             first,
             count,
             *pairs,

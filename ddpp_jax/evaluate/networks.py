@@ -103,11 +103,7 @@ def _train(
     begun = (_init_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0
     if checkpoints is not None:
-        resumed = checkpoints.resume(begun)
-        for line in resumed.warnings:
-            report.warn(line)
-        if resumed.step:
-            (states, losses), done = jax.tree.map(jnp.asarray, resumed.state), resumed.step
+        (states, losses), done = checkpoints.go_on(begun, report.warn)
     total = config.eval_epochs + 1
     kept, count = time.monotonic(), 1
     with report.progress(name, total, unit="epoch", done=done) as tick:

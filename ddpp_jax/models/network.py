@@ -3,17 +3,15 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddpp_jax._types import Images, Logits, Params, PRNGKey, Vector
+from ddpp_jax._types import Images, Logits, Params, Precision, PRNGKey, Vector
 from ddpp_jax.vector import flatten_params
-
-Precision: TypeAlias = Literal["default", "highest", "bfloat16"]
 
 _CACHE_BYTES = 2**20
 """What the second cache of a core holds nowadays, about."""
@@ -50,11 +48,9 @@ class Network(NamedTuple):
         On the CPU a part has as nearly `at_once` images as equal parts allow, so that its
         activations stay in the caches; elsewhere a minibatch is one part.
         """
-        if jax.default_backend() != "cpu":
+        if jax.default_backend() != "cpu" or batch_size <= self.at_once:
             return 1
         sizes = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
-        if batch_size <= self.at_once:
-            return 1
         nearest = min(sizes, key=lambda size: max(size / self.at_once, self.at_once / size))
         return batch_size // nearest
 

@@ -1,10 +1,12 @@
 """The newest states of a run (Orbax)."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax.errors import InputError
@@ -64,6 +66,20 @@ class Checkpoints:
             warnings.append(f"{found}; going on from the checkpoint before it, or the start")
             set_aside(path)
         return Resumed(0, None, tuple(warnings))
+
+    def go_on(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
+        """The newest state that is whole, and how many steps are behind it.
+
+        Args:
+            begun: the state of a run that has just begun, taken where there is none.
+            warn: told of each damaged checkpoint.
+        """
+        resumed = self.resume(begun)
+        for line in resumed.warnings:
+            warn(line)
+        if not resumed.step:
+            return begun, 0
+        return jax.tree.map(jnp.asarray, resumed.state), resumed.step
 
     def remove(self) -> None:
         """Delete all of them, unfinished ones too, once their run is complete.
