@@ -1,8 +1,7 @@
 """Stage 1: teachers, networks trained on the real data and kept after every epoch."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +30,12 @@ from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
-from ddpp_jax.training import PartsFn, accuracies, over_networks, train_epoch
+from ddpp_jax.together import over_members, workers
+from ddpp_jax.training import PartsFn, accuracies, train_epoch
 from ddpp_jax.vector import flatten_params
 
 GROUP = 10
-"""Teachers trained in one compiled program, and lost together when it is killed."""
-
-_GROUPS = {"cpu": 1}  # Where they are trained in turn, a group would gain nothing.
+"""The most teachers trained at a time, and lost together when the process is killed."""
 
 
 class State(NamedTuple):
@@ -132,25 +130,34 @@ def run(
         len(missing) * stored_bytes(teaching, network),
         what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
     )
-    size = _GROUPS.get(jax.default_backend(), GROUP)
+    size = workers(GROUP) if jax.default_backend() == "cpu" else GROUP
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
-    start, advance = _compiled(config, network)
+    optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.seed), "teachers")
     images, labels = jax.device_put((dataset.x_train, dataset.y_train))
     x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
     epochs = teaching.epochs
-    with report.progress("teachers", len(groups) * epochs, unit="epoch") as tick:
+    done = 0
+    with report.progress("teachers", len(missing) * epochs, unit="epoch") as tick:
         shown: dict[str, float] = {}
-        for number, group in enumerate(groups):
+        for group in groups:
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
-            states, vectors = start(keys)
-            snapshots, losses = [np.asarray(vectors)], []
+            states = _init_all(keys, network, optimizer)
+            snapshots, losses = [np.asarray(_vectors(states))], []
             for epoch in range(epochs):
-                states, vectors, loss = advance(keys, states, jnp.asarray(epoch), images, labels)
-                losses.append(np.asarray(loss))
+                keys, states, info = _advance(
+                    (keys, states, Info(jnp.zeros(len(group)))),
+                    [(jnp.asarray(epoch), images, labels)],
+                    network=network,
+                    optimizer=optimizer,
+                    batch_size=config.teaching.teacher_batch,
+                    operations=config.data.operations,
+                )
+                losses.append(np.asarray(info.loss))
                 if epoch < teaching.last_kept:
-                    snapshots.append(np.asarray(vectors))
-                tick(number * epochs + epoch + 1, {"loss": float(losses[-1].mean())} | shown)
+                    snapshots.append(np.asarray(_vectors(states)))
+                done += len(group)
+                tick(done, {"loss": float(losses[-1].mean())} | shown)
             _require_finite(group, snapshots, losses)
             found = accuracies(
                 states.params,
@@ -206,39 +213,42 @@ def lacking(teaching: TeachConfig, store: TeacherStore, report: Report) -> dict[
     return dict(sorted(needed.items()))
 
 
-def _compiled(config: TeachersJob, network: Network) -> tuple[Callable[..., Any], ...]:
-    """The start and an epoch of a group, each with the parameters as vectors beside the states."""
-    optimizer = optax.sgd(config.teaching.teacher_rate)
-    teacher_step = partial(
-        step,
-        apply_fn=network.apply_fn,
-        optimizer=optimizer,
-        batch_size=config.teaching.teacher_batch,
-        augment_fn=partial(augment, operations=config.data.operations),
-        parts_fn=network.parts,
+@partial(jax.jit, static_argnums=(1, 2))
+def _init_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransformation) -> State:
+    return jax.vmap(lambda key: init(named_key(key, "init"), network=network, optimizer=optimizer))(
+        keys
     )
 
-    def vectors(states: State) -> Float[Array, "teachers parameters"]:
-        return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
 
-    def start(keys: PRNGKeys) -> tuple[State, Float[Array, "teachers parameters"]]:
-        def one(key: PRNGKey) -> State:
-            return init(named_key(key, "init"), network=network, optimizer=optimizer)
+@jax.jit
+def _vectors(states: State) -> Float[Array, "teachers parameters"]:
+    return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
 
-        states = over_networks(one)(keys)
-        return states, vectors(states)
 
-    def advance(
-        keys: PRNGKeys, states: State, epoch: Int[Array, ""], images: Images, labels: Labels
-    ) -> tuple[State, Float[Array, "teachers parameters"], Float[Array, " teachers"]]:
-        def one(key: PRNGKey, state: State) -> tuple[State, Info]:
-            epoch_key = jax.random.fold_in(named_key(key, "epochs"), epoch)
-            return teacher_step(epoch_key, state, images, labels)
-
-        states, info = over_networks(one)(keys, states)
-        return states, vectors(states), info.loss
-
-    return jax.jit(start), jax.jit(advance, donate_argnums=1)
+@partial(over_members, static=("network", "optimizer", "batch_size", "operations"))
+def _advance(
+    member: tuple[PRNGKey, State, Info],
+    piece: tuple[Int[Array, ""], Images, Labels],
+    *,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    operations: tuple[str, ...],
+) -> tuple[PRNGKey, State, Info]:
+    """A teacher after an epoch."""
+    key, state, _ = member
+    epoch, images, labels = piece
+    return key, *step(
+        jax.random.fold_in(named_key(key, "epochs"), epoch),
+        state,
+        images,
+        labels,
+        apply_fn=network.apply_fn,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        augment_fn=partial(augment, operations=operations),
+        parts_fn=network.parts,
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from ddpp_jax._types import (
     Scalar,
     Targets,
 )
+from ddpp_jax.together import over_members
 from ddpp_jax.unroll import value_and_gradient
 
 PartsFn: TypeAlias = Callable[[int], int]
@@ -98,7 +99,6 @@ def train_epoch(
     return params, opt_state, losses.sum() / count
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "batch_size", "parts_fn"))
 def predictions(
     params: Params,
     images: Images,
@@ -121,12 +121,17 @@ def predictions(
     size //= 1 if parts_fn is None else parts_fn(size)
     steps = math.ceil(count / size)
     order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
+    return _predict(params, [(images, order)], apply_fn=apply_fn).reshape(-1, steps * size)[
+        :, :count
+    ]
 
-    def one(params: Params) -> Int[Array, " images"]:
-        found = lax.map(lambda batch: jnp.argmax(apply_fn(params, images[batch]), axis=1), order)
-        return found.reshape(-1)[:count]
 
-    return over_networks(one)(params)
+@functools.partial(over_members, static=("apply_fn",), donate=False)
+def _predict(
+    params: Params, piece: tuple[Images, Int[Array, "steps size"]], *, apply_fn: ApplyFn
+) -> Int[Array, "steps size"]:
+    images, order = piece
+    return lax.map(lambda batch: jnp.argmax(apply_fn(params, images[batch]), axis=1), order)
 
 
 def accuracies(
@@ -142,21 +147,3 @@ def accuracies(
         predictions(params, jnp.asarray(images), apply_fn=apply_fn, parts_fn=parts_fn)
     )
     return (found == np.asarray(labels)[None, :]).mean(axis=1)
-
-
-def over_networks(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function over the leading axis of all its arguments, several networks in one program.
-
-    By the platform that the program is compiled for: one after another on the CPU, where batched
-    matrix products are slower than plain ones; by `vmap` elsewhere.
-    """
-
-    @functools.wraps(fn)
-    def mapped(*args: Any) -> Any:
-        return lax.platform_dependent(
-            *args,
-            cpu=lambda *xs: lax.map(lambda x: fn(*x), xs),
-            default=jax.vmap(fn),
-        )
-
-    return mapped

@@ -1,7 +1,7 @@
 """The student's optimisation, unrolled so that gradients flow back through it."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,21 @@ BatchFn: TypeAlias = Callable[[PyTree], PyTree]
 _Leaves: TypeAlias = list[Any]
 
 
+@runtime_checkable
+class Optimizer(Protocol):
+    """What an inner optimiser is: a pair of pure functions, as those of optax are."""
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """`init(params) -> state`."""
+        ...
+
+    @property
+    def update(self) -> Callable[..., Any]:
+        """`update(gradient, state, params) -> (what is added to the parameters, state)`."""
+        ...
+
+
 def unroll(
     loss_fn: LossFn,
     params: Params,
@@ -22,10 +37,11 @@ def unroll(
     *,
     lr: ScalarLike,
     batch_fn: BatchFn | None = None,
+    optimizer_fn: Callable[[Scalar], Optimizer] | None = None,
     parts: int = 1,
     remat: bool = True,
 ) -> tuple[Params, Losses]:
-    """The parameters after one step of plain SGD for each entry of `xs`, and the losses on the way.
+    """The parameters after one step of SGD for each entry of `xs`, and the losses on the way.
 
     Lines 6 to 9 of Algorithm 1 of Li et al. (2024): params <- params - lr * grad loss_fn(params,
     x), by `lax.scan` over the leading axis of `xs`. The result is differentiable in `params`, in
@@ -50,6 +66,10 @@ def unroll(
         lr: the rate of the SGD steps (the paper's alpha), a scalar.
         batch_fn: `batch_fn(x) -> batch`, the minibatch of a step, such as images that are gathered
             and augmented; None takes `x` itself.
+        optimizer_fn: `optimizer_fn(lr)`, another optimiser in place of plain SGD, such as
+            `lambda lr: optax.sgd(lr, momentum=0.9)`. It must be differentiable where gradients flow
+            through its update. With `remat` each step is then checkpointed: what is kept is the
+            parameters and the optimiser's state before every step, at 12 passes a step.
         parts: into how many equal parts each minibatch is cut along the first axis of all its
             leaves, where the loss is a mean over that axis. They are gone through in turn, so that
             activations are held for one part alone; results differ by rounding.
@@ -69,6 +89,8 @@ def unroll(
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
     make = (lambda x: x) if batch_fn is None else batch_fn
+    if optimizer_fn is not None:
+        return _by_optimizer(loss_fn, make, start, optimizer_fn(rate), xs, parts, remat=remat)
     if not remat:
         return _forward(loss_fn, make, start, rate, xs, parts, keep=False)[:2]
 
@@ -122,6 +144,38 @@ def value_and_gradient(
         return jax.value_and_grad(loss_fn)(params, batch), None
 
     return _mean_over_parts(one, batch, parts)[0]
+
+
+def _by_optimizer(
+    loss_fn: LossFn,
+    batch_fn: BatchFn,
+    start: Params,
+    optimizer: Optimizer,
+    xs: PyTree,
+    parts: int,
+    *,
+    remat: bool,
+) -> tuple[Params, Losses]:
+    checkpoint = jax.checkpoint if remat else lambda fn, **_: fn
+
+    def step(carry: tuple[Params, Any], x: PyTree) -> tuple[tuple[Params, Any], Scalar]:
+        with jax.named_scope("student_step"):
+            params, state = carry
+
+            def one(batch: PyTree) -> tuple[tuple[Scalar, Params], None]:
+                return jax.value_and_grad(loss_fn)(params, batch), None
+
+            # A part at a time in the backward pass, too.
+            part_fn = checkpoint(one) if parts > 1 else one
+            (loss, gradient), _ = _mean_over_parts(part_fn, batch_fn(x), parts)
+            updates, state = optimizer.update(gradient, state, params)
+            stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+            return (stepped, state), loss
+
+    (ended, _), losses = lax.scan(
+        checkpoint(step, prevent_cse=False), (start, optimizer.init(start)), xs
+    )
+    return ended, losses
 
 
 def _forward(

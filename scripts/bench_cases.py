@@ -16,14 +16,17 @@ THRESHOLD = 0.1
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: `step` (a distillation step), `teacher` or `networks` (five fresh ones)."""
+    """What is measured: `step` (a distillation step), `teacher` or `networks` (several fresh ones).
+
+    Teachers and networks of a case are trained side by side where that is how the library does it.
+    """
 
     kind: str
     width: int = 128
     ipc: int = 1
     student_steps: int = 10
     student_batch: int = 0
-    networks: int = 5
+    networks: int = 1
     epochs: int = 10
     side: int = 32
     channels: int = 3
@@ -43,7 +46,8 @@ class Case:
         if self.kind == "step":
             return f"step {place} IPC {self.ipc} J {self.student_steps} batch {self.batch}"
         if self.kind == "teacher":
-            return f"teacher {place} batch {TEACHER_BATCH}"
+            several = "teacher" if self.networks == 1 else f"{self.networks} teachers"
+            return f"{several} {place} batch {TEACHER_BATCH}"
         return f"{self.networks} networks {place} on {self.images} images"
 
     @property
@@ -52,7 +56,7 @@ class Case:
         if self.kind == "step":
             return 1
         if self.kind == "teacher":
-            return TEACHER_IMAGES // TEACHER_BATCH
+            return self.networks * TEACHER_IMAGES // TEACHER_BATCH
         return self.networks * (self.epochs + 1)
 
     @property
@@ -77,7 +81,7 @@ class Case:
         if self.kind == "step":
             return self.batch * self.student_steps * second
         if self.kind == "teacher":
-            return TEACHER_IMAGES * sgd
+            return self.networks * TEACHER_IMAGES * sgd
         return self.images * self.units * sgd
 
 
@@ -88,10 +92,12 @@ MAIN = [
     Case("step", ipc=10, student_steps=30),
     Case("teacher"),
     Case("teacher", width=32),
-    Case("networks"),
-    Case("networks", ipc=10, epochs=2),
-    Case("networks", width=32, epochs=40),
-    Case("networks", width=16, epochs=40),
+    Case("teacher", networks=2),
+    Case("teacher", width=32, networks=2),
+    Case("networks", networks=5),
+    Case("networks", networks=5, ipc=10, epochs=3),
+    Case("networks", networks=5, width=32, epochs=40),
+    Case("networks", networks=5, width=16, epochs=40),
 ]
 ON_GPU = [Case("step", ipc=50, student_steps=30, student_batch=256)]
 GROWTH = {
@@ -143,7 +149,7 @@ class Ours:
 
         from ddpp_jax import distill, evaluate
         from ddpp_jax.configs import DistillConfig, EvaluateConfig
-        from ddpp_jax.training import over_networks, train_epoch
+        from ddpp_jax.training import train_epoch
 
         network, key = self.network, jax.random.key(1)
         as_it_is = {"augment_fn": lambda key, images: images}
@@ -165,29 +171,47 @@ class Ours:
         how = {"apply_fn": network.apply_fn, "parts_fn": network.parts} | as_it_is
         if case.kind == "teacher":
             optimizer = optax.sgd(0.01)
+            how |= {"optimizer": optimizer, "batch_size": TEACHER_BATCH}
             params = network.init_fn(key)
-            epoch = partial(train_epoch, optimizer=optimizer, batch_size=TEACHER_BATCH, **how)
-            return epoch, (key, params, optimizer.init(params), self.x, self.y)
-        config = EvaluateConfig(networks=case.networks, eval_epochs=case.epochs, eval_batch=256)
+            state, low, high = (params, optimizer.init(params)), 0, 1
 
-        def train_all(keys, states, x, y):
-            def train(key, state):
-                def epoch(index, state):
-                    rate = jnp.float32(0.01)
-                    return evaluate.step(key, state, index, x, y, rate, config=config, **how)[0]
+            def epoch(index, state, x, y):
+                return train_epoch(key, *state, x, y, **how)[:2]
+        else:
+            how["config"] = EvaluateConfig(eval_epochs=case.epochs, eval_batch=256)
+            state, low, high = evaluate.init(key, network=network), 0, case.epochs + 1
 
-                return jax.lax.fori_loop(0, case.epochs + 1, epoch, state)
+            def epoch(index, state, x, y):
+                return evaluate.step(key, state, index, x, y, jnp.float32(0.01), **how)[0]
 
-            return over_networks(train)(keys, states)
+        def train(state, low, high, x, y):
+            return jax.lax.fori_loop(low, high, lambda *loop: epoch(*loop, x, y), state)
 
-        keys = jax.random.split(key, case.networks)
-        states = jax.vmap(partial(evaluate.init, network=network))(keys)
-        return train_all, (keys, states, self.x, self.y)
+        if jax.default_backend() != "cpu" and case.networks > 1:
+            train = jax.vmap(train, in_axes=(0, None, None, None, None))
+            state = jax.tree.map(lambda leaf: jnp.stack([leaf] * case.networks), state)
+        return train, (state, jnp.int32(low), jnp.int32(high), self.x, self.y)
 
     def call(self):
         import jax
 
-        jax.block_until_ready(self.compiled(*self.arguments))
+        from ddpp_jax.together import PIECES, side_by_side
+
+        if self.case.kind == "step" or jax.default_backend() != "cpu":
+            jax.block_until_ready(self.compiled(*self.arguments))
+            return
+        state, low, high, *small = self.arguments
+        pace = -(-int(high - low) // PIECES)
+        spans = [
+            (first, min(first + pace, int(high))) for first in range(int(low), int(high), pace)
+        ]
+
+        def advance(state, span):
+            return jax.block_until_ready(
+                self.compiled(state, *(jax.numpy.int32(end) for end in span), *small)
+            )
+
+        side_by_side(advance, [state] * self.case.networks, spans)
 
     def xla_counts(self):
         """XLA's count of a call's operations and of the bytes they move, once compiled.
@@ -255,8 +279,7 @@ class Torch:
             )
         else:
             evaluation = case.kind == "networks"
-            networks = case.networks if evaluation else 1
-            all_tensors = [[t.clone() for t in tensors] for _ in range(networks)]
+            all_tensors = [[t.clone() for t in tensors] for _ in range(case.networks)]
 
             def run():
                 for own in all_tensors:

@@ -1,12 +1,13 @@
-"""Five networks on a small set: in one program, in turn or at once, or in five programs.
+"""Five networks on a small set: in one program, in turn or at once, or side by side on the cores.
 
-Prints the seconds that an epoch of all five takes each way, medians over rounds that take turns,
-and what each is to the way that evaluation goes on this platform (`training.over_networks`):
+Prints the milliseconds that an epoch of all five takes each way, medians over rounds that take
+turns, and what each is to the way that evaluation goes on this platform (`together.over_members`):
 
     .venv/bin/python scripts/bench_networks.py
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from functools import partial
@@ -18,6 +19,7 @@ from jax import lax
 from ddpp_jax import evaluate
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
 from ddpp_jax.models import make_model, make_network
+from ddpp_jax.together import PIECES, side_by_side
 
 NETWORKS = 5
 CASES = [
@@ -30,11 +32,11 @@ CASES = [
     ("vgg11", 32, 32, 3, 100),
     ("resnet18", 32, 32, 3, 100),
 ]
-AS_EVALUATION = {"cpu": "in turn, one program"}
+AS_EVALUATION = {"cpu": "side by side"}
 
 
 def ways(network, images, labels, epochs):
-    """Programs from keys and states to the states after some epochs, by name."""
+    """Programs from keys and states to those after some epochs, by name."""
     config = EvaluateConfig(eval_epochs=10 * epochs)
     step = partial(
         evaluate.step,
@@ -44,22 +46,29 @@ def ways(network, images, labels, epochs):
         parts_fn=network.parts,
     )
 
-    def train(key, state):
+    def train(member, span):
+        key, state = member
+
         def epoch(index, state):
             return step(key, state, index, images, labels, jnp.float32(0.01))[0]
 
-        return lax.fori_loop(0, epochs, epoch, state)
+        return key, lax.fori_loop(*span, epoch, state)
 
+    whole = (jnp.int32(0), jnp.int32(epochs))
+    cuts = [epochs * piece // PIECES for piece in range(PIECES + 1)]
+    spans = [(jnp.int32(low), jnp.int32(high)) for low, high in itertools.pairwise(cuts)]
     one = jax.jit(train)
 
-    def alone(keys, states):
-        take = [jax.tree.map(lambda leaf, n=n: leaf[n], states) for n in range(NETWORKS)]
-        return [one(key, state) for key, state in zip(keys, take, strict=True)]
+    def side(members):
+        apart = [jax.tree.map(lambda leaf, n=n: leaf[n], members) for n in range(NETWORKS)]
+        return side_by_side(lambda *xs: jax.block_until_ready(one(*xs)), apart, spans)
 
     return {
-        "in turn, one program": jax.jit(lambda *xs: lax.map(lambda x: train(*x), xs)),
-        "at once (vmap)": jax.jit(jax.vmap(train)),
-        "five programs": alone,
+        "in turn, one program": jax.jit(
+            lambda members: lax.map(lambda m: train(m, whole), members)
+        ),
+        "at once (vmap)": jax.jit(lambda members: jax.vmap(train, (0, None))(members, whole)),
+        "side by side": side,
     }
 
 
@@ -80,7 +89,7 @@ def measure(architecture, width, side, channels, images, rounds):
     for number in range(rounds + 1):
         for name, program in programs.items():
             began = time.perf_counter()
-            jax.block_until_ready(program(keys, states))
+            jax.block_until_ready(program((keys, states)))
             if number:
                 seconds[name].append((time.perf_counter() - began) / epochs)
     return {name: statistics.median(found) for name, found in seconds.items()}

@@ -152,18 +152,16 @@ def starts():
 
 def sweep():
     _, config, _, state, pairs, how, _ = problem()
-    count = len(THRESHOLDS)
-    labels, keys = jnp.arange(10), jnp.stack([jax.random.key(3)] * count)
-    numbers = jnp.int32(0), jnp.int32(STEPS)
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), (state, *pairs))
-    members = jax.tree.map(lambda x: jnp.full(count, x, jnp.float32), varied(config))
-    members = members._replace(threshold=jnp.asarray(THRESHOLDS))
-    together = jax.jit(partial(advance_all, **how))
+    count, labels = len(THRESHOLDS), jnp.arange(10)
+    differing = jax.tree.map(lambda x: jnp.full(count, x, jnp.float32), varied(config))
+    differing = differing._replace(threshold=jnp.asarray(THRESHOLDS))
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), (state, tuple(pairs)))
+    members = (jnp.stack([jax.random.key(3)] * count), stacked[0], differing, stacked[1])
     others = {name: value for name, value in how.items() if name != "config"}
-    states, *both = stacked
 
     def one_program():
-        jax.block_until_ready(together(keys, states, labels, members, *numbers, *both))
+        piece = (labels, jnp.int32(0), jnp.int32(STEPS))
+        jax.block_until_ready(advance_all(members, [piece], **how))
 
     def alone(threshold):
         own = replace(config, threshold=threshold or None)
@@ -175,7 +173,8 @@ def sweep():
 
     def one_each():
         for program in programs:
-            jax.block_until_ready(program(keys[0], state, labels, *numbers, *pairs))
+            numbers = jnp.int32(0), jnp.int32(STEPS)
+            jax.block_until_ready(program(members[0][0], state, labels, *numbers, *pairs))
 
     firsts = {}
     for name, way in (("one program", one_program), ("a program each", one_each)):

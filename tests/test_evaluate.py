@@ -112,11 +112,11 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     checkpoints, calls = Checkpoints(tmp_path / "judging"), []
     train = networks._train_all
 
-    def stopped(keys, states, low, *rest):
-        calls.append(low)
+    def stopped(members, pieces, **settings):
+        calls.append(pieces[0][0])
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return train(keys, states, low, *rest)
+        return train(members, pieces, **settings)
 
     monkeypatch.setattr(networks, "_train_all", stopped)
     with pytest.raises(KeyboardInterrupt):

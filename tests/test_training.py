@@ -10,7 +10,6 @@ import small
 from ddpp_jax.training import (
     accuracies,
     cross_entropy,
-    over_networks,
     predictions,
     train_epoch,
 )
@@ -107,17 +106,3 @@ def test_soft_labels_that_are_certain_are_hard_labels():
     np.testing.assert_allclose(hard, soft, rtol=1e-5)
     torn = cross_entropy(logits, jnp.full((5, 3), 1 / 3))
     np.testing.assert_allclose(torn, -jax.nn.log_softmax(logits).mean(axis=1), rtol=1e-5)
-
-
-def test_networks_one_after_another_equal_networks_at_once():
-    vectors = jax.random.normal(jax.random.key(0), (3, 5))
-    keys = jax.random.split(jax.random.key(1), 3)
-
-    def fn(key, vector):
-        return {"sum": vector.sum() + jax.random.uniform(key), "square": vector**2}
-
-    mapped = jax.jit(over_networks(fn))(keys, vectors)
-    at_once = jax.vmap(fn)(keys, vectors)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), mapped, at_once)
-    text = jax.jit(over_networks(fn)).trace(keys, vectors).lower(lowering_platforms=("cuda",))
-    assert "stablehlo.while" not in text.as_text().split("func.func private")[0]

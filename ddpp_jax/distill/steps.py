@@ -1,5 +1,6 @@
 """Distillation steps: Algorithm 1 of Li et al. (2024), one at a time or many in one program."""
 
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -14,7 +15,6 @@ from ddpp_jax._types import (
     Labels,
     OptState,
     PRNGKey,
-    PRNGKeys,
     Scalar,
     ScalarLike,
     Vector,
@@ -23,7 +23,7 @@ from ddpp_jax.configs import DistillConfig
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.draws import draw
 from ddpp_jax.models import Network
-from ddpp_jax.training import over_networks
+from ddpp_jax.together import over_members
 
 LEAST_SHARE_OF_ALPHA = 0.5
 """What at least remains of alpha after a step, so that it stays above 0."""
@@ -203,43 +203,37 @@ def advance(
     return lax.fori_loop(0, count, turn, (state, rows))
 
 
+@partial(over_members, static=("config", "network", "augment_fn"), donate=False)
 def advance_all(
-    keys: PRNGKeys,
-    states: State,
-    labels: Labels,
-    members: Varied,
-    first: Int[Array, ""],
-    count: Int[Array, ""],
-    starts: Float[Array, "members rows parameters"],
-    targets: Float[Array, "members rows parameters"],
+    member: tuple[PRNGKey, State, Varied, tuple[Array, Array]],
+    piece: tuple[Labels, Int[Array, ""], Int[Array, ""]],
     *,
     config: DistillConfig,
-    **settings: Any,
+    network: Network,
+    augment_fn: AugmentFn,
 ) -> tuple[State, Info]:
-    """What `advance` gives for each of several distillations, in one program.
-
-    All arguments but the labels, the numbers and the settings have an axis of members in front. By
-    `vmap`, or on the CPU one after another (`training.over_networks`).
+    """What `advance` gives for each of several distillations (`together.over_members`).
 
     Args:
-        keys: of all steps of each.
-        states: before the first step.
-        labels: shared by all.
-        members: what differs.
-        first: the number of the first step.
-        count: how many.
-        starts: a row for each step.
-        targets: likewise.
+        member: the key of all its steps, the state before the first, what differs, and the starts
+            and targets, a row for each step.
+        piece: the labels, which all share; the number of the first step; how many.
         config: what is shared.
-        settings: what else `step` takes, without the optimizer.
+        network: the architecture.
+        augment_fn: applied to each minibatch of the students.
     """
-
-    def one(key: PRNGKey, state: State, member: Varied, *pairs: Array) -> tuple[State, Info]:
-        optimizer, threshold = make_optimizer(config, member), member.threshold
-        how = {"config": config, "optimizer": optimizer, "threshold": threshold, **settings}
-        return advance(key, state, labels, first, count, *pairs, **how)
-
-    return over_networks(one)(keys, states, members, starts, targets)
+    key, state, own, pairs = member
+    return advance(
+        key,
+        state,
+        *piece,
+        *pairs,
+        config=config,
+        network=network,
+        augment_fn=augment_fn,
+        optimizer=make_optimizer(config, own),
+        threshold=own.threshold,
+    )
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:

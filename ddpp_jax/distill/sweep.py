@@ -1,7 +1,7 @@
 """Several distillations that differ in one number, step by step in one program."""
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.stages import Compiled
+from jaxtyping import Array
 
 from ddpp_jax._types import Labels
 from ddpp_jax.augment import augment
@@ -30,7 +30,7 @@ from ddpp_jax.distill.run import (
     steps_key,
     write_state,
 )
-from ddpp_jax.distill.steps import State, advance_all, varied
+from ddpp_jax.distill.steps import Info, State, advance_all, varied
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import append_row, read_rows, write_json
 from ddpp_jax.models import Network
@@ -101,15 +101,14 @@ def run_sweep(
     feeds = {name: member.feed_fn(plans[name]) for name, member in members.items()}
     clock = Watch([], report)
     most = steps_a_call(network, len(members))
-    program = _compiled(list(jobs.values()), network, states, jnp.asarray(labels), most)
+    advance = _advance(list(jobs.values()), network, states, jnp.asarray(labels), most)
     try:
         with report.progress("distil the sweep", settings.steps, unit="step", done=done) as tick:
             for first, count in calls(done, settings.steps, 0, most=most, pace=lambda: clock.pace):
                 began = time.perf_counter()
                 pairs = [feed.take(count, rows=most) for feed in feeds.values()]
                 starts, targets = (jnp.stack(side) for side in zip(*pairs, strict=True))
-                numbers = jnp.int32(first), jnp.int32(count)
-                states, info = program(states, jnp.asarray(labels), *numbers, starts, targets)
+                states, info = advance(states, first, count, starts, targets)
                 host = jax.device_get(info)
                 clock.took(time.perf_counter() - began, count)
                 for index, (name, member) in enumerate(members.items()):
@@ -186,34 +185,31 @@ def _trouble(watch: Watch, rows: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def _compiled(
+def _advance(
     jobs: list[DistillJob], network: Network, states: State, labels: Labels, rows: int
-) -> Compiled:
-    job = jobs[0]
+) -> Callable[..., tuple[State, Info]]:
+    """Some steps of all members, compiled for states like these."""
+    settings = {
+        "config": jobs[0].distillation,
+        "network": network,
+        "augment_fn": partial(augment, operations=jobs[0].data.operations),
+    }
     differing = jax.tree.map(
         lambda *numbers: jnp.asarray(numbers, jnp.float32),
         *(varied(member.distillation) for member in jobs),
     )
-    keys = jnp.stack([steps_key(member) for member in jobs])
 
-    def many(states: State, labels: Labels, first: Any, count: Any, *pairs: Any) -> Any:
-        return advance_all(
-            keys,
-            states,
-            labels,
-            differing,
-            first,
-            count,
-            *pairs,
-            config=job.distillation,
-            network=network,
-            augment_fn=partial(augment, operations=job.data.operations),
-        )
+    def advance(
+        states: State, first: int, count: int, starts: Array, targets: Array
+    ) -> tuple[State, Info]:
+        keys = jnp.stack([steps_key(member) for member in jobs])
+        members = (keys, states, differing, (starts, targets))
+        piece = (labels, jnp.int32(first), jnp.int32(count))
+        return advance_all(members, [piece], **settings)
 
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    pairs = jax.ShapeDtypeStruct((len(jobs), rows, network.num_params), jnp.float32)
-    program = jax.jit(many, donate_argnums=0)
-    return program.lower(states, labels, number, number, pairs, pairs).compile()
+    pairs = jnp.zeros((len(jobs), rows, network.num_params), jnp.float32)
+    advance(states, 0, 0, pairs, pairs)  # Compiles, and makes no step.
+    return advance
 
 
 def kept_fractions(folder: Path) -> np.ndarray:

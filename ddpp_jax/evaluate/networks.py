@@ -1,4 +1,4 @@
-"""Several fresh networks trained on a small set in one program, and judged."""
+"""Several fresh networks trained on a small set, and judged."""
 
 import time
 from collections.abc import Mapping
@@ -28,7 +28,8 @@ from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints
-from ddpp_jax.training import over_networks, predictions
+from ddpp_jax.together import PIECES, over_members
+from ddpp_jax.training import predictions
 
 _EPOCHS_A_CALL = 100
 _SECONDS_A_CALL = 2.0
@@ -109,7 +110,13 @@ def _train(
     with report.progress(name, total, unit="epoch", done=done) as tick:
         while done < total:
             began, high = time.monotonic(), min(done + count, total)
-            states, info = _train_all(keys, states, done, high, *small, network, config, operations)
+            keys, states, info = _train_all(
+                (keys, states, Info(losses)),
+                [(*span, small) for span in _pieces(done, high)],
+                network=network,
+                config=config,
+                operations=operations,
+            )
             losses = info.loss
             tick(high, {"loss": float(losses.mean())})
             now = time.monotonic()
@@ -121,42 +128,43 @@ def _train(
     return states, np.asarray(losses)
 
 
+def _pieces(low: int, high: int) -> list[tuple[Int[Array, ""], Int[Array, ""]]]:
+    """The first epoch of each piece, and the first after it."""
+    step = -(-(high - low) // PIECES)
+    firsts = range(low, high, step)
+    return [(jnp.int32(first), jnp.int32(min(first + step, high))) for first in firsts]
+
+
 @partial(jax.jit, static_argnums=1)
 def _init_all(keys: PRNGKeys, network: Network) -> State:
-    return over_networks(lambda key: init(named_key(key, "init"), network=network))(keys)
+    return jax.vmap(lambda key: init(named_key(key, "init"), network=network))(keys)
 
 
-@partial(jax.jit, static_argnums=(7, 8, 9), donate_argnums=1)
+@partial(over_members, static=("network", "config", "operations"))
 def _train_all(
-    keys: PRNGKeys,
-    states: State,
-    low: Int[Array, ""],
-    high: Int[Array, ""],
-    images: Images,
-    labels: Targets,
-    alpha: Scalar,
+    member: tuple[PRNGKey, State, Info],
+    piece: tuple[Int[Array, ""], Int[Array, ""], tuple[Images, Targets, Scalar]],
+    *,
     network: Network,
     config: EvaluateConfig,
     operations: tuple[str, ...],
-) -> tuple[State, Info]:
-    augment_fn = partial(augment, operations=operations)
+) -> tuple[PRNGKey, State, Info]:
+    """A network after the epochs of a piece."""
+    key, state, info = member
+    low, high, (images, labels, alpha) = piece
 
-    def one(key: PRNGKey, state: State) -> tuple[State, Info]:
-        def epoch(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
-            epoch_key = jax.random.fold_in(named_key(key, "epochs"), index)
-            return step(
-                epoch_key,
-                carry[0],
-                index,
-                images,
-                labels,
-                alpha,
-                apply_fn=network.apply_fn,
-                config=config,
-                augment_fn=augment_fn,
-                parts_fn=network.parts,
-            )
+    def epoch(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
+        return step(
+            jax.random.fold_in(named_key(key, "epochs"), index),
+            carry[0],
+            index,
+            images,
+            labels,
+            alpha,
+            apply_fn=network.apply_fn,
+            config=config,
+            augment_fn=partial(augment, operations=operations),
+            parts_fn=network.parts,
+        )
 
-        return lax.fori_loop(low, high, epoch, (state, Info(jnp.zeros((), images.dtype))))
-
-    return over_networks(one)(keys, states)
+    return key, *lax.fori_loop(low, high, epoch, (state, info))
