@@ -5,6 +5,8 @@ E107-A(6), 2024. The functions here need jax alone; the commands live in `ddpp_j
 `ddpp_jax.distill` and `ddpp_jax.evaluate`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ddpp_jax._types import OPERATIONS
 from ddpp_jax.augment import (
     augment,
@@ -18,9 +20,12 @@ from ddpp_jax.augment import (
     scale,
 )
 from ddpp_jax.matching import trajectory_loss
-from ddpp_jax.pruning import kept_fraction, prune_mask
+from ddpp_jax.pruning import difference_mask, kept_fraction, prune_mask, random_mask
 from ddpp_jax.unroll import unroll
 from ddpp_jax.vector import flatten_params
+
+if TYPE_CHECKING:
+    from ddpp_jax.export import load_distilled
 
 __version__ = "0.1.0"
 
@@ -31,13 +36,25 @@ __all__ = [
     "contrast",
     "crop",
     "cutout",
+    "difference_mask",
     "flatten_params",
     "flip",
     "kept_fraction",
+    "load_distilled",
     "prune_mask",
+    "random_mask",
     "rotate",
     "saturation",
     "scale",
     "trajectory_loss",
     "unroll",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`load_distilled`, which reads files and needs more than jax, once it is asked for."""
+    if name == "load_distilled":
+        from ddpp_jax.export import load_distilled
+
+        return load_distilled
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,12 +13,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ddpp_jax.files import Replacement
-from ddpp_jax.results import DistilledFile
+from ddpp_jax.results import DistilledFile, shown_range
 
 MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
-_MOST_BEYOND = 0.1
 _LETTERS_AN_INCH = 12
 _MOST_CLASSES_NAMED = 20
 
@@ -26,21 +25,16 @@ _MOST_CLASSES_NAMED = 20
 def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
     """The images as they can be looked at, normalisation or whitening undone, from 0 to 1.
 
-    Where training pushed more than `_MOST_BEYOND` of the pixels beyond black or white, contrast is
-    lowered for the whole set, so that all but the darkest and the lightest percent are seen; the
-    rest is cut.
+    What is drawn black and white is chosen for the whole set (`results.shown_range`); the rest is
+    cut.
     """
-    pixels = distilled.pixels
-    if needs_less_contrast(distilled):
-        low, high = np.percentile(pixels, (1, 99))
-        pixels = (pixels - low) / (high - low)
-    return np.clip(pixels, 0, 1)
+    low, high = shown_range(distilled.pixels)
+    return np.clip((distilled.pixels - low) / (high - low), 0, 1)
 
 
 def needs_less_contrast(distilled: DistilledFile) -> bool:
     """Whether `shown_pixels` lowers the contrast."""
-    beyond = (distilled.pixels < 0) | (distilled.pixels > 1)
-    return float(beyond.mean()) > _MOST_BEYOND
+    return shown_range(distilled.pixels) != (0.0, 1.0)
 
 
 def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:

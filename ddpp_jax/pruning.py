@@ -1,13 +1,16 @@
 """Which parameters are matched: the mask from the element-wise ratio."""
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree, Shaped
 
-from ddpp_jax._types import FloatArray, Mask, Params, Scalar, ScalarLike
+from ddpp_jax._types import FloatArray, Mask, Params, PRNGKey, Scalar, ScalarLike
 
 
 def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mask:
@@ -46,6 +49,42 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
         return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
 
 
+def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mask:
+    """True for the share of parameters that differ least, False for the rest.
+
+    Pruning by difference in place of ratio, for comparison with `prune_mask`: of parameters that
+    are equally far from their targets it keeps both, where the ratio tells the small from the
+    large. The ranking is over all parameters together; mapped over the leaves of a tree, it prunes
+    the same share of each.
+
+    Args:
+        student: parameters after the student's steps.
+        target: the teacher's parameters, in the same structure and shapes.
+        kept: the share that is kept, from 0 to 1; that of another mask by `kept_fraction`.
+
+    Raises:
+        ValueError: the structures or shapes differ.
+    """
+    differences = jax.tree.map(lambda s, t: jnp.abs(jnp.subtract(s, t)), student, target)
+    flat, unflatten = _ravelled(lax.stop_gradient(differences))
+    ranks = jnp.argsort(jnp.argsort(flat))
+    return unflatten(ranks < jnp.round(kept * flat.size))
+
+
+def random_mask(key: PRNGKey, mask: Mask) -> Mask:
+    """As many True entries as another mask has, at places drawn at random.
+
+    The control of any claim that it matters which parameters are pruned. The draw is over all
+    parameters together; the shares of single tensors differ from those of the other mask.
+
+    Args:
+        key: decides the places.
+        mask: booleans of any structure.
+    """
+    flat, unflatten = _ravelled(mask)
+    return unflatten(jax.random.permutation(key, flat))
+
+
 def kept_fraction(mask: Mask) -> Scalar:
     """The share of True entries in a mask, from 0 (all pruned) to 1 (nothing pruned), in float32.
 
@@ -65,6 +104,21 @@ def kept_fraction(mask: Mask) -> Scalar:
         )
     kept = jnp.stack([jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
     return jnp.sum(kept) / total
+
+
+def _ravelled(tree: PyTree) -> tuple[Shaped[Array, " entries"], Callable[[Array], PyTree]]:
+    """All entries as a vector, and the way back, whatever their dtype."""
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = [np.shape(leaf) for leaf in leaves]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+
+    def unflatten(vector: Array) -> PyTree:
+        parts = jnp.split(vector, ends[:-1])
+        return jax.tree.unflatten(
+            structure, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        )
+
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
 
 
 def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Bool[Array, "..."]:

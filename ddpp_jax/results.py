@@ -20,6 +20,8 @@ from ddpp_jax.files import Replacement
 FORMAT = "ddpp-jax distilled set 3"
 """The key of the metadata, and a sign that a file is ours."""
 
+_MOST_BEYOND = 0.1
+
 
 class DistilledFile(NamedTuple):
     """A distilled set as it lies on disk.
@@ -44,6 +46,17 @@ class DistilledFile(NamedTuple):
     class_names: tuple[str, ...]
     transform: Mapping[str, Float[np.ndarray, "..."]]
     origin: Mapping[str, Any]
+
+
+def iterate_path(folder: Path, iterate: str) -> Path:
+    """The file of one of a distillation's sets.
+
+    Args:
+        folder: of the distillation.
+        iterate: `last`, `held-out` or `max-test`.
+    """
+    name = "distilled" if iterate == "last" else f"distilled-{iterate}"
+    return folder / f"{name}.safetensors"
 
 
 def write_distilled(path: Path, distilled: DistilledFile) -> None:
@@ -128,6 +141,19 @@ def _check_distilled(path: Path, distilled: DistilledFile) -> None:
         raise InputError(f"{path} has labels beyond its {classes} classes")
     if not np.isfinite(images).all() or not 0 < distilled.alpha < math.inf:
         raise InputError(f"{path} holds NaN or infinite pixels, or an alpha that is not above 0")
+
+
+def shown_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:
+    """Which pixels are drawn black and white: 0 and 1, or further apart where many lie beyond.
+
+    Where training pushed more than a tenth of the pixels beyond black or white, contrast is
+    lowered, so that all but the darkest and the lightest percent are seen.
+    """
+    beyond = (pixels < 0) | (pixels > 1)
+    if float(beyond.mean()) <= _MOST_BEYOND:
+        return 0.0, 1.0
+    low, high = np.percentile(pixels, (1, 99))
+    return float(low), float(high)
 
 
 def versions() -> dict[str, str]:

@@ -36,6 +36,7 @@ class Worker:
         # The calls are what is measured: no program comes from an earlier process.
         environment = os.environ | {
             "JAX_ENABLE_COMPILATION_CACHE": "false",
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
         environment |= bench_ideas.environment(variant)

@@ -19,7 +19,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_rows
 from ddpp_jax.models import make_network
 from ddpp_jax.report import Report
-from ddpp_jax.results import read_distilled
+from ddpp_jax.results import iterate_path, read_distilled
 from ddpp_jax.storage import OnDevice, Plan, Streamed, TeacherStore, feed
 
 run_module = importlib.import_module("ddpp_jax.distill.run")
@@ -451,11 +451,11 @@ def test_a_stop_changes_nothing_about_the_best_sets(tmp_path, monkeypatch, every
     cut = tmp_path / "cut"
     with pytest.raises(StopIteration):
         run(cut, evaluate_fn=curve(values[:2]))
-    assert distill.iterate_path(cut, "max-test").exists()
+    assert iterate_path(cut, "max-test").exists()
     rest = values if every == 50 else values[2:]
     run(cut, evaluate_fn=curve(rest))
     for iterate in ("last", *distill.CHOSEN_BY):
-        theirs, ours = (distill.iterate_path(tmp_path / n, iterate) for n in ("whole", "cut"))
+        theirs, ours = (iterate_path(tmp_path / n, iterate) for n in ("whole", "cut"))
         assert theirs.read_bytes() == ours.read_bytes()
 
 
@@ -463,7 +463,7 @@ def test_a_best_set_that_was_lost_is_warned_of(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_module, "CHECKPOINT_EVERY", 2)
     with pytest.raises(StopIteration):
         run(tmp_path, evaluate_fn=curve([(0.9, 0.3), (0.4, 0.5)]))
-    distill.iterate_path(tmp_path, "max-test").unlink()
+    iterate_path(tmp_path, "max-test").unlink()
     run(tmp_path, evaluate_fn=curve([(0.2, 0.3)]))
     assert "distilled-max-test.safetensors is lost" in capsys.readouterr().err
     assert distill.read_finished(tmp_path, "max-test").origin["step"] == 6

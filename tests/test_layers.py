@@ -19,13 +19,13 @@ LEVELS = {
         "results",
         "statistics",
         "storage",
-        "together",
         "training",
     ],
     3: ["distill", "evaluate", "select", "teachers"],
     4: ["plots", "tables"],
-    5: ["commands"],
-    6: ["cli"],
+    5: ["export", "page"],
+    6: ["commands"],
+    7: ["cli"],
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 # What may be imported sideways: _types and errors are the floor that configs stands on.

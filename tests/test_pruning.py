@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ddpp_jax import kept_fraction, prune_mask
+from ddpp_jax import difference_mask, kept_fraction, prune_mask, random_mask
 
 TINY = float(np.finfo(np.float32).tiny)
 FLOATS = st.one_of(
@@ -115,3 +115,39 @@ def test_kept_fraction_counts_over_all_leaves():
     assert kept_fraction(mask) == pytest.approx(0.75)
     with pytest.raises(ValueError, match="no entries"):
         kept_fraction({"a": jnp.zeros((0,), bool)})
+
+
+def test_as_many_at_random_at_other_places():
+    mask = {"a": jnp.arange(60).reshape(6, 10) % 3 > 0, "b": jnp.arange(40) < 5}
+    first, second = (random_mask(jax.random.key(seed), mask) for seed in (0, 1))
+    for found in (first, second):
+        assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, mask)
+        assert kept_fraction(found) == kept_fraction(mask)
+    assert any(np.any(first[name] != second[name]) for name in mask)
+    # Drawn over all parameters together, half of what is kept moves between the tensors.
+    assert int(first["b"].sum()) > 5
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.25, 0.5, 1.0])
+def test_the_least_different_are_kept(kept):
+    generator = np.random.default_rng(0)
+    student, target = (
+        {"w": generator.normal(size=(4, 5)), "b": generator.normal(size=4)} for _ in "ab"
+    )
+    found = difference_mask(student, target, kept=kept)
+    differences = np.concatenate([np.abs(student[n] - target[n]).ravel() for n in ("b", "w")])
+    places = np.concatenate([np.asarray(found[n]).ravel() for n in ("b", "w")])
+    expected = np.zeros(24, bool)
+    expected[np.argsort(differences)[: round(24 * kept)]] = True
+    np.testing.assert_array_equal(places, expected)
+
+
+def test_other_masks_under_jit_and_without_gradient():
+    student = jnp.linspace(-1, 1, 8)
+
+    @jax.jit
+    def loss(student):
+        mask = difference_mask(student, jnp.zeros(8), kept=0.5)
+        return jnp.where(mask, student, 0).sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(student), [0, 0, 1, 1, 1, 1, 0, 0])

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from ddpp_jax import report as report_module
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
+from ddpp_jax.report import console as report_module
 
 
 def run(console):

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.test_util import check_grads
 
@@ -166,3 +167,49 @@ def test_dtypes_survive():
     assert stepped["half"].dtype == jnp.bfloat16
     assert stepped["single"].dtype == jnp.float32
     assert losses.shape == (2,)
+
+
+def momentum(rate):
+    return optax.sgd(rate, momentum=0.9)
+
+
+def quadratic(params, batch):
+    return jnp.mean((batch @ params["w"] - jnp.sin(batch.sum(axis=1))) ** 2)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_another_optimiser_is_what_a_loop_over_it_gives(float64, parts):
+    batches = jax.random.normal(jax.random.key(0), (5, 4, 3))
+    params = {"w": jnp.array([0.3, -0.2, 0.5])}
+    how = {"lr": 0.1, "optimizer_fn": momentum, "parts": parts}
+    found, losses = unroll(quadratic, params, batches, **how)
+    optimizer, expected, seen = momentum(0.1), params, []
+    state = optimizer.init(expected)
+    for batch in batches:
+        loss, gradient = jax.value_and_grad(quadratic)(expected, batch)
+        updates, state = optimizer.update(gradient, state)
+        expected = optax.apply_updates(expected, updates)
+        seen.append(loss)
+    np.testing.assert_allclose(found["w"], expected["w"], rtol=1e-12)
+    np.testing.assert_allclose(losses, seen, rtol=1e-12)
+
+
+@pytest.mark.parametrize("remat", [True, False])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_gradient_through_another_optimiser_is_exact(float64, parts, remat):
+    batches = jax.random.normal(jax.random.key(0), (3, 4, 3))
+
+    def ended(start, rate, batches):
+        how = {"lr": rate, "optimizer_fn": momentum, "parts": parts, "remat": remat}
+        params, losses = unroll(quadratic, {"w": start}, batches, **how)
+        return jnp.sum(params["w"] ** 3) + losses.sum()
+
+    check_grads(ended, (jnp.array([0.3, -0.2, 0.5]), jnp.array(0.1), batches), 1, ["rev"])
+
+
+def test_plain_sgd_as_another_optimiser_is_plain_sgd(float64):
+    batches = jax.random.normal(jax.random.key(0), (4, 4, 3))
+    params = {"w": jnp.array([0.3, -0.2, 0.5])}
+    ours = unroll(quadratic, params, batches, lr=0.1)
+    theirs = unroll(quadratic, params, batches, lr=0.1, optimizer_fn=optax.sgd)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, theirs)

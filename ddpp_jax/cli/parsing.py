@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import tyro
 
-from ddpp_jax.configs import SETTINGS
 from ddpp_jax.errors import InputError
 
 Parsed = TypeVar("Parsed")
@@ -20,20 +19,24 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
 
 
-def parse_flags(default: Parsed, program: str, about: str, arguments: Sequence[str]) -> Parsed:
+def parse_flags(default: Parsed, usage: str, about: str, arguments: Sequence[str]) -> Parsed:
     """The command that the arguments ask for, varied from a default.
+
+    Args:
+        default: a dataclass, whose fields' docstrings are the help.
+        usage: how it is called.
+        about: what it does.
+        arguments: as they were given.
 
     Raises:
         InputError: a flag is unknown, or its value cannot be taken.
     """
-    how = "--setting names" if program.endswith("evaluate") else "SETTING is"
     parse = partial(
         tyro.cli,
         type(default),
         default=default,
-        prog=program if program.endswith("evaluate") else f"{program} [SETTING]",
-        description=f"{about} {how} one of {', '.join(SETTINGS)}; the other flags vary it, and "
-        "--list-settings shows them all.",
+        prog=usage,
+        description=about,
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
         registry=_REGISTRY,

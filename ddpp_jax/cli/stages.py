@@ -1,21 +1,18 @@
 """The commands as they are called, and every error to one line."""
 
 import dataclasses
-import errno
-import io
 import json
-import os
-import signal
-import sys
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
 
 from ddpp_jax.cli.parsing import parse_flags
+from ddpp_jax.cli.running import run_command
 from ddpp_jax.configs import (
     SETTINGS,
     DistillJob,
@@ -28,15 +25,9 @@ from ddpp_jax.configs import (
     setting,
 )
 from ddpp_jax.errors import InputError
-from ddpp_jax.report import Report
+from ddpp_jax.report import Report, Tracker
 
 Parsed = TypeVar("Parsed")
-
-_GOES_ON = "the same command goes on from what is saved"
-_LESS_MEMORY = {
-    "distill": "lower --width or --ipc, or give --read stream",
-    "evaluate": "lower --networks, --eval-batch or --width",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +39,9 @@ class _Shown:
 
     profile: Path | None = None
     """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
+
+    track: Tracker = "none"
+    """Also tell a tracker: tensorboard, trackio or wandb, which must be installed."""
 
     dry_run: bool = False
     """Show what would be done, its settings and how large it is, and start nothing."""
@@ -101,6 +95,9 @@ class _Evaluate:
     profile: Path | None = None
     """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
 
+    track: Tracker = "none"
+    """Also tell a tracker: tensorboard, trackio or wandb, which must be installed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Select:
@@ -121,14 +118,16 @@ class _Select:
     profile: Path | None = None
     """Folder for a trace of some turns of each stage, for XProf or TensorBoard; none for none."""
 
+    track: Tracker = "none"
+    """Also tell a tracker: tensorboard, trackio or wandb, which must be installed."""
+
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
 
-    def work(command: _Teachers) -> None:
+    def work(command: _Teachers, report: Report) -> None:
         from ddpp_jax.commands import run_teachers
 
-        report = _report(command.shown)
         run_teachers(command.config, command.places, report, dry=command.shown.dry_run)
 
     def default(job: DistillJob) -> _Teachers:
@@ -143,10 +142,9 @@ def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
 def distill(arguments: Sequence[str] | None = None) -> NoReturn:
     """The main job: `python -m ddpp_jax.distill [SETTING]`."""
 
-    def work(command: _Distill) -> None:
+    def work(command: _Distill, report: Report) -> None:
         from ddpp_jax.commands import run_distill, run_sweep
 
-        report = _report(command.shown)
         where = {"places": command.places, "out": command.out, "report": report}
         dry = command.shown.dry_run
         if command.sweep is None:
@@ -164,12 +162,11 @@ def distill(arguments: Sequence[str] | None = None) -> NoReturn:
 def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
     """Judge small sets: `python -m ddpp_jax.evaluate FILE ...`."""
 
-    def work(command: _Evaluate) -> None:
+    def work(command: _Evaluate, report: Report) -> None:
         if not command.files:
             raise InputError("no files given; name a run folder, a file, or a folder of images")
         from ddpp_jax.commands import run_evaluate
 
-        report = _report(command)
         run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
 
     def default(job: DistillJob) -> _Evaluate:
@@ -193,10 +190,9 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
 def select(arguments: Sequence[str] | None = None) -> NoReturn:
     """Choose real images: `python -m ddpp_jax.select [SETTING]`."""
 
-    def work(command: _Select) -> None:
+    def work(command: _Select, report: Report) -> None:
         from ddpp_jax.commands import run_select
 
-        report = _report(command)
         places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
         run_select(command.config, places, command.out, report)
 
@@ -216,8 +212,13 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
     _run("select", about, arguments, default, work)
 
 
-def _report(shown: _Shown | _Evaluate | _Select) -> Report:
-    return Report(None if shown.quiet else Console(), traces=shown.profile)
+def _report(shown: Any, program: str, given: Sequence[str]) -> Report:
+    return Report(
+        None if shown.quiet else Console(),
+        traces=shown.profile,
+        command=shlex.join([*program.split(), *given]),
+        track=shown.track,
+    )
 
 
 def _run(
@@ -225,45 +226,32 @@ def _run(
     about: str,
     arguments: Sequence[str] | None,
     default: Callable[[DistillJob], Parsed],
-    work: Callable[[Parsed], None],
+    work: Callable[[Parsed, Report], None],
     better: Callable[[Parsed], Parsed | None] = lambda _: None,
 ) -> NoReturn:
-    """Parse, work, and leave the process with an exit status; a failure is one line on stderr."""
-    program = f"python -m ddpp_jax.{name}"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    previous = signal.signal(signal.SIGINT, lambda *_: _interrupted(program))
-    try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
+    """Parse the flags that vary a named setting, and work."""
+
+    def body(program: str, given: list[str]) -> None:
         if "--list-settings" in given:
             _list_settings()
+            return
+        setting_name, flags = _setting_name(name, given)
+        usage = program if name == "evaluate" else f"{program} [SETTING]"
+        names = "--setting names" if name == "evaluate" else "SETTING is"
+        more = (
+            f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
+            "--list-settings shows them all."
+        )
+        command = parse_flags(default(setting(setting_name)), usage, more, flags)
+        other = better(command)
+        command = command if other is None else parse_flags(other, usage, more, flags)
+        if isinstance(command, (_Teachers, _Distill)) and command.shown.print_settings:
+            print(json.dumps(dataclasses.asdict(command.config), indent=2))
         else:
-            setting_name, flags = _setting_name(name, given)
-            command = parse_flags(default(setting(setting_name)), program, about, flags)
-            other = better(command)
-            command = command if other is None else parse_flags(other, program, about, flags)
-            if isinstance(command, (_Teachers, _Distill)) and command.shown.print_settings:
-                print(json.dumps(dataclasses.asdict(command.config), indent=2))
-            else:
-                work(command)
-    except InputError as error:
-        _leave(f"{program}: {error}", status=2)
-    except OSError as error:
-        _leave(f"{program}: {_system_error(error)}", status=1)
-    except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave(f"{program}: out of memory; {_LESS_MEMORY.get(name, 'lower --width')}", status=1)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    sys.exit(0)
+            shown = command.shown if isinstance(command, _Teachers | _Distill) else command
+            work(command, _report(shown, program, given))
 
-
-def _system_error(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        place = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{place}; make room, and the same command goes on from what is kept"
-    return str(error)
+    run_command(name, arguments, body)
 
 
 def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
@@ -289,17 +277,3 @@ def _list_settings() -> None:
     console = Console()
     console.width = max(console.width, 120)
     console.print(settings_table(SETTINGS))
-
-
-def _interrupted(program: str) -> NoReturn:
-    """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
-    if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h\n")
-    os.write(2, f"{program}: interrupted; {_GOES_ON}\n".encode())
-    os._exit(130)
-
-
-def _leave(line: str, *, status: int) -> NoReturn:
-    sys.stdout.flush()
-    print(" ".join(line.split()), file=sys.stderr)
-    sys.exit(status)

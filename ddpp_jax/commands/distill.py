@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddpp_jax import distill, plots, tables
+from ddpp_jax import distill, page, plots, tables
 from ddpp_jax.commands.baseline import judge_random
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
@@ -31,7 +31,7 @@ from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Verdict
 from ddpp_jax.files import claimed_folder, read_rows, write_json
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile
+from ddpp_jax.results import DistilledFile, iterate_path
 from ddpp_jax.storage import FeedFn
 
 
@@ -55,7 +55,7 @@ def run_distill(
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         sets = [
-            distill.iterate_path(place, iterate)
+            iterate_path(place, iterate)
             for place, _ in _methods(job, folder).values()
             for iterate in {"last", job.evaluation.iterate}
         ]
@@ -63,15 +63,18 @@ def run_distill(
         if (folder / "result.json").exists() and not lost:
             found = finished(folder)
             _draw(job, raw.name, folder, report, only_missing=True)
+            page.write_report(folder, only_missing=True)
             report.say(f"{folder} is complete; its results:")
             show(found, report)
             return
-        dataset = load(job, problem, places, report)
-        train_teachers(job, problem, dataset, report)
-        feed_fn = feed_of(job, problem, stream=stream)
-        found = _compute(job, problem, dataset, feed_fn, folder, report)
+        with report.run(folder, identity):
+            dataset = load(job, problem, places, report)
+            train_teachers(job, problem, dataset, report)
+            feed_fn = feed_of(job, problem, stream=stream)
+            found = _compute(job, problem, dataset, feed_fn, folder, report)
+        page.write_report(folder)
     show(found, report)
-    report.say(f"Images, curves, metrics and settings are in {folder}")
+    report.say(f"Images, curves, metrics and settings are in {folder}; open its report.html")
 
 
 def _compute(
@@ -93,7 +96,8 @@ def _compute(
 
     def accuracies(images: Any, labels: Any, alpha: Any) -> dict[str, float]:
         found = judge.judge(problem.network, both, images, labels, alpha, Report(None), key=key)
-        return {quantities[test]: verdict.mean for test, verdict in found.items()}
+        means = {quantities[test]: verdict.mean for test, verdict in found.items()}
+        return means | {f"{quantities[test]}_std": v.std for test, v in found.items()}
 
     outcomes = {
         name: distill.run(

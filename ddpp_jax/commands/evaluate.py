@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpp_jax import plots, tables
+from ddpp_jax import page, plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     evaluation_key,
@@ -59,7 +59,8 @@ def run_evaluate(
         else:
             keep_programs(cache_dir)
             judge = Judge(job, folder, classes=raw.classes)
-            rows = _rows(job, judge, raw, networks, sets, report)
+            with report.run(folder, identity):
+                rows = _rows(job, judge, raw, networks, sets, report)
             found = result(job, raw, rows)
             found["over_seeds"] = tables.over_seeds(rows)
             found["comparisons"] = tables.comparisons(rows)
@@ -76,6 +77,7 @@ def run_evaluate(
         ):
             if not (folder / picture).exists():
                 save(folder / picture, found, names)
+        page.write_report(folder, only_missing=True)
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 

@@ -129,7 +129,7 @@ def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report:
     claimed = check_claim(store.folder, **claim)
     missing = store.missing(job.teaching.teachers)
     if not claimed or missing or teachers.lacking(job.teaching, store, report):
-        with claimed_folder(store.folder, **claim):
+        with claimed_folder(store.folder, **claim), report.run(store.folder, problem.manifest):
             teachers.run(job, dataset, problem.network, store, report)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpp_jax import plots, select
+from ddpp_jax import page, plots, select
 from ddpp_jax._types import Params
 from ddpp_jax.commands.problem import (
     Problem,
@@ -67,8 +67,9 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
             else:
                 describe(job, problem, report)
             keep_programs(places.cache_dir)
-            dataset = load(job, problem, places, report)
-            indices = _indices(job, problem, dataset, report)
+            with report.run(folder, identity):
+                dataset = load(job, problem, places, report)
+                indices = _indices(job, problem, dataset, report)
             chosen = DistilledFile(
                 images=dataset.x_train[indices],
                 pixels=unit(raw.x_train[indices]),
@@ -83,6 +84,7 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
         if not picture.exists():
             title = f"{raw.name}, {selection.ipc} per class: {name}"
             plots.save_grid(picture, chosen, title=title)
+        page.write_report(folder, only_missing=True)
     where = "".join(
         f" --{flag} {value}"
         for flag, value in (("dataset", job.data.dataset), ("data-dir", job.data.data_dir))

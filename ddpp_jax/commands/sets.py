@@ -22,11 +22,10 @@ from ddpp_jax.data import (
     test_fingerprint,
     transform_from,
 )
-from ddpp_jax.distill import iterate_path
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import differences
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, is_distilled, read_distilled
+from ddpp_jax.results import DistilledFile, is_distilled, iterate_path, read_distilled
 
 _SHOWN = ("method", "ipc", "seed", "iterate", "step")
 _FREE = ("iterate", "networks", "held_out", "per_class")

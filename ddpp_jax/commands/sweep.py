@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ddpp_jax import distill, plots, tables
+from ddpp_jax import distill, page, plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     Problem,
@@ -64,14 +64,17 @@ def run_sweep(
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
             report.say(f"{folder} is complete; its results:")
+            page.write_report(folder, only_missing=True)
             show(finished(folder), report)
             return
-        dataset = load(job, problem, places, report)
-        feeds = {}
-        for seed, member in of_seed.items():
-            train_teachers(member, problems[seed], dataset, report)
-            feeds[seed] = feed_of(member, problems[seed], stream=stream)
-        found = _compute(job, name, jobs, problem, feeds, dataset, folder, report)
+        with report.run(folder, identity):
+            dataset = load(job, problem, places, report)
+            feeds = {}
+            for seed, member in of_seed.items():
+                train_teachers(member, problems[seed], dataset, report)
+                feeds[seed] = feed_of(member, problems[seed], stream=stream)
+            found = _compute(job, name, jobs, problem, feeds, dataset, folder, report)
+        page.write_report(folder)
     show(found, report)
     report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
 

@@ -18,6 +18,7 @@ from ddpp_jax.data.dataset import (
     unit,
 )
 from ddpp_jax.data.given import (
+    RANGE_FILE,
     GivenSet,
     Hard,
     Soft,
@@ -43,6 +44,7 @@ from ddpp_jax.data.whitening import fit_transform, fit_zca
 from ddpp_jax.errors import InputError
 
 __all__ = [
+    "RANGE_FILE",
     "Dataset",
     "GivenSet",
     "Hard",

@@ -8,16 +8,21 @@ import safetensors
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
+from ddpp_jax.data.dataset import unit
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.npz import class_names_of, read_npz
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import read_json
 
 Hard: TypeAlias = Int32[np.ndarray, " images"]
 """A class for each image."""
 
 Soft: TypeAlias = Float32[np.ndarray, "images classes"]
 """A row with the probability of each class, for each image."""
+
+RANGE_FILE = "range.json"
+"""Beside the classes of a folder: which pixels the 0 and the 255 of its images stand for."""
 
 _RATES = ("alpha", "lr")
 _SUM = 1e-3
@@ -46,7 +51,8 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
     A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, and, in an .npz, `class_names`. Nothing is unpickled. A folder holds
-    CLASS/* with PNG, JPEG and the like.
+    CLASS/* with PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those
+    are the pixels that 0 and 255 stand for, in place of 0 and 1.
 
     Args:
         path: ending in .npz or .safetensors, or a folder.
@@ -118,7 +124,23 @@ def _folder(path: Path, config: DataConfig) -> GivenSet:
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
     images, labels = source.train.read(np.arange(source.train.length))
+    low, high = _range(path / RANGE_FILE)
+    if (low, high) != (0.0, 1.0):
+        images = low + unit(images) * np.float32(high - low)
     return GivenSet(images, labels.astype(np.int32), None, source.class_names)
+
+
+def _range(path: Path) -> tuple[float, float]:
+    if not path.exists():
+        return 0.0, 1.0
+    try:
+        found = read_json(path)
+        low, high = float(found["low"]), float(found["high"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
+    if not -np.inf < low < high < np.inf:
+        raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
+    return low, high
 
 
 def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:

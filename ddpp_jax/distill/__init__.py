@@ -1,6 +1,6 @@
 """Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
 
-from ddpp_jax.distill.iterates import CHOSEN_BY, iterate_path
+from ddpp_jax.distill.iterates import CHOSEN_BY
 from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, read_finished, run
@@ -20,7 +20,6 @@ __all__ = [
     "advance",
     "check",
     "init",
-    "iterate_path",
     "kept_fractions",
     "make_optimizer",
     "memory",

@@ -7,21 +7,10 @@ from typing import Any
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.report import Report
-from ddpp_jax.results import read_distilled
+from ddpp_jax.results import iterate_path, read_distilled
 
 CHOSEN_BY = {"held-out": "held_out_accuracy", "max-test": "accuracy"}
 """Of each iterate but the last, the quantity of `metrics.jsonl` that is largest there."""
-
-
-def iterate_path(folder: Path, iterate: str) -> Path:
-    """The file of one of a distillation's sets.
-
-    Args:
-        folder: of the distillation.
-        iterate: `last`, `held-out` or `max-test`.
-    """
-    name = "distilled" if iterate == "last" else f"distilled-{iterate}"
-    return folder / f"{name}.safetensors"
 
 
 class Best:

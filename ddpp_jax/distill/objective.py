@@ -1,10 +1,11 @@
 """The matching loss of a student trained on the distilled set (Algorithm 1, lines 5 to 12)."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, ScalarLike, Vector
 from ddpp_jax.draws import Draws
@@ -12,8 +13,17 @@ from ddpp_jax.matching import trajectory_loss
 from ddpp_jax.models import Network
 from ddpp_jax.pruning import kept_fraction, prune_mask
 from ddpp_jax.training import cross_entropy
-from ddpp_jax.unroll import unroll
+from ddpp_jax.unroll import Optimizer, unroll
 from ddpp_jax.vector import flatten_params
+
+MaskFn: TypeAlias = Callable[[Vector, Vector], Bool[Array, " parameters"]]
+"""`mask_fn(student, target)`, True where a parameter is kept."""
+
+DistanceFn: TypeAlias = Callable[..., Scalar]
+"""`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one."""
+
+OptimizerFn: TypeAlias = Callable[[Scalar], Optimizer]
+"""`optimizer_fn(alpha)`, the optimiser of the student, as `unroll` takes it."""
 
 
 class Distilled(NamedTuple):
@@ -27,7 +37,7 @@ class Match(NamedTuple):
     """How a student and its target compare.
 
     Attributes:
-        loss: equation 8.
+        loss: equation 8, or another distance that was asked for.
         kept_fraction: share of all parameters that the mask keeps.
         kept_by_layer: the same within each tensor, in the order of `Network.names`.
         sign_flips: share of the pruned parameters whose signs differ; 0 where none is pruned.
@@ -55,6 +65,9 @@ def objective(
     network: Network,
     threshold: ScalarLike | None,
     augment_fn: AugmentFn,
+    mask_fn: MaskFn | None = None,
+    distance_fn: DistanceFn = trajectory_loss,
+    optimizer_fn: OptimizerFn | None = None,
 ) -> tuple[Scalar, Match]:
     """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
 
@@ -68,6 +81,9 @@ def objective(
         threshold: the pruning ratio; None prunes nothing (MTT), and so does 0 where it is
             part of a compiled program.
         augment_fn: applied to each minibatch of the student.
+        mask_fn: another mask in place of that of the threshold.
+        distance_fn: another distance in place of equation 8, over what the mask keeps.
+        optimizer_fn: another inner optimiser in place of plain SGD.
     """
 
     def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Labels]:
@@ -85,13 +101,16 @@ def objective(
         (draws.batches, draws.augment_keys),
         lr=distilled.alpha,
         batch_fn=batch_fn,
+        optimizer_fn=optimizer_fn,
         parts=network.parts(draws.batches.shape[1]),
     )
     student, _ = flatten_params(params)
     mask = None
-    if threshold is not None:
+    if mask_fn is not None:
+        mask = mask_fn(student, target)
+    elif threshold is not None:
         mask = prune_mask(student, target, threshold=threshold) | (threshold == 0)
-    loss = trajectory_loss(student, target, start, mask=mask)
+    loss = distance_fn(student, target, start, mask=mask)
     kept = jnp.ones(student.shape, bool) if mask is None else mask
     to_target, from_start = jnp.square(student - target), jnp.square(start - target)
     flipped = jnp.sign(student) * jnp.sign(target) < 0

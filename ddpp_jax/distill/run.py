@@ -1,7 +1,7 @@
 """A distillation from its first step to its file, with the checkpoints that it goes on from."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,8 @@ from ddpp_jax.data import (
     transform_arrays,
     undo,
 )
-from ddpp_jax.distill.iterates import Best, iterate_path
+from ddpp_jax.distill.history import History
+from ddpp_jax.distill.iterates import Best
 from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
 from ddpp_jax.distill.steps import State, advance, init, make_optimizer
 from ddpp_jax.draws import draw_start
@@ -32,7 +33,12 @@ from ddpp_jax.files import append_row, read_rows, write_rows
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, read_distilled, write_distilled
+from ddpp_jax.results import (
+    DistilledFile,
+    iterate_path,
+    read_distilled,
+    write_distilled,
+)
 from ddpp_jax.storage import Checkpoints, FeedFn, Plan
 
 CHECKPOINT_EVERY = 50
@@ -117,6 +123,7 @@ def run(
     origin: Mapping[str, Any] = MappingProxyType({}),
     name: str = "distill",
     evaluate_fn: EvaluateFn | None = None,
+    seams: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outcome:
     """Distil, and leave `distilled.safetensors` and `metrics.jsonl` in the folder.
 
@@ -137,6 +144,9 @@ def run(
         evaluate_fn: `evaluate_fn(images, labels, alpha)`, the `accuracy` and, where training images
             were kept apart, the `held_out_accuracy`, from 0 to 1; called every `eval_every` steps.
             It has no influence on the steps.
+        seams: other parts of the method in place of the paper's: `mask_fn`, `distance_fn` and
+            `optimizer_fn`, as `step` takes them. A folder cannot tell which it was made with, so
+            give each its own.
 
     Raises:
         InputError: `MOST_SKIPPED` steps in a row were not finite; what was kept before stays.
@@ -156,6 +166,7 @@ def run(
     every = settings.eval_every if evaluate_fn is not None else 0
 
     best = Best(folder, rows, report)
+    history = History(folder, dataset, labels, settings.steps)
 
     def write(path: Path, iterate: str, value: float | None = None, *, step: int) -> None:
         about = {"iterate": iterate, "step": step} | ({} if value is None else {"value": value})
@@ -170,15 +181,21 @@ def run(
 
     feed = feed_fn(plan_ahead)
     try:
-        program = _compiled(config, network, state, targets)
+        program = _compiled(config, network, state, targets, **seams)
         with (
             report.progress(name, settings.steps, unit="step", done=done) as tick,
             metrics.open("a") as file,
         ):
             if done == 0:
                 append_row(file, {"step": 0, **evaluated(0)})
+                history.saw(0, state.distilled.images)
             for first, count in calls(
-                done, settings.steps, every, most=steps_a_call(network), pace=lambda: watch.pace
+                done,
+                settings.steps,
+                every,
+                most=steps_a_call(network),
+                pace=lambda: watch.pace,
+                stops=history.steps,
             ):
                 began = time.perf_counter()
                 pairs = feed.take(count, rows=steps_a_call(network))
@@ -189,6 +206,7 @@ def run(
                 for row in found:
                     watch.saw(row)
                     append_row(file, row | (evaluated(now) if row["step"] == now else {}))
+                history.saw(now, state.distilled.images)
                 if now % CHECKPOINT_EVERY == 0:
                     checkpoints.save(now, state)
                 tick(now, watch.shown)
@@ -200,7 +218,9 @@ def run(
     return outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
 
 
-def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> Compiled:
+def _compiled(
+    config: DistillJob, network: Network, state: Any, labels: Any, **seams: Any
+) -> Compiled:
     """Many distillation steps as one program, compiled for arrays, or shapes, like these."""
     settings = config.distillation
     many = partial(
@@ -210,6 +230,7 @@ def _compiled(config: DistillJob, network: Network, state: Any, labels: Any) -> 
         optimizer=make_optimizer(settings),
         config=settings,
         augment_fn=partial(augment, operations=config.data.operations),
+        **seams,
     )
     pairs = jax.ShapeDtypeStruct((steps_a_call(network), network.num_params), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
@@ -247,17 +268,23 @@ def steps_a_call(network: Network, members: int = 1) -> int:
 
 
 def calls(
-    done: int, steps: int, every: int, *, most: int, pace: Callable[[], float]
+    done: int,
+    steps: int,
+    every: int,
+    *,
+    most: int,
+    pace: Callable[[], float],
+    stops: Set[int] = frozenset(),
 ) -> Iterator[tuple[int, int]]:
     """The first step of each call, and how many it makes: some seconds' worth.
 
-    None goes past a checkpoint or an evaluation.
+    None goes past a checkpoint, an evaluation or one of the `stops`.
     """
     while done < steps:
-        stops = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, most]
-        if every:
-            stops.append(every - done % every)
-        count = min(*stops, max(1, int(_SECONDS_A_CALL / pace())))
+        ends = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, most]
+        ends += [every - done % every] if every else []
+        ends += [stop - done for stop in stops if stop > done]
+        count = min(*ends, max(1, int(_SECONDS_A_CALL / pace())))
         yield done, count
         done += count
 

@@ -1,5 +1,6 @@
 """Distillation steps: Algorithm 1 of Li et al. (2024), one at a time or many in one program."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,7 @@ from ddpp_jax._types import (
 from ddpp_jax.configs import DistillConfig
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.draws import draw
+from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.together import over_members
 
@@ -110,6 +112,8 @@ def step(
     config: DistillConfig,
     augment_fn: AugmentFn,
     threshold: ScalarLike | None = None,
+    mask_fn: Callable[[PRNGKey, Vector, Vector], Bool[Array, " parameters"]] | None = None,
+    **seams: Any,
 ) -> tuple[State, Info]:
     """The state after one pass through the loop of Algorithm 1.
 
@@ -126,7 +130,12 @@ def step(
         config: J, the threshold and the size of a minibatch.
         augment_fn: applied to each minibatch of the student.
         threshold: in place of that of the config, where given; 0 prunes nothing.
+        mask_fn: `mask_fn(key, student, target)`, another mask in place of that of the threshold,
+            with a key of the step's own.
+        seams: `distance_fn` and `optimizer_fn`, as `objective` takes them.
     """
+    if mask_fn is not None:
+        seams["mask_fn"] = partial(mask_fn, named_key(key, "mask"))
     draws = draw(key, num_images=labels.shape[0], config=config)
     gradient, match = jax.grad(objective, has_aux=True)(
         state.distilled,
@@ -137,6 +146,7 @@ def step(
         network=network,
         threshold=config.threshold if threshold is None else threshold,
         augment_fn=augment_fn,
+        **seams,
     )
     updated, held = update(state, gradient, optimizer=optimizer)
     finite = jnp.isfinite(match.loss) & _all_finite(gradient) & _all_finite(updated)

@@ -15,7 +15,7 @@ from ddpp_jax._types import Labels
 from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillJob
 from ddpp_jax.data import Dataset
-from ddpp_jax.distill.iterates import iterate_path
+from ddpp_jax.distill.history import History
 from ddpp_jax.distill.metrics import Watch, rows_of
 from ddpp_jax.distill.run import (
     CHECKPOINT_EVERY,
@@ -35,6 +35,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.files import append_row, read_rows, write_json
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
+from ddpp_jax.results import iterate_path
 from ddpp_jax.storage import Checkpoints, FeedFn
 
 
@@ -100,11 +101,29 @@ def run_sweep(
     watches = {name: Watch(kept[name], report) for name in members}
     feeds = {name: member.feed_fn(plans[name]) for name, member in members.items()}
     clock = Watch([], report)
+    histories = [
+        History(member.folder, dataset, labels, settings.steps) for member in members.values()
+    ]
+
+    def keep_frames(step: int) -> None:
+        for index, history in enumerate(histories):
+            if step in history.steps:
+                history.saw(step, states.distilled.images[index])
+
     most = steps_a_call(network, len(members))
     advance = _advance(list(jobs.values()), network, states, jnp.asarray(labels), most)
     try:
         with report.progress("distil the sweep", settings.steps, unit="step", done=done) as tick:
-            for first, count in calls(done, settings.steps, 0, most=most, pace=lambda: clock.pace):
+            if done == 0:
+                keep_frames(0)
+            for first, count in calls(
+                done,
+                settings.steps,
+                0,
+                most=most,
+                pace=lambda: clock.pace,
+                stops=histories[0].steps,
+            ):
                 began = time.perf_counter()
                 pairs = [feed.take(count, rows=most) for feed in feeds.values()]
                 starts, targets = (jnp.stack(side) for side in zip(*pairs, strict=True))
@@ -126,6 +145,7 @@ def run_sweep(
                         given_up.add(name)
                         _some(members.keys() - given_up)
                 now = first + count
+                keep_frames(now)
                 if now % CHECKPOINT_EVERY == 0:
                     checkpoints.save(now, states)
                 tick(now, {"loss": float(host.match.loss[:, count - 1].mean())})

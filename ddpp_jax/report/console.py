@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 from rich.console import Console
@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.report.tracking import Tracker, Watcher, require_tracker, watchers
 
 Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
@@ -37,19 +38,32 @@ _TOO_LONG = {"draw"}  # Units, each of which is a whole evaluation.
 class Report:
     """Progress and results on a console: a live bar on a terminal, lines elsewhere, or silence."""
 
-    def __init__(self, console: Console | None, *, traces: Path | None = None) -> None:
+    def __init__(
+        self,
+        console: Console | None,
+        *,
+        traces: Path | None = None,
+        command: str | None = None,
+        track: Tracker = "none",
+    ) -> None:
         """Report to a console, or to nobody.
 
         Args:
             console: where to; None for nobody.
+            command: that is being run, for the folder of a run to say.
+            track: a tracker that is told of runs, too.
             traces: folder for a trace of each stage that shows its progress, for XProf and
                 TensorBoard; None makes none.
 
         Raises:
-            InputError: that is a file.
+            InputError: that is a file, or the tracker's package is not installed.
             OSError: it may not be written to.
         """
         self._console, self._traces, self._tracing = console, traces, False
+        self._command: str | None = command
+        self._track: Tracker = track
+        self._watchers: list[Watcher] = []
+        require_tracker(track)
         if traces is not None:
             if traces.exists() and not traces.is_dir():
                 raise InputError(f"--profile {traces} is a file; name a folder")
@@ -75,13 +89,51 @@ class Report:
         with (
             self._shown(name, total, unit, done) as show,
             self._traced(name, unit, short=total - done < _TRACED_TICKS) as seen,
+            self._watched(name, total, unit, done) as watch,
         ):
 
             def tick(now: int, values: Mapping[str, float]) -> None:
                 show(now, values)
+                watch(now, values)
                 seen()
 
             yield tick
+
+    @contextmanager
+    def run(self, folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
+        """A run in its folder: its stages are noted there, and told to the tracker.
+
+        Within another run it is part of that one.
+
+        Args:
+            folder: held by this process.
+            config: the settings.
+        """
+        if self._watchers:
+            yield
+            return
+        with watchers(folder, config, command=self._command, track=self._track) as told:
+            self._watchers = told
+            try:
+                yield
+            finally:
+                self._watchers = []
+
+    @contextmanager
+    def _watched(self, name: str, total: int, unit: str, done: int) -> Iterator[Tick]:
+        told = list(self._watchers)
+        for watcher in told:
+            watcher.begin(name, total, unit, done)
+
+        def tick(now: int, values: Mapping[str, float]) -> None:
+            for watcher in told:
+                watcher.tick(name, now, values)
+
+        try:
+            yield tick
+        finally:
+            for watcher in told:
+                watcher.end(name)
 
     @contextmanager
     def _shown(self, name: str, total: int, unit: str, done: int) -> Iterator[Tick]:

@@ -1,0 +1,102 @@
+"""`python -m ddpp_jax.report`: pages of runs, and runs followed from another terminal."""
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpp_jax import page
+from ddpp_jax.errors import InputError
+from ddpp_jax.files import read_rows
+from ddpp_jax.report import PROGRESS, Report
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def run_report(folders: Sequence[Path], out: Path | None, report: Report) -> None:
+    """Write the page of each run anew, and of several a page that compares them.
+
+    Args:
+        folders: of the runs, finished or not.
+        out: file of the comparison; None takes comparison.html beside the first run.
+        report: told where the pages are.
+
+    Raises:
+        InputError: one is no run folder, the file is there and no page of ours, or it was asked for
+            with one run alone.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("a run is named twice; name each once")
+    if out is not None and len(folders) == 1:
+        raise InputError("--out is for the comparison of several runs; got one run")
+    for folder in folders:
+        report.say(f"{page.write_report(folder)}")
+    if len(folders) > 1:
+        path = out or folders[0].parent / "comparison.html"
+        if path.is_dir() or (path.exists() and not page.is_comparison(path)):
+            raise InputError(f"{path} is there and is no comparison of runs; choose another --out")
+        report.say(f"{page.write_comparison(path, folders)}")
+
+
+def follow(folder: Path, report: Report) -> None:
+    """Show the progress of a run that another process works on, until it is over.
+
+    Raises:
+        InputError: there is no such folder, or no process has worked in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; name the folder of a run that was begun")
+    if not (folder / PROGRESS).exists() and not _is_held(folder):
+        raise InputError(f"no process works in {folder}, and it has no {PROGRESS}")
+    events = _events(folder)
+    for event in events:
+        if event["event"] == "start":
+            report.say(f"{event['time']}: {event['command'] or 'a run'}, on {event['device']}")
+        elif event["event"] == "stage":
+            _show_stage(event, events, report)
+        elif event["event"] == "stop":
+            report.say(f"stopped: {event['error']}")
+        elif event["event"] == "finish":
+            report.say(f"finished after {event['seconds']:.1f} s; {folder / page.REPORT} shows it")
+    if not _is_held(folder):
+        report.say(f"no process works in {folder} now")
+
+
+def _show_stage(stage: dict[str, Any], events: Iterator[dict[str, Any]], report: Report) -> None:
+    name, total, unit, done = (stage[n] for n in ("stage", "total", "unit", "done"))
+    with report.progress(name, total, unit=unit, done=done) as tick:
+        for event in events:
+            if event["event"] != "tick":
+                return
+            values = {n: float("nan") if v is None else v for n, v in event["values"].items()}
+            tick(event["done"], values)
+
+
+def _events(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the last process, as they come; ends with it."""
+    path, seen = folder / PROGRESS, 0
+    rows = read_rows(path)
+    starts = [place for place, row in enumerate(rows) if row["event"] == "start"]
+    seen = starts[-1] if starts else 0
+    while True:
+        # Asked first: what is written before the lock is let go of is then surely read.
+        held = _is_held(folder)
+        rows = read_rows(path)
+        yield from rows[seen:]
+        seen = len(rows)
+        if not held or (rows and rows[-1]["event"] in ("finish", "stop")):
+            return
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process works in a run folder."""
+    try:
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,80 @@
+"""How distilled images come about: some of them, at some steps, as they look."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Float, Int
+
+from ddpp_jax.data import Dataset, undo
+from ddpp_jax.files import Replacement
+
+FOLDER = "history"
+REAL = "real"
+
+_FRAMES = 12
+_MOST_IMAGES = 200
+_MOST_PER_CLASS = 10
+
+
+class History:
+    """Keeps frames of a distillation in its folder, `history/000200.safetensors` after step 200.
+
+    A frame has the `pixels` of the first images of each class, no more than 200 in all, as float16,
+    with normalisation or whitening undone; and their `labels`. `history/real.safetensors` has real
+    images of the same classes. Frames lie closer at the beginning, where images change faster.
+    """
+
+    def __init__(self, folder: Path, dataset: Dataset, labels: np.ndarray, steps: int) -> None:
+        """Prepare the frames, and keep the real images.
+
+        Args:
+            folder: of the distillation.
+            dataset: the real data.
+            labels: of the distilled images.
+            steps: how many there will be.
+        """
+        self._folder, self._dataset = folder / FOLDER, dataset
+        self.steps = frozenset(round(steps * (n / _FRAMES) ** 2) for n in range(_FRAMES + 1))
+        self._places = _first_of_each(labels)
+        self._labels = labels[self._places].astype(np.int32)
+        count = np.bincount(self._labels).max()
+        real = _first_of_each(dataset.y_train, most=int(count), classes=np.unique(self._labels))
+        self._write(REAL, _pixels(dataset, dataset.x_train[real]), dataset.y_train[real])
+
+    def saw(self, step: int, images: Any) -> None:
+        """Keep a frame, where this step is one.
+
+        Args:
+            step: how many steps are done.
+            images: the whole distilled set after them.
+        """
+        if step in self.steps:
+            chosen = np.asarray(images)[self._places]
+            self._write(f"{step:06d}", _pixels(self._dataset, chosen), self._labels)
+
+    def _write(
+        self,
+        name: str,
+        pixels: Float[np.ndarray, "images height width channels"],
+        labels: Int[np.ndarray, " images"],
+    ) -> None:
+        # By way of bytes, since safetensors' own writing leaves a file of its own behind a kill.
+        tensors = {"pixels": pixels.astype(np.float16), "labels": labels.astype(np.int32)}
+        with Replacement(self._folder / f"{name}.safetensors") as temporary:
+            temporary.write_bytes(safetensors.numpy.save(tensors))
+
+
+def _pixels(dataset: Dataset, images: np.ndarray) -> Float[np.ndarray, "..."]:
+    return undo(dataset.transform, np.asarray(images, np.float32))
+
+
+def _first_of_each(
+    labels: np.ndarray, *, most: int | None = None, classes: np.ndarray | None = None
+) -> Int[np.ndarray, " places"]:
+    """The places of the first images of each class, in the order of the classes."""
+    classes = np.unique(labels) if classes is None else classes
+    classes = classes[:_MOST_IMAGES]
+    most = most or max(1, min(_MOST_PER_CLASS, _MOST_IMAGES // len(classes)))
+    return np.concatenate([np.flatnonzero(labels == label)[:most] for label in classes])

@@ -1,0 +1,5 @@
+"""`python -m ddpp_jax.export`."""
+
+from ddpp_jax import cli
+
+cli.export()

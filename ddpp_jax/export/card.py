@@ -1,0 +1,63 @@
+"""A dataset card as the Hugging Face Hub reads it."""
+
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import ddpp_jax
+from ddpp_jax.export.loading import DistilledSet
+from ddpp_jax.files import Replacement
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"))
+
+
+def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float]) -> Path:
+    """Write `README.md` with the Hub's metadata; the images are expected in `images` beside it.
+
+    Args:
+        small: the set.
+        folder: of the export, and of the repository on the Hub.
+        low_high: what the 0 and the 255 of the PNG files stand for.
+    """
+    low, high = low_high
+    count = len(small.labels)
+    size = next((word for most, word in _SIZES if count < most), "100K<n<1M")
+    settings = small.origin.get("settings", {})
+    values = {
+        "dataset": settings.get("data", {}).get("dataset", "a dataset"),
+        "method": small.origin.get("method", "unknown"),
+        "count": count,
+        "size": size,
+        "shape": "x".join(str(n) for n in small.images.shape[1:]),
+        "class_names": small.class_names,
+        "alpha": f"{small.alpha:.6g}",
+        "low": low,
+        "high": high,
+        "plain": (low, high) == (0.0, 1.0),
+        "version": ddpp_jax.__version__,
+        "zca": "zca_matrix" in small.arrays,
+        "mean": [],
+        "std": [],
+    }
+    if not values["zca"]:
+        # Of pixels that are read as 0 to 1 from eight bits.
+        values["mean"] = _numbers((small.arrays["mean"] - low) / (high - low))
+        values["std"] = _numbers(small.arrays["std"] / (high - low))
+    pages = Environment(
+        loader=PackageLoader("ddpp_jax", "export"),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters["yaml"] = lambda text: "'" + str(text).replace("'", "''") + "'"
+    path = folder / "README.md"
+    with Replacement(path) as temporary:
+        temporary.write_text(pages.get_template("card.md.jinja").render(values), encoding="utf-8")
+    return path
+
+
+def _numbers(values: np.ndarray) -> list[float]:
+    return [round(float(value), 6) for value in np.ravel(values)]

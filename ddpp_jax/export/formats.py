@@ -1,0 +1,159 @@
+"""The files that other tools read."""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Float
+from PIL import Image
+
+from ddpp_jax.data import RANGE_FILE
+from ddpp_jax.errors import InputError
+from ddpp_jax.export.card import write_card
+from ddpp_jax.export.loading import DistilledSet
+from ddpp_jax.files import Replacement, write_json
+
+_IN_FILE_NAMES = re.compile(r"[^\w .,+()-]")
+
+
+class Export(NamedTuple):
+    """What is written where.
+
+    Attributes:
+        small: the set, its images in the order of their classes.
+        folder: it need not exist.
+        channels_first: whether arrays are (images, channels, height, width), as PyTorch has them.
+    """
+
+    small: DistilledSet
+    folder: Path
+    channels_first: bool
+
+
+def export(
+    small: DistilledSet, folder: Path, formats: Sequence[str], *, channels_first: bool
+) -> list[Path]:
+    """Write a set in some formats, in the order of its classes; what was written.
+
+    Args:
+        small: the set.
+        folder: where to; it need not exist.
+        formats: of `FORMATS`.
+        channels_first: of `npz` and `safetensors`; the tensors of PyTorch are so anyway.
+
+    Raises:
+        InputError: a format needs a package that is not installed.
+        OSError: the folder cannot be written to.
+    """
+    order = np.argsort(small.labels, kind="stable")
+    small = small._replace(
+        images=small.images[order], pixels=small.pixels[order], labels=small.labels[order]
+    )
+    what = Export(small, folder, channels_first)
+    return [path for name in formats for path in FORMATS[name](what)]
+
+
+def pixel_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:
+    """What the 0 and the 255 of eight bits stand for: 0 and 1, or what lies beyond those."""
+    return min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
+
+
+def _png(what: Export) -> list[Path]:
+    """A folder for each class, as `torchvision.datasets.ImageFolder` and our own commands read.
+
+    Where training pushed pixels beyond black or white, eight bits stand for that wider range, which
+    `range.json` in the folder tells: cut pixels would be another set.
+    """
+    small, folder = what.small, what.folder / "images"
+    low, high = pixel_range(small.pixels)
+    levels = np.rint((small.pixels - low) / (high - low) * 255).astype(np.uint8)
+    names = [_IN_FILE_NAMES.sub("_", name).strip(". ") or "_" for name in small.class_names]
+    if len({name.lower() for name in names}) < len(names):
+        names = [f"{label:03d} {name}" for label, name in enumerate(names)]
+    places = np.zeros(len(names), int)
+    for image, label in zip(levels, small.labels, strict=True):
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        with Replacement(folder / names[label] / f"{places[label]:04d}.png") as temporary:
+            picture.save(temporary)
+        places[label] += 1
+    write_json(folder / RANGE_FILE, {"low": low, "high": high})
+    return [folder]
+
+
+def _npz(what: Export) -> list[Path]:
+    path = what.folder / "distilled.npz"
+    arrays = _arrays(what) | {"class_names": np.array(what.small.class_names)}
+    with Replacement(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    return [path]
+
+
+def _safetensors(what: Export) -> list[Path]:
+    path = what.folder / "distilled.safetensors"
+    about = {"class_names": json.dumps(what.small.class_names)}
+    with Replacement(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(_arrays(what), metadata=about))
+    return [path]
+
+
+def _arrays(what: Export) -> dict[str, np.ndarray]:
+    small = what.small
+    arrays = {
+        "images": _placed(small.images, what.channels_first),
+        "pixels": _placed(small.pixels, what.channels_first),
+        "labels": small.labels.astype(np.int64),
+        "lr": np.asarray(small.alpha, np.float32),
+    }
+    return arrays | {name: np.ascontiguousarray(array) for name, array in small.arrays.items()}
+
+
+def _placed(images: np.ndarray, channels_first: bool) -> np.ndarray:
+    moved = np.moveaxis(images, 3, 1) if channels_first else images
+    return np.ascontiguousarray(moved, np.float32)
+
+
+def _tensors(images: str, labels: str, rate: str) -> Callable[[Export], list[Path]]:
+    """PyTorch's files of three tensors, by name: normalised floats, classes, and the rate."""
+
+    def write(what: Export) -> list[Path]:
+        torch = _torch()
+        small = what.small
+        found = {
+            images: torch.from_numpy(_placed(small.images, True)),
+            labels: torch.from_numpy(small.labels.astype(np.int64)),
+            rate: torch.tensor(small.alpha, dtype=torch.float32),
+        }
+        for name, tensor in found.items():
+            with Replacement(what.folder / name) as temporary:
+                torch.save(tensor, temporary)
+        return [what.folder / name for name in found]
+
+    return write
+
+
+def _torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise InputError(
+            'the formats mtt and dd-ranking need PyTorch: pip install "ddpp-jax[torch]"'
+        ) from None
+
+
+FORMATS: Mapping[str, Callable[[Export], list[Path]]] = {
+    "png": _png,
+    "npz": _npz,
+    "safetensors": _safetensors,
+    "card": lambda what: [write_card(what.small, what.folder, pixel_range(what.small.pixels))],
+    "mtt": _tensors("images_best.pt", "labels_best.pt", "lr_best.pt"),
+    "dd-ranking": _tensors("images.pt", "labels.pt", "lr.pt"),
+}
+"""What writes each format; all give back what they wrote."""
+
+LIGHT = ("png", "npz", "safetensors", "card")
+"""Those that need nothing but this program's own packages."""

@@ -1,0 +1,70 @@
+"""A distilled set as arrays, with what turns real images into images of its kind."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ddpp_jax.data import apply, transform_from
+from ddpp_jax.errors import InputError
+from ddpp_jax.results import iterate_path, read_distilled
+
+
+class DistilledSet(NamedTuple):
+    """A distilled or selected set.
+
+    Attributes:
+        images: as networks are trained on them, normalised or whitened, float32.
+        labels: a class for each image, from 0.
+        alpha: the learning rate that was distilled with them.
+        class_names: a name for each label.
+        transform: `transform(pixels)`, real images, uint8 or floats from 0 to 1, of shape (images,
+            height, width, channels), as these networks must see them: apply it to test images.
+        pixels: the images as they look, with the transform undone: 0 is black, 1 is white, and what
+            training pushed beyond stays beyond.
+        arrays: what the transform is made of: `mean` and `std` per channel, or `zca_mean` and
+            `zca_matrix`.
+        origin: where the set comes from, as plain values.
+    """
+
+    images: Float[np.ndarray, "images height width channels"]
+    labels: Int[np.ndarray, " images"]
+    alpha: float
+    class_names: tuple[str, ...]
+    transform: Callable[[np.ndarray], np.ndarray]
+    pixels: Float[np.ndarray, "images height width channels"]
+    arrays: Mapping[str, Float[np.ndarray, "..."]]
+    origin: Mapping[str, Any]
+
+
+def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
+    """The set that a run left.
+
+    Args:
+        path: a run folder, or a `.safetensors` of this program.
+        iterate: which of a run's sets: `last`, `held-out` or `max-test`.
+
+    Raises:
+        InputError: there is no such set, or it is damaged. (`ddpp_jax.errors.InputError`, a
+            `ValueError`.)
+    """
+    path = Path(path)
+    file = iterate_path(path, iterate) if path.is_dir() else path
+    if not file.exists():
+        raise InputError(
+            f"there is no {file}; wanted the folder of a finished run, or a .safetensors of one"
+        )
+    found = read_distilled(file)
+    return DistilledSet(
+        images=found.images,
+        labels=found.labels,
+        alpha=found.alpha,
+        class_names=found.class_names,
+        transform=partial(apply, transform_from(found.transform)),
+        pixels=found.pixels,
+        arrays=found.transform,
+        origin=found.origin,
+    )

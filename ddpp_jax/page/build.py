@@ -1,0 +1,179 @@
+"""The page of a run, and that of several beside one another."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import ddpp_jax
+from ddpp_jax import tables
+from ddpp_jax.files import Replacement
+from ddpp_jax.page import figures
+from ddpp_jax.page.comparison import comparison_values
+from ddpp_jax.page.costs import costs
+from ddpp_jax.page.images import method_values
+from ddpp_jax.page.read import Method, Run, read_run
+from ddpp_jax.page.words import class_names, flat, result_rows, row_names, title
+
+REPORT = "report.html"
+
+_CELL = 40  # CSS pixels of an image's width.
+_MOST_CONFUSIONS = 6
+
+_MARK = '<meta name="generator" content="ddpp-jax comparison">'
+
+_PAGES = Environment(
+    loader=PackageLoader("ddpp_jax", "page"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_PAGES.globals |= {"version": ddpp_jax.__version__, "cell": _CELL}
+
+
+def write_report(folder: Path, *, only_missing: bool = False) -> Path:
+    """Write `report.html` of a run folder, from its files alone; where it is.
+
+    Args:
+        folder: of the run, finished or not.
+        only_missing: leave one that is there.
+
+    Raises:
+        InputError: it is no run folder, or a file in it is damaged.
+    """
+    path = folder / REPORT
+    if not (only_missing and path.exists()):
+        _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder)))
+    return path
+
+
+def write_comparison(path: Path, folders: Sequence[Path]) -> Path:
+    """Write a page that lays several runs beside one another; where it is.
+
+    Raises:
+        InputError: one is no run folder, or a file in it is damaged.
+    """
+    _write(
+        path,
+        "compare.html.jinja",
+        {"mark": _MARK} | comparison_values([read_run(f) for f in folders]),
+    )
+    return path
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is a page that `write_comparison` wrote."""
+    try:
+        return _MARK in path.read_text(encoding="utf-8")[:4000]
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    """What the page of a run shows."""
+    rows = run.result.get("rows", [])
+    names = row_names(rows)
+    judged = [(n, row) for n, row in zip(names, rows, strict=True) if row.get("confusion")]
+    classes = class_names(run)
+    values = {
+        "made_of": str(run.folder),
+        "title": title(run),
+        "subtitle": _subtitle(run),
+        "unfinished": _unfinished(run),
+        "keys": _keys(run),
+        "rows": result_rows(rows),
+        "columns": ["trained on"],
+        "which": _which(rows),
+        "diverged": [
+            f"{n}: {row['diverged']} of {row['networks']} networks diverged; lower the rate"
+            for n, row in zip(names, rows, strict=True)
+            if row.get("diverged")
+        ],
+        "accuracy_svg": figures.accuracies(rows, names) if rows else "",
+        "sweep_svg": _sweep(run, rows),
+        "methods": [method_values(method) for method in run.methods if _shows(method)],
+        "curves": figures.curves([method for method in run.methods if method.rows]),
+        "pruning": [found for method in run.methods if (found := figures.pruning(method))],
+        "confusions": [
+            (n, figures.confusion(row, classes, n)) for n, row in judged[:_MOST_CONFUSIONS]
+        ],
+        "per_class": [row["per_class"] for _, row in judged[:_MOST_CONFUSIONS]],
+        "class_names": classes,
+        "command": _command(run),
+        "environment": _environment(run),
+        "settings": list(flat(run.identity["config"])),
+        **costs(run),
+    }
+    sections = {
+        "accuracy": ("Accuracy", "rows"),
+        "images": ("Images", "methods"),
+        "curves": ("Curves", "curves"),
+        "pruning": ("Pruning by layer", "pruning"),
+        "classes": ("Classes", "confusions"),
+        "cost": ("Time and memory", "stages"),
+    }
+    there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
+    return values | {"contents": [*there, ("repeat", "To do it again")]}
+
+
+def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    with Replacement(path) as temporary:
+        temporary.write_text(_PAGES.get_template(template).render(values), encoding="utf-8")
+
+
+def _subtitle(run: Run) -> str:
+    config = run.identity["config"]
+    said = [f"seed {config['seed']}"] if config.get("seed") is not None else []
+    said += [f"ddpp-jax {run.identity.get('version', '?')}", f"in {run.folder}"]
+    return ", ".join(said)
+
+
+def _unfinished(run: Run) -> str:
+    judges = "selection" not in run.identity["config"]
+    if run.result or (not judges and run.methods and run.methods[0].small is not None):
+        return ""
+    steps = [row["step"] for method in run.methods for row in method.rows[-1:]]
+    far = f" {max(steps):,} distillation steps of its last method are done." if steps else ""
+    return f"This run is not finished.{far} The same command goes on with it."
+
+
+def _keys(run: Run) -> list[tuple[str, str]]:
+    """The figures that a person wants first."""
+    keys = [
+        (f"{row['method']}, test accuracy, %", f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
+        for row in run.result.get("rows", [])[:4]
+    ]
+    small = next((m.small for m in run.methods if m.small is not None), None)
+    if small is not None:
+        keys += [("images in all", f"{len(small.labels):,}"), ("alpha", f"{small.alpha:.4g}")]
+    return keys
+
+
+def _which(rows: Sequence[Mapping[str, Any]]) -> str:
+    words = {words for row in rows if (words := tables.iterate_words(row))}
+    return f"Distilled sets: {'; '.join(sorted(words))}." if words else ""
+
+
+def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
+    return figures.sweep(rows, run.result["sweep"]) if "sweep" in run.result and rows else ""
+
+
+def _shows(method: Method) -> bool:
+    return method.small is not None or bool(method.frames)
+
+
+def _command(run: Run) -> str | None:
+    commands = [row["command"] for row in run.log if row["event"] == "start" and row["command"]]
+    return commands[-1] if commands else None
+
+
+def _environment(run: Run) -> str:
+    found = run.result.get("versions")
+    device = run.result.get("device") or next(
+        (row["device"] for row in run.log if row["event"] == "start"), None
+    )
+    said = [f"{name} {number}" for name, number in (found or {}).items()]
+    said += [f"on {device}"] if device else []
+    return ", ".join(said)

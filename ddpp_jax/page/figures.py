@@ -1,0 +1,247 @@
+"""Curves and maps as SVG within the page, in the colours of the page."""
+
+import io
+import re
+import textwrap
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ddpp_jax.page.read import Method
+from ddpp_jax.plots import draw_sweep
+
+_INK = "#123456"  # Of which the page makes its own colour of text.
+_COLOURS = ("#2f7fd1", "#d9772b", "#3a9d5d", "#b0519f", "#8a8a2b", "#c0504d", "#5b8c9e", "#7a6fd0")
+_SIZE = (4.3, 2.9)
+_BINS = 250
+_MAP_BINS = 60
+_MOST_NAMED = 20
+_MOST_TENSORS = 15
+
+PANELS = {
+    "loss": "Matching loss (equation 8)",
+    "kept_fraction": "Share of parameters kept",
+    "alpha": "Alpha, the student's learning rate",
+    "accuracy": "Test accuracy of fresh networks",
+    "held_out_accuracy": "Accuracy on held-out images",
+    "student_loss": "Student's cross-entropy at its last step",
+}
+"""Quantities of `metrics.jsonl` that are drawn over the steps, and what they are called."""
+
+
+def curves(methods: Sequence[Method]) -> dict[str, str]:
+    """A figure for each quantity that some method has, as SVG by its title."""
+    found = {}
+    for quantity, title in PANELS.items():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        ax = figure.subplots()
+        drawn = [
+            _curve(ax, method, quantity, colour)
+            for method, colour in zip(methods, _endless(_COLOURS, len(methods)), strict=True)
+        ]
+        if any(drawn):
+            ax.set_xlabel("distillation step")
+            ax.grid(alpha=0.25)
+            ax.legend()
+            found[title] = _svg(figure, f"{title} over the distillation steps")
+    return found
+
+
+def pruning(method: Method) -> dict[str, Any] | None:
+    """Maps of what a method pruned, and its most pruned tensors; None where it pruned nothing."""
+    over_steps = pruning_over_steps(method)
+    rows = [row for row in method.rows if row.get("kept_by_layer")]
+    if over_steps is None or all(row.get("kept_fraction") in (None, 1.0) for row in rows):
+        return None
+    shares = {
+        name: [
+            100 * (1 - row["kept_by_layer"][name])
+            for row in rows
+            if row["kept_by_layer"][name] is not None
+        ]
+        for name in rows[0]["kept_by_layer"]
+    }
+    lines = [(name, float(np.mean(found)), max(found)) for name, found in shares.items() if found]
+    return {
+        "name": method.name,
+        "maps": [
+            ("Over the distillation steps", over_steps),
+            ("By the epoch that the student starts from", pruning_over_epochs(method)),
+        ],
+        "table": sorted(lines, key=lambda line: -line[1])[:_MOST_TENSORS],
+    }
+
+
+def pruning_over_steps(method: Method) -> str | None:
+    """The share pruned of each tensor over the steps; None where nothing was pruned."""
+    rows = [row for row in method.rows if row.get("kept_by_layer")]
+    if not rows:
+        return None
+    bins = np.array_split(np.arange(len(rows)), min(_MAP_BINS, len(rows)))
+    names, pruned = _pruned(rows)
+    shares = np.stack([pruned[index].mean(axis=0) for index in bins], axis=1)
+    return _map(
+        names,
+        shares,
+        (rows[0]["step"], rows[-1]["step"]),
+        "distillation step",
+        f"Share of each tensor that {method.name} pruned, over the steps",
+    )
+
+
+def pruning_over_epochs(method: Method) -> str | None:
+    """The share pruned of each tensor by the epoch that the student started from."""
+    rows = [row for row in method.rows if row.get("kept_by_layer")]
+    if not rows:
+        return None
+    names, pruned = _pruned(rows)
+    epochs = np.asarray([row["start_epoch"] for row in rows])
+    shares = np.full((len(names), epochs.max() + 1), np.nan)
+    for epoch in np.unique(epochs):
+        shares[:, epoch] = pruned[epochs == epoch].mean(axis=0)
+    return _map(
+        names,
+        shares,
+        (-0.5, shares.shape[1] - 0.5),
+        "start epoch of the student",
+        f"Share of each tensor that {method.name} pruned, by start epoch",
+    )
+
+
+def accuracies(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """The mean accuracy of each row of a result, its deviation, and a dot for each network."""
+    figure = Figure(figsize=(_SIZE[0], 0.42 * len(rows) + 0.8), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    means, deviations = (100 * np.asarray([row[n] for row in rows]) for n in ("mean", "std"))
+    ax.barh(places, means, 0.65, xerr=deviations, color=_COLOURS[0], alpha=0.55, ecolor=_INK)
+    for place, row in zip(places, rows, strict=True):
+        dots = 100 * np.asarray(row["accuracies"])
+        ax.plot(dots, np.full(len(dots), place), "o", markersize=2.5, color=_INK, alpha=0.6)
+    ax.set_yticks(places, [textwrap.fill(name, 24) for name in names])
+    ax.set(xlabel="test accuracy, %", xlim=(0, 100))
+    ax.grid(axis="x", alpha=0.25)
+    return _svg(figure, "Test accuracy of each row of the table")
+
+
+def sweep(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Accuracy with its deviation, and the share of parameters kept, for each value."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    draw_sweep(figure.subplots(), rows, name=name)
+    return _svg(figure, f"Test accuracy and share of parameters kept against {name}")
+
+
+def confusion(row: Mapping[str, Any], names: Sequence[str], title: str) -> str:
+    """The confusion matrix of a row of a result, as shares of each class."""
+    counts = np.asarray(row["confusion"], float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(_SIZE[0], 3.9), layout="constrained")
+    ax = figure.subplots()
+    shown = ax.imshow(shares, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    ax.set(xlabel="taken for", ylabel="class")
+    if len(names) <= _MOST_NAMED:
+        ax.set_xticks(range(len(names)), names, rotation=90)
+        ax.set_yticks(range(len(names)), names)
+    figure.colorbar(shown, ax=ax, shrink=0.8, label="share of the class")
+    return _svg(figure, f"Confusion matrix: {title}")
+
+
+def _curve(ax: Axes, method: Method, quantity: str, colour: str) -> bool:
+    points = [
+        (row["step"], row[quantity], row.get(f"{quantity}_std") or 0.0)
+        for row in method.rows
+        if row.get(quantity) is not None
+    ]
+    if not points:
+        return False
+    steps, values, deviations = np.asarray(points, float).T
+    if len(values) <= _BINS:
+        low, middle, high = values - deviations, values, values + deviations
+    else:
+        bins = np.array_split(np.arange(len(values)), _BINS)
+        steps = np.asarray([steps[index].mean() for index in bins])
+        low, middle, high = (
+            np.asarray([fn(values[index]) for index in bins]) for fn in (np.min, np.mean, np.max)
+        )
+    if np.any(high > low):
+        ax.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+    few = "." if len(values) < 50 else ""
+    ax.plot(steps, middle, color=colour, linewidth=1.3, marker=few, label=method.name)
+    return True
+
+
+def _pruned(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], Float[np.ndarray, "steps tensors"]]:
+    names = list(rows[0]["kept_by_layer"])
+    kept = [[row["kept_by_layer"][n] for n in names] for row in rows]
+    values = np.asarray([[np.nan if x is None else x for x in line] for line in kept], float)
+    return names, 1 - values
+
+
+def _map(
+    names: Sequence[str],
+    shares: Float[np.ndarray, "tensors places"],
+    ends: tuple[float, float],
+    axis: str,
+    title: str,
+) -> str:
+    figure = Figure(figsize=(_SIZE[0] + 0.6, 0.24 * len(names) + 1.1), layout="constrained")
+    ax = figure.subplots()
+    highest = float(np.nanmax(shares, initial=0.0))
+    shown = ax.imshow(
+        100 * shares,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="magma",
+        vmin=0,
+        vmax=100 * highest or 1,
+        extent=(*ends, len(names) - 0.5, -0.5),
+    )
+    ax.set_yticks(range(len(names)), names)
+    ax.set_xlabel(axis)
+    figure.colorbar(shown, ax=ax, label="pruned, %")
+    return _svg(figure, title)
+
+
+def _endless(colours: Sequence[str], count: int) -> list[str]:
+    return [colours[place % len(colours)] for place in range(count)]
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an element of the page: text stays text, and black is the page's own colour."""
+    buffer = io.StringIO()
+    for ax in figure.axes:
+        ax.set_facecolor("none")
+        ax.tick_params(colors=_INK, labelsize=8)
+        for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+            text.set(color=_INK, fontsize=8.5)
+        for spine in ax.spines.values():
+            spine.set_edgecolor(_INK)
+            spine.set_alpha(0.5)
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.get_frame().set(facecolor="none", edgecolor="none")
+            for text in legend.get_texts():
+                text.set(color=_INK, fontsize=8)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Names must differ between all the figures of a page.
+    mark = f"f{zlib.crc32(label.encode()):08x}"
+    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}-", text)
+    tag, rest = text.split(">", 1)
+    tag = re.sub(r' (width|height)="[^"]*"', "", tag)
+    return tag.replace("<svg", f'<svg role="img" aria-label="{_escaped(label)}"', 1) + ">" + rest
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,83 @@
+"""Other parts in place of the paper's, as function arguments of a distillation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+
+from ddpp_jax import distill, prune_mask, random_mask, trajectory_loss
+from ddpp_jax.files import read_rows
+from ddpp_jax.report import Report
+
+
+def run(folder, **seams):
+    network = small.network()
+    outcome = distill.run(
+        small.CONFIG,
+        small.dataset(),
+        network,
+        small.feed_fn(network),
+        folder,
+        Report(None),
+        seams=seams,
+    )
+    return outcome.distilled.images, read_rows(folder / "metrics.jsonl")
+
+
+def by_ratio(key, student, target):
+    return prune_mask(student, target, threshold=small.CONFIG.distillation.threshold)
+
+
+def test_the_papers_parts_as_arguments_change_nothing(tmp_path):
+    plain, rows = run(tmp_path / "plain")
+    given, same = run(tmp_path / "given", mask_fn=by_ratio, distance_fn=trajectory_loss)
+    np.testing.assert_array_equal(plain, given)
+    assert rows == same
+
+
+def test_random_pruning_keeps_as_many_elsewhere(tmp_path):
+    def at_random(key, student, target):
+        mask = by_ratio(key, student, target)
+        return random_mask(key, mask)
+
+    _, rows = run(tmp_path / "ratio")
+    _, other = run(tmp_path / "random", mask_fn=at_random)
+    # The first students are the same, so as many of their parameters are kept.
+    assert other[1]["kept_fraction"] == rows[1]["kept_fraction"] < 1
+    assert other[1]["kept_by_layer"] != rows[1]["kept_by_layer"]
+    assert other[1]["loss"] != rows[1]["loss"]
+
+
+def test_random_masks_differ_from_step_to_step(tmp_path):
+    masks = []
+
+    def at_random(key, student, target):
+        mask = random_mask(key, jnp.arange(student.size) % 2 == 0)
+        jax.debug.callback(masks.append, mask)
+        return mask
+
+    run(tmp_path, mask_fn=at_random)
+    jax.effects_barrier()
+    assert len({np.asarray(mask).tobytes() for mask in masks}) == small.CONFIG.distillation.steps
+
+
+def test_another_distance(tmp_path):
+    def absolute(student, target, start, *, mask):
+        kept = jnp.where(mask, 1, 0)
+        return (kept * jnp.abs(student - target)).sum() / (kept * jnp.abs(start - target)).sum()
+
+    _, rows = run(tmp_path / "squared")
+    images, other = run(tmp_path / "absolute", distance_fn=absolute)
+    assert other[1]["loss"] != pytest.approx(rows[1]["loss"], rel=1e-3)
+    assert np.isfinite(images).all()
+
+
+def test_another_inner_optimiser(tmp_path):
+    plain, _ = run(tmp_path / "plain")
+    sgd, _ = run(tmp_path / "sgd", optimizer_fn=optax.sgd)
+    np.testing.assert_allclose(sgd, plain, rtol=1e-3, atol=1e-4)
+    adam, rows = run(tmp_path / "adam", optimizer_fn=optax.adam)
+    assert not np.allclose(adam, plain, rtol=1e-3, atol=1e-4)
+    assert not any("skipped" in row for row in rows)
