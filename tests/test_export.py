@@ -15,7 +15,7 @@ import ddpp_jax
 from ddpp_jax.data import DataConfig, PerChannel, apply, fit_transform, load_raw, transform_arrays
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
-from ddpp_jax.export import FORMATS, LIGHT, export
+from ddpp_jax.export import FORMATS, LIGHT, export, formats
 from ddpp_jax.results import DistilledFile, iterate_path, read_distilled, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -158,7 +158,11 @@ def test_files_of_pytorch_are_floats_and_classes_in_order(tmp_path):
 
 def test_without_pytorch_its_formats_are_refused_in_one_line(invoke, tmp_path, monkeypatch):  # noqa: F811
     written(tmp_path / "run")
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+
+    def absent(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(formats.importlib, "import_module", absent)
     status, _, error = invoke("export", f"{tmp_path / 'run'} --formats mtt")
     assert status == 2
     assert 'need PyTorch: pip install "ddpp-jax[torch]"' in error

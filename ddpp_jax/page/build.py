@@ -18,7 +18,6 @@ from ddpp_jax.page.words import class_names, flat, result_rows, row_names, title
 
 REPORT = "report.html"
 
-_CELL = 40  # CSS pixels of an image's width.
 _MOST_CONFUSIONS = 6
 
 _MARK = '<meta name="generator" content="ddpp-jax comparison">'
@@ -30,7 +29,7 @@ _PAGES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_PAGES.globals |= {"version": ddpp_jax.__version__, "cell": _CELL}
+_PAGES.globals["version"] = ddpp_jax.__version__
 
 
 def write_report(folder: Path, *, only_missing: bool = False) -> Path:

@@ -89,7 +89,7 @@ def pruning_over_steps(method: Method) -> str | None:
     return _map(
         names,
         shares,
-        (rows[0]["step"], rows[-1]["step"]),
+        (float(rows[0]["step"]), float(rows[-1]["step"])),
         "distillation step",
         f"Share of each tensor that {method.name} pruned, over the steps",
     )

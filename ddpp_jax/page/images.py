@@ -45,7 +45,7 @@ def shown_classes(method: Method) -> list[str]:
     """The names of the classes that have a row of images."""
     labels = np.unique(last_frame(method).labels)
     names: tuple[str, ...] = () if method.small is None else method.small.class_names
-    return [names[label] if label < len(names) else str(label) for label in labels]
+    return [str(names[label] if label < len(names) else label) for label in labels]
 
 
 def _notes(method: Method, made: Sheets) -> list[str]:

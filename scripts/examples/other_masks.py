@@ -79,7 +79,7 @@ def trained(job, dataset, network):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200, help="distillation steps of each")
+    parser.add_argument("--steps", type=int, default=150, help="distillation steps of each")
     given = parser.parse_args()
 
     settings = dataclasses.replace(
@@ -134,7 +134,9 @@ def main():
             classes=10,
             operations=job.data.operations,
         )["test"]
-        loss, kept = (np.mean([row[n] for row in rows[-20:]]) for n in ("loss", "kept_fraction"))
+        loss, kept = (
+            np.mean([row[n] for row in rows[1:][-20:]]) for n in ("loss", "kept_fraction")
+        )
         print(
             f"{name:30} {100 * verdict.mean:4.1f} ± {100 * verdict.std:3.1f}   {loss:.3f}  "
             f"{100 * kept:5.1f}",

@@ -18,8 +18,8 @@ from ddpp_jax import kept_fraction, prune_mask, trajectory_loss, unroll
 
 CLASSES, HIDDEN, BATCH = 10, 64, 48
 TEACHERS, EPOCHS, TEACHER_RATE = 4, 12, 0.1
-STUDENT_STEPS, TARGET_EPOCHS, THRESHOLD = 20, 2, 0.1
-PIXEL_RATE, ALPHA_RATE = 20.0, 1e-3
+STUDENT_STEPS, TARGET_EPOCHS, THRESHOLD = 40, 2, 0.1
+PIXEL_RATE, ALPHA_RATE = 2.0, 1e-3
 
 
 def init(key):
@@ -81,7 +81,7 @@ def accuracy(key, distilled, labels, test_images, test_labels):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400, help="distillation steps")
+    parser.add_argument("--steps", type=int, default=600, help="distillation steps")
     given = parser.parse_args()
 
     images, labels = load_digits(return_X_y=True)
@@ -93,7 +93,7 @@ def main():
     trajectories = jax.jit(jax.vmap(teach))(jax.random.split(jax.random.key(1), TEACHERS))
 
     one_of_each = jnp.stack([train[jnp.argmax(labels[train] == c)] for c in range(CLASSES)])
-    distilled, classes = {"x": images[one_of_each], "alpha": jnp.float32(0.1)}, jnp.arange(CLASSES)
+    distilled, classes = {"x": images[one_of_each], "alpha": jnp.float32(0.2)}, jnp.arange(CLASSES)
     optimizer = optax.multi_transform(
         {"x": optax.sgd(PIXEL_RATE, 0.5), "alpha": optax.sgd(ALPHA_RATE, 0.5)},
         {"x": "x", "alpha": "alpha"},
