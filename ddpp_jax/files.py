@@ -57,6 +57,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def cut_torn_row(path: Path) -> None:
+    """Cut a JSON-lines file to its whole rows, so that more can be added after a kill."""
+    if path.exists():
+        whole = path.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            with path.open("r+b") as file:
+                file.truncate(end)
+
+
 def append_row(file: TextIO, row: dict[str, Any]) -> None:
     """Add a row to an open JSON-lines file, at once."""
     file.write(json.dumps(row, allow_nan=False) + "\n")

@@ -37,6 +37,12 @@ def needs_less_contrast(distilled: DistilledFile) -> bool:
     return shown_range(distilled.pixels) != (0.0, 1.0)
 
 
+def as_words(name: str) -> str:
+    """A name as matplotlib shows it unchanged: no formulas, and not hidden by an underscore."""
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
+
+
 def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:
     """One image between 0 and 1, in grey or colour by its channels, pixels as squares."""
     if image.shape[2] == 1:
@@ -67,7 +73,7 @@ def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
     shown += ", contrast lowered" if needs_less_contrast(distilled) else ""
     figure = Figure(figsize=(max(1.0 * columns + 0.8, 4), 1.12 * rows + 0.6), layout="constrained")
     letters = int(_LETTERS_AN_INCH * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title + shown, letters), fontsize=10)
+    figure.suptitle(textwrap.fill(as_words(title + shown), letters), fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -77,9 +83,11 @@ def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
             ax.set_axis_on()
             draw_image(ax, images[index])
             if ipc == 1:
-                ax.set_title(names[label], fontsize=9)
+                ax.set_title(as_words(names[label]), fontsize=9)
             elif place == 0:
-                ax.set_ylabel(names[label], fontsize=9, rotation=0, ha="right", va="center")
+                ax.set_ylabel(
+                    as_words(names[label]), fontsize=9, rotation=0, ha="right", va="center"
+                )
     _save(figure, path)
 
 
@@ -105,9 +113,14 @@ def draw_curve(
         ends = np.arange(1, len(values) + 1)
         begins = np.maximum(ends - window, 0)
         smooth = (sums[ends] - sums[begins]) / (ends - begins)
-        ax.plot(steps, smooth, color=faint.get_color(), label=f"{label}, mean of {window} steps")
+        ax.plot(
+            steps,
+            smooth,
+            color=faint.get_color(),
+            label=as_words(f"{label}, mean of {window} steps"),
+        )
     else:
-        ax.plot(steps, values, marker="." if len(values) < 50 else "", label=label)
+        ax.plot(steps, values, marker="." if len(values) < 50 else "", label=as_words(label))
 
 
 def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str) -> None:
@@ -119,7 +132,7 @@ def save_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], *, 
         title: stands over the curves.
     """
     figure = Figure(figsize=(9, 6), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(as_words(title), fontsize=11)
     panels = (
         ("loss", "matching loss (equation 8)"),
         ("kept_fraction", "share of parameters kept"),
@@ -160,10 +173,10 @@ def save_accuracies(path: Path, result: Mapping[str, Any], names: Sequence[str])
         ax.plot(found, np.full(len(found), place), "o", markersize=3, color="black", alpha=0.6)
     chance = 100 / len(result["class_names"])
     ax.axvline(chance, color="firebrick", linewidth=1, linestyle=":", label="chance")
-    ax.set_yticks(places, [textwrap.fill(name, 40) for name in names], fontsize=8)
+    ax.set_yticks(places, [textwrap.fill(as_words(name), 40) for name in names], fontsize=8)
     ax.set_xlabel("test accuracy, %; bars: population deviation over networks (dots)", fontsize=8)
     ax.set_xlim(0, 100)
-    ax.set_title(result["dataset"], fontsize=10)
+    ax.set_title(as_words(result["dataset"]), fontsize=10)
     ax.grid(axis="x", alpha=0.3)
     ax.legend(fontsize=8)
     _save(figure, path)
@@ -186,12 +199,13 @@ def save_confusions(path: Path, result: Mapping[str, Any], names: Sequence[str])
         counts = np.asarray(row["confusion"], float)
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(shares, vmin=0, vmax=1, cmap="viridis")
-        ax.set_title(textwrap.fill(name, 44), fontsize=7)
+        ax.set_title(textwrap.fill(as_words(name), 44), fontsize=7)
         ax.set_xlabel("taken for", fontsize=7)
         ax.set_ylabel("class", fontsize=7)
         if len(classes) <= _MOST_CLASSES_NAMED:
-            ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
-            ax.set_yticks(range(len(classes)), classes, fontsize=6)
+            shown = [as_words(name) for name in classes]
+            ax.set_xticks(range(len(classes)), shown, rotation=90, fontsize=6)
+            ax.set_yticks(range(len(classes)), shown, fontsize=6)
     for ax in figure.axes[len(rows) :]:
         ax.set_axis_off()
     scale = ScalarMappable(Normalize(0, 1), "viridis")
@@ -231,7 +245,7 @@ def save_sweep(path: Path, rows: Sequence[Mapping[str, Any]], *, name: str, titl
         title: stands over the picture.
     """
     figure = Figure(figsize=(6, 3.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(as_words(title), fontsize=10)
     draw_sweep(figure.subplots(), rows, name=name)
     _save(figure, path)
 

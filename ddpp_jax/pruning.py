@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Bool, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from ddpp_jax._types import FloatArray, Mask, Params, PRNGKey, Scalar, ScalarLike
 
@@ -52,10 +52,10 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
 def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mask:
     """True for the share of parameters that differ least, False for the rest.
 
-    Pruning by difference in place of ratio, for comparison with `prune_mask`: of parameters that
-    are equally far from their targets it keeps both, where the ratio tells the small from the
-    large. The ranking is over all parameters together; mapped over the leaves of a tree, it prunes
-    the same share of each.
+    Pruning by difference in place of ratio, for comparison with `prune_mask`: it does not ask how
+    large the parameters are themselves. The ranking is over all parameters together, earlier ones
+    first where differences are equal; mapped over the leaves of a tree, it prunes the same share of
+    each.
 
     Args:
         student: parameters after the student's steps.
@@ -65,7 +65,7 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
     Raises:
         ValueError: the structures or shapes differ.
     """
-    differences = jax.tree.map(lambda s, t: jnp.abs(jnp.subtract(s, t)), student, target)
+    differences = jax.tree.map(_difference, student, target)
     flat, unflatten = _ravelled(lax.stop_gradient(differences))
     ranks = jnp.argsort(jnp.argsort(flat))
     return unflatten(ranks < jnp.round(kept * flat.size))
@@ -121,11 +121,20 @@ def _ravelled(tree: PyTree) -> tuple[Shaped[Array, " entries"], Callable[[Array]
     return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
 
 
-def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Bool[Array, "..."]:
+def _difference(student: FloatArray, target: FloatArray) -> Float[Array, "..."]:
+    _require_one_shape(student, target)
+    return jnp.abs(jnp.subtract(student, target))
+
+
+def _require_one_shape(student: FloatArray, target: FloatArray) -> None:
     if np.shape(student) != np.shape(target):
         raise ValueError(
             f"student and target differ in shape: {np.shape(student)} against {np.shape(target)}"
         )
+
+
+def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Bool[Array, "..."]:
+    _require_one_shape(student, target)
     dtype = jnp.promote_types(jnp.result_type(student), jnp.result_type(target))
     s = lax.stop_gradient(jnp.asarray(student, dtype))
     t = lax.stop_gradient(jnp.asarray(target, dtype))

@@ -1,5 +1,6 @@
 """Several members of one kind, such as networks, through the same program."""
 
+import contextlib
 import functools
 import os
 import threading
@@ -13,6 +14,15 @@ from jaxtyping import PyTree
 
 Member = TypeVar("Member")
 Advance: TypeAlias = Callable[..., PyTree]
+
+_OF_A_THREAD = (
+    "enable_x64",
+    "default_device",
+    "default_matmul_precision",
+    "debug_nans",
+    "numpy_rank_promotion",
+)
+"""What JAX may be told for one thread, and must then be told for those at work for it."""
 
 PIECES = 4
 """Into how many pieces long work had best be cut, so that no core waits for the last member."""
@@ -71,10 +81,15 @@ def side_by_side(
     """
     if workers(len(members)) == 1:
         return [functools.reduce(fn, pieces, member) for member in members]
+    told = {name: getattr(jax.config, f"jax_{name}") for name in _OF_A_THREAD}
 
     def after(before: Future[Member], piece: Any) -> Member:
         # What is waited for was taken up earlier, so there is always a thread that is at work.
-        return fn(before.result(), piece)
+        member = before.result()
+        with contextlib.ExitStack() as stack:
+            for name, value in told.items():
+                stack.enter_context(getattr(jax, name)(value))
+            return fn(member, piece)
 
     with ThreadPoolExecutor(workers(len(members))) as pool:
         found = [_finished(member) for member in members]
@@ -85,7 +100,14 @@ def side_by_side(
 
 def workers(members: int) -> int:
     """How many of some members are at work at a time on the CPU: no more than it has cores."""
-    return max(1, min(members, len(os.sched_getaffinity(0))))
+    return max(1, min(members, cores()))
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # As on macOS, where a process cannot be held to some.
 
 
 def _apart(members: PyTree) -> list[PyTree]:

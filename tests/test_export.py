@@ -15,7 +15,7 @@ import ddpp_jax
 from ddpp_jax.data import DataConfig, PerChannel, apply, fit_transform, load_raw, transform_arrays
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
-from ddpp_jax.export import FORMATS, LIGHT, export, formats
+from ddpp_jax.export import FORMATS, LIGHT, export, formats, write_card
 from ddpp_jax.results import DistilledFile, iterate_path, read_distilled, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -134,6 +134,22 @@ def test_the_card_says_how_to_normalise_the_pictures(tmp_path):
         seen = (np.asarray(image) / 255 - mean) / std
     first = int(np.flatnonzero(expected.labels == 0)[0])
     np.testing.assert_allclose(seen, expected.images[first], atol=0.51 * 4 / 255 / 0.2 + 1e-3)
+
+
+def test_the_card_of_grey_and_of_chosen_images(tmp_path):
+    written(tmp_path, channels=1)
+    small = ddpp_jax.load_distilled(tmp_path)
+    text = write_card(small, tmp_path, (0.0, 1.0)).read_text()
+    assert "`Grayscale(1)` and `ToTensor()`" in text
+    assert "distilled to 6 images" in text
+    assert "go by the names" not in text
+    chosen = small._replace(
+        origin={"method": "herding", "indices": [1]}, class_names=("b", "a", "c")
+    )
+    text = write_card(chosen, tmp_path, (0.0, 1.0)).read_text()
+    assert "chosen: 6 images" in text
+    assert "Pruning" not in text
+    assert "go by the names" in text
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch")

@@ -1,6 +1,7 @@
 """Pages of runs: what they say, and that a browser shows them without errors."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,11 +9,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 from processes import call, command
 from test_commands import QUICK, finished, invoke  # noqa: F401
 
 from ddpp_jax import page
+from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_rows
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -59,6 +62,7 @@ def test_the_page_of_a_run_says_all_of_it(finished, report):  # noqa: F811
         assert f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}" in words
     assert "python -m ddpp_jax.distill --augment crop --width 8" in words
     assert "Conv3x3_0/kernel" in words
+    assert "digits: 1,442 training and 355 test images, 8x8x1 pixels, 10 classes." in words
     assert "distillation.threshold 0.1" in words
     assert "open its report.html" in done.stdout
     for stage in ("teachers", "distil, MTT (no pruning)", "judge random real images"):
@@ -67,13 +71,15 @@ def test_the_page_of_a_run_says_all_of_it(finished, report):  # noqa: F811
 
 def test_frames_show_how_the_images_came_about(finished, report):  # noqa: F811
     folder, _ = finished
-    found = re.findall(r'id="frames\d">(.*?)</script>', report.read_text(), flags=re.DOTALL)
+    text = report.read_text()
+    found = re.findall(r'data-steps="(.*?)" data-sheet="(.*?)"', text)
     assert len(found) == 2  # Ours and MTT.
-    frames = json.loads(found[0])
-    steps = [frame["step"] for frame in frames]
+    steps = json.loads(found[0][0])
     assert steps == sorted(steps)
     assert (steps[0], steps[-1]) == (0, 120)
-    assert len({frame["uri"] for frame in frames}) > 5
+    pictures = re.findall(rf"\.{found[0][1]}-\d+ {{ background-image: url\((data:[^)]*)\)", text)
+    assert len(pictures) == len(steps)
+    assert len(set(pictures)) > 5
     kept = sorted(path.stem for path in (folder / "run" / "history").glob("*.safetensors"))
     assert kept == [f"{step:06d}" for step in steps] + ["real"]
 
@@ -96,9 +102,92 @@ def test_a_run_that_is_not_finished_has_a_page(finished, tmp_path):  # noqa: F81
     shutil.copytree(folder / "run", copy)
     for name in ("result.json", "distilled.safetensors"):
         (copy / name).unlink()
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_text("".join(lines[:51]))
     text = page.write_report(copy).read_text()
-    assert "This run is not finished. 120 distillation steps" in text
-    assert "ours (threshold 0.1)" in text
+    assert "This run is not finished. ours (threshold 0.1): 50 steps are done." in text
+    assert "MTT (no pruning): 120 steps are done." in text
+
+
+def test_a_page_is_small_however_many_classes_there_are(tmp_path):
+    """Each picture is in it once, not with every class."""
+    count, history = 100, tmp_path / "history"
+    history.mkdir()
+    noise = np.random.default_rng(0).uniform(size=(count, 16, 16, 3)).astype(np.float16)
+    tensors = {"pixels": noise, "labels": np.arange(count, dtype=np.int32)}
+    for step in ("000000", "000005", "000010", "real"):
+        safetensors.numpy.save_file(tensors, history / f"{step}.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"data": {"dataset": "many"}}}))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
+    text = page.write_report(tmp_path).read_text()
+    assert len(text) < 4 * (1.4 * noise.size + 50_000)
+
+
+def test_names_are_shown_as_they_are(finished, tmp_path):  # noqa: F811
+    """Nothing in a name is a formula, a hidden label or a tag."""
+    folder, _ = finished
+    copy = tmp_path / "_old$_$"
+    shutil.copytree(folder / "run", copy)
+    result = json.loads((copy / "result.json").read_text())
+    result["class_names"][3] = "$_$ <b>"
+    result["rows"][0]["method"] = r"my$\set$"
+    (copy / "result.json").write_text(json.dumps(result))
+    other = tmp_path / "other"
+    shutil.copytree(folder / "run", other)
+    text = page.write_report(copy).read_text()
+    assert "$_$ &lt;b&gt;" in text
+    assert "$_$ <b>" not in text
+    text = page.write_comparison(tmp_path / "comparison.html", [copy, other]).read_text()
+    assert "_old$_$: ours (threshold 0.1)" in text
+
+
+def test_seeds_are_compared_only_where_all_else_is_equal(finished, tmp_path):  # noqa: F811
+    folder, _ = finished
+    for seed in (0, 1):
+        copy = tmp_path / str(seed)
+        shutil.copytree(folder / "run", copy)
+        config = json.loads((copy / "config.json").read_text())
+        config["config"]["seed"] = seed
+        result = json.loads((copy / "result.json").read_text())
+        for row in result["rows"]:
+            if "seed" in row:
+                row["seed"] = seed
+        (copy / "config.json").write_text(json.dumps(config))
+        (copy / "result.json").write_text(json.dumps(result))
+    runs = [tmp_path / "0", tmp_path / "1"]
+    path = tmp_path / "comparison.html"
+    assert "2 seeds" in page.write_comparison(path, runs).read_text()
+    config = json.loads((runs[1] / "config.json").read_text())
+    config["config"]["distillation"]["pixel_rate"] = 77.0
+    (runs[1] / "config.json").write_text(json.dumps(config))
+    assert "2 seeds" not in page.write_comparison(path, runs).read_text()
+
+
+DAMAGED = [
+    ("config.json", '{"config": {}}', "is not that of a run"),
+    ("config.json", "[]", "is not that of a run"),
+    ("result.json", "[]", "is damaged"),
+    ("history/000000.safetensors", "x", "is damaged"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "words"), DAMAGED)
+def test_damaged_files_are_named(finished, tmp_path, name, text, words):  # noqa: F811
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0] / "run", copy)
+    (copy / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name} {words}"):
+        page.write_report(copy)
+
+
+def test_a_page_older_than_the_results_is_built_again(finished, tmp_path):  # noqa: F811
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0] / "run", copy)
+    (copy / "report.html").write_text("old")
+    os.utime(copy / "report.html", (1, 1))
+    assert page.write_report(copy, only_stale=True).read_text() != "old"
+    (copy / "report.html").write_text("new")
+    assert page.write_report(copy, only_stale=True).read_text() == "new"
 
 
 def test_several_runs_beside_one_another(finished, tmp_path):  # noqa: F811
@@ -165,6 +254,8 @@ def test_a_run_is_followed_from_another_process(tmp_path):
     # What is over is told once more, and the process ends.
     again = call(tmp_path, "report", "--follow", "run")
     assert again.stdout.count("finished after") == 1
+    assert again.stdout.count("120/120 steps") == 2
+    assert "steps/s" not in again.stdout  # What is long past has no pace.
     events = [row["event"] for row in read_rows(tmp_path / "run" / "progress.jsonl")]
     assert (events[0], events[-1]) == ("start", "finish")
 

@@ -151,3 +151,9 @@ def test_other_masks_under_jit_and_without_gradient():
         return jnp.where(mask, student, 0).sum()
 
     np.testing.assert_array_equal(jax.grad(loss)(student), [0, 0, 1, 1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("other", [(1,), (2,)])
+def test_masks_of_unlike_shapes_are_refused(other):
+    with pytest.raises(ValueError, match="differ in shape"):
+        difference_mask(jnp.ones(3), jnp.ones(other), kept=0.5)

@@ -1,7 +1,9 @@
 """The README's examples run as they stand there."""
 
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +24,7 @@ SMALL = {
     "model": ModelConfig(width=4, depth=1),
 }
 README = Path(__file__).parent.parent / "README.md"
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 
 def examples():
@@ -109,6 +112,38 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
     assert len(calls) == ("--list-settings" not in arguments)
 
 
+SIZES = {
+    "teachers": "--width 8 --depth 1 --image-size 16 --per-class 20 --teachers 2 --epochs 4",
+    "select": "--width 8 --depth 1 --image-size 16 --per-class 20 --epochs 2",
+}
+SIZES["distill"] = SIZES["teachers"] + (
+    " --student-steps 2 --target-epochs 1 --max-start-epoch 2 --steps 4 --networks 2"
+    " --eval-epochs 2 --random-draws 1 --eval-every 0"
+)
+
+
+@pytest.mark.parametrize("line", lines("python -m ddpp_jax."))
+def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
+    """As it stands but for its size; the sets of `evaluate` are those of tests/test_commands.py."""
+    _, _, module, *arguments = shlex.split(line)
+    stage = module.removeprefix("ddpp_jax.")
+    if "DATA" in arguments and not SHARED.exists():
+        pytest.skip("needs shared data")
+    no_torch = importlib.util.find_spec("torch") is None
+    if stage == "evaluate" or ("mtt" in arguments and no_torch):
+        pytest.skip("run elsewhere")
+    for name in ("RUN", "OTHER"):
+        shutil.copytree(finished[0] / "run", tmp_path / name)
+    words = [str(SHARED) if word == "DATA" else word for word in arguments]
+    size = (
+        [] if "--list-settings" in words or "--dry-run" in words else SIZES.get(stage, "").split()
+    )
+    size = ["--per-class", "50"] if "cifar100-ipc50" in words else size
+    done = call(tmp_path, stage, *words, *size)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 @pytest.mark.parametrize("line", lines(("scripts/", ".venv/bin/python scripts/")))
 def test_every_script_is_there_and_knows_its_flags(line):
     words = shlex.split(line.removeprefix(".venv/bin/python "))
@@ -126,3 +161,7 @@ def test_every_script_is_there_and_knows_its_flags(line):
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for flag in flags:
         assert flag in shown
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"^[A-Z_]{4,}$", README.read_text(), flags=re.MULTILINE)

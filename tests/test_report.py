@@ -82,3 +82,12 @@ def test_traces_cannot_go_into_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file; name a folder"):
         Report(None, traces=tmp_path / "file")
+
+
+def test_a_tick_that_is_told_twice_is_no_trouble(monkeypatch):
+    monkeypatch.setattr(report_module, "_SECONDS_BETWEEN_LINES", 0.0)
+    shown = io.StringIO()
+    with Report(Console(file=shown)).progress("judge", 41, unit="epoch") as tick:
+        tick(41, {})
+        tick(41, {})
+    assert "judge: 41/41 epochs" in shown.getvalue()

@@ -77,3 +77,10 @@ def test_one_program_is_traced_once_for_all_members():
 
     fn(jnp.zeros((4, 2)), [1.0, 2.0])
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_jax_is_told_for_a_thread_holds_for_all(count):
+    with jax.enable_x64(True):
+        _, found = walk((members(count)[0], jnp.ones((count, 5), jnp.float64)), PIECES, times=2)
+        assert found.dtype == jnp.float64

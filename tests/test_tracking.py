@@ -52,16 +52,38 @@ def test_ticks_are_noted_now_and_then(tmp_path):
 def test_a_tracker_is_told_of_every_tick(tmp_path, monkeypatch, name):
     calls = []
     stub = SimpleNamespace(
+        __name__=name,
         init=lambda **about: calls.append(("init", about)),
         log=lambda values: calls.append(("log", values)),
-        finish=lambda: calls.append(("finish",)),
+        finish=lambda **how: calls.append(("finish", how)),
     )
     monkeypatch.setitem(sys.modules, name, stub)
     (tmp_path / "run").mkdir()
     work(Report(None, track=name), tmp_path / "run")
     assert calls[0] == ("init", {"project": "ddpp-jax", "name": "run", "config": {"seed": 0}})
     assert calls[1] == ("log", {"distil/step": 2, "distil/loss": 0.5})
-    assert calls[-1] == ("finish",)
+    assert calls[-1] == ("finish", {})
+    with pytest.raises(OSError, match="full"):
+        work(Report(None, track=name), tmp_path / "run", OSError("full"))
+    assert calls[-1] == ("finish", {"exit_code": 1} if name == "wandb" else {})
+
+
+def test_a_tracker_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
+    def refuse(**about):
+        raise RuntimeError("no login")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(__name__="wandb", init=refuse))
+    with pytest.raises(InputError, match="wandb cannot begin: no login"):
+        work(Report(None, track="wandb"), tmp_path)
+
+
+def test_a_row_that_a_kill_tore_is_cut(tmp_path):
+    work(Report(None), tmp_path)
+    path = tmp_path / PROGRESS
+    path.write_bytes(path.read_bytes()[:-9])
+    work(Report(None), tmp_path)
+    events = [row["event"] for row in read_rows(path)]
+    assert events == ["start", "stage", "tick", "end", "start", "stage", "tick", "end", "finish"]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_starts(monkeypatch):
@@ -71,9 +93,8 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_starts(monke
 
 
 def test_tensorboard_gets_scalars(tmp_path):
-    events = pytest.importorskip("tensorboardX")
+    pytest.importorskip("tensorboardX")
     work(Report(None, track="tensorboard"), tmp_path)
     found = list((tmp_path / "tensorboard").glob("events*"))
     assert len(found) == 1
     assert b"distil/loss" in found[0].read_bytes()
-    assert events.__name__ == "tensorboardX"

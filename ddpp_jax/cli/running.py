@@ -12,8 +12,10 @@ from ddpp_jax.errors import InputError
 
 _GOES_ON = "the same command goes on from what is saved"
 _LESS_MEMORY = {
-    "distill": "lower --width or --ipc, or give --read stream",
-    "evaluate": "lower --networks, --eval-batch or --width",
+    "distill": "; lower --width or --ipc, or give --read stream",
+    "evaluate": "; lower --networks, --eval-batch or --width",
+    "select": "; lower --width",
+    "teachers": "; lower --width",
 }
 
 
@@ -40,7 +42,7 @@ def run_command(
         _leave(f"{program}: {_system_error(error)}", status=1)
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave(f"{program}: out of memory; {_LESS_MEMORY.get(name, 'lower --width')}", status=1)
+            _leave(f"{program}: out of memory{_LESS_MEMORY.get(name, '')}", status=1)
         raise
     finally:
         signal.signal(signal.SIGINT, previous)

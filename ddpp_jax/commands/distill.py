@@ -63,7 +63,7 @@ def run_distill(
         if (folder / "result.json").exists() and not lost:
             found = finished(folder)
             _draw(job, raw.name, folder, report, only_missing=True)
-            page.write_report(folder, only_missing=True)
+            page.write_report(folder, only_stale=True)
             report.say(f"{folder} is complete; its results:")
             show(found, report)
             return
@@ -72,7 +72,8 @@ def run_distill(
             train_teachers(job, problem, dataset, report)
             feed_fn = feed_of(job, problem, stream=stream)
             found = _compute(job, problem, dataset, feed_fn, folder, report)
-        page.write_report(folder)
+            page.write_report(folder)
+        page.write_report(folder)  # Once more, with all of its stages' times.
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {folder}; open its report.html")
 

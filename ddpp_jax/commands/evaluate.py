@@ -61,10 +61,10 @@ def run_evaluate(
             judge = Judge(job, folder, classes=raw.classes)
             with report.run(folder, identity):
                 rows = _rows(job, judge, raw, networks, sets, report)
-            found = result(job, raw, rows)
-            found["over_seeds"] = tables.over_seeds(rows)
-            found["comparisons"] = tables.comparisons(rows)
-            write_json(folder / "result.json", found)
+                found = result(job, raw, rows)
+                found["over_seeds"] = tables.over_seeds(rows)
+                found["comparisons"] = tables.comparisons(rows)
+                write_json(folder / "result.json", found)
             judge.close()
         names = [tables.row_words(row) for row in found["rows"]]
         for key in ("seed", "file"):
@@ -77,7 +77,7 @@ def run_evaluate(
         ):
             if not (folder / picture).exists():
                 save(folder / picture, found, names)
-        page.write_report(folder, only_missing=True)
+        page.write_report(folder, only_stale=True)
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 

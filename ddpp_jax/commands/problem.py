@@ -176,6 +176,12 @@ def result(
         "rows": rows,
         "std": "population, over all networks of a row",
         "class_names": raw.class_names,
+        "data": {
+            "training_images": len(raw.y_train),
+            "test_images": len(raw.y_test),
+            "held_out_images": len(raw.y_held),
+            "shape": list(raw.x_train.shape[1:]),
+        },
         "config": plain(job, raw),
         "fingerprint": raw.fingerprint,
         "versions": versions(),

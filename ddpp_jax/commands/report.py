@@ -1,6 +1,7 @@
 """`python -m ddpp_jax.report`: pages of runs, and runs followed from another terminal."""
 
 import fcntl
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,13 +31,18 @@ def run_report(folders: Sequence[Path], out: Path | None, report: Report) -> Non
         raise InputError("a run is named twice; name each once")
     if out is not None and len(folders) == 1:
         raise InputError("--out is for the comparison of several runs; got one run")
+    path = out or _beside(folders[0])
+    if len(folders) > 1 and (path.is_dir() or (path.exists() and not page.is_comparison(path))):
+        raise InputError(f"{path} is there and is no comparison of runs; choose another --out")
     for folder in folders:
         report.say(f"{page.write_report(folder)}")
     if len(folders) > 1:
-        path = out or folders[0].parent / "comparison.html"
-        if path.is_dir() or (path.exists() and not page.is_comparison(path)):
-            raise InputError(f"{path} is there and is no comparison of runs; choose another --out")
         report.say(f"{page.write_comparison(path, folders)}")
+
+
+def _beside(folder: Path) -> Path:
+    above = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    return above / "comparison.html"
 
 
 def follow(folder: Path, report: Report) -> None:
@@ -58,7 +64,9 @@ def follow(folder: Path, report: Report) -> None:
         elif event["event"] == "stop":
             report.say(f"stopped: {event['error']}")
         elif event["event"] == "finish":
-            report.say(f"finished after {event['seconds']:.1f} s; {folder / page.REPORT} shows it")
+            shown = folder / page.REPORT
+            where = f"; {shown} shows it" if shown.exists() else ""
+            report.say(f"finished after {event['seconds']:.1f} s{where}")
     if not _is_held(folder):
         report.say(f"no process works in {folder} now")
 
@@ -83,11 +91,24 @@ def _events(folder: Path) -> Iterator[dict[str, Any]]:
         # Asked first: what is written before the lock is let go of is then surely read.
         held = _is_held(folder)
         rows = read_rows(path)
-        yield from rows[seen:]
+        yield from _collapsed(rows[seen:])
         seen = len(rows)
         if not held or (rows and rows[-1]["event"] in ("finish", "stop")):
             return
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _collapsed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that were read at once: of ticks in a row the last, and a stage begins where that is."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if row["event"] == "tick" and found and found[-1]["event"] == "tick":
+            found.pop()
+        found.append(row)
+    for row, after in itertools.pairwise(found):
+        if (row["event"], after["event"]) == ("stage", "tick"):
+            row["done"] = after["done"]
+    return found
 
 
 def _is_held(folder: Path) -> bool:

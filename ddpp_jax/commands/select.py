@@ -70,21 +70,22 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
             with report.run(folder, identity):
                 dataset = load(job, problem, places, report)
                 indices = _indices(job, problem, dataset, report)
-            chosen = DistilledFile(
-                images=dataset.x_train[indices],
-                pixels=unit(raw.x_train[indices]),
-                labels=dataset.y_train[indices],
-                alpha=job.real_rate,
-                class_names=dataset.class_names,
-                transform=transform_arrays(dataset.transform),
-                origin=origin_of(name, job, raw, ipc=selection.ipc) | {"indices": indices.tolist()},
-            )
-            write_distilled(path, chosen)
+                chosen = DistilledFile(
+                    images=dataset.x_train[indices],
+                    pixels=unit(raw.x_train[indices]),
+                    labels=dataset.y_train[indices],
+                    alpha=job.real_rate,
+                    class_names=dataset.class_names,
+                    transform=transform_arrays(dataset.transform),
+                    origin=origin_of(name, job, raw, ipc=selection.ipc)
+                    | {"indices": indices.tolist()},
+                )
+                write_distilled(path, chosen)
         picture = folder / "distilled.png"
         if not picture.exists():
             title = f"{raw.name}, {selection.ipc} per class: {name}"
             plots.save_grid(picture, chosen, title=title)
-        page.write_report(folder, only_missing=True)
+        page.write_report(folder, only_stale=True)
     where = "".join(
         f" --{flag} {value}"
         for flag, value in (("dataset", job.data.dataset), ("data-dir", job.data.data_dir))

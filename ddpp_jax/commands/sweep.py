@@ -64,7 +64,7 @@ def run_sweep(
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
             report.say(f"{folder} is complete; its results:")
-            page.write_report(folder, only_missing=True)
+            page.write_report(folder, only_stale=True)
             show(finished(folder), report)
             return
         with report.run(folder, identity):
@@ -74,7 +74,7 @@ def run_sweep(
                 train_teachers(member, problems[seed], dataset, report)
                 feeds[seed] = feed_of(member, problems[seed], stream=stream)
             found = _compute(job, name, jobs, problem, feeds, dataset, folder, report)
-        page.write_report(folder)
+            page.write_report(folder)
     show(found, report)
     report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
 

@@ -1,6 +1,5 @@
 """Images of any kind brought to the channels and the size that are wanted."""
 
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from PIL import Image
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.raw import Indices, Part, Pixels, shape_words
 from ddpp_jax.errors import InputError
+from ddpp_jax.together import cores
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow raises for damaged files; an unknown kind of file is an OSError."""
@@ -142,7 +142,7 @@ def _in_order(
     if not threads:
         yield from (read(int(index)) for index in chosen)
         return
-    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _BLOCK)) as pool:
+    with ThreadPoolExecutor(min(cores(), _BLOCK)) as pool:
         for start in range(0, len(chosen), _BLOCK):
             yield from pool.map(read, chosen[start : start + _BLOCK].tolist())
 

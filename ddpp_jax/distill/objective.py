@@ -20,7 +20,9 @@ MaskFn: TypeAlias = Callable[[Vector, Vector], Bool[Array, " parameters"]]
 """`mask_fn(student, target)`, True where a parameter is kept."""
 
 DistanceFn: TypeAlias = Callable[..., Scalar]
-"""`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one."""
+"""`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one.
+
+The mask is None where nothing is pruned (MTT)."""
 
 OptimizerFn: TypeAlias = Callable[[Scalar], Optimizer]
 """`optimizer_fn(alpha)`, the optimiser of the student, as `unroll` takes it."""

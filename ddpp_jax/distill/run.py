@@ -142,11 +142,12 @@ def run(
         origin: what the file says of where the set comes from; its iterate and step are added.
         name: what the report calls it.
         evaluate_fn: `evaluate_fn(images, labels, alpha)`, the `accuracy` and, where training images
-            were kept apart, the `held_out_accuracy`, from 0 to 1; called every `eval_every` steps.
-            It has no influence on the steps.
-        seams: other parts of the method in place of the paper's: `mask_fn`, `distance_fn` and
-            `optimizer_fn`, as `step` takes them. A folder cannot tell which it was made with, so
-            give each its own.
+            were kept apart, the `held_out_accuracy`, from 0 to 1, and maybe the deviation of each
+            (`accuracy_std`); called every `eval_every` steps. What it gives becomes part of the
+            metrics. It has no influence on the steps.
+        seams: other parts of the method in place of the paper's: `mask_fn`, `distance_fn`,
+            `optimizer_fn` and `augment_fn`, as `step` takes them. A folder cannot tell which it was
+            made with, so give each its own.
 
     Raises:
         InputError: `MOST_SKIPPED` steps in a row were not finite; what was kept before stays.
@@ -229,8 +230,7 @@ def _compiled(
         network=network,
         optimizer=make_optimizer(settings),
         config=settings,
-        augment_fn=partial(augment, operations=config.data.operations),
-        **seams,
+        **{"augment_fn": partial(augment, operations=config.data.operations), **seams},
     )
     pairs = jax.ShapeDtypeStruct((steps_a_call(network), network.num_params), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)

@@ -37,6 +37,9 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "plain": (low, high) == (0.0, 1.0),
         "version": ddpp_jax.__version__,
         "zca": "zca_matrix" in small.arrays,
+        "grey": small.images.shape[3] == 1,
+        "chosen": "indices" in small.origin,
+        "sorted": list(small.class_names) == sorted(small.class_names),
         "mean": [],
         "std": [],
     }

@@ -87,9 +87,9 @@ def _png(what: Export) -> list[Path]:
 
 def _npz(what: Export) -> list[Path]:
     path = what.folder / "distilled.npz"
-    arrays = _arrays(what) | {"class_names": np.array(what.small.class_names)}
+    arrays: dict[str, Any] = _arrays(what) | {"class_names": np.array(what.small.class_names)}
     with Replacement(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **arrays)
     return [path]
 
 

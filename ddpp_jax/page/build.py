@@ -32,18 +32,18 @@ _PAGES = Environment(
 _PAGES.globals["version"] = ddpp_jax.__version__
 
 
-def write_report(folder: Path, *, only_missing: bool = False) -> Path:
+def write_report(folder: Path, *, only_stale: bool = False) -> Path:
     """Write `report.html` of a run folder, from its files alone; where it is.
 
     Args:
         folder: of the run, finished or not.
-        only_missing: leave one that is there.
+        only_stale: leave one that is there and no older than the run's results.
 
     Raises:
         InputError: it is no run folder, or a file in it is damaged.
     """
     path = folder / REPORT
-    if not (only_missing and path.exists()):
+    if not (only_stale and _is_fresh(path)):
         _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder)))
     return path
 
@@ -60,6 +60,14 @@ def write_comparison(path: Path, folders: Sequence[Path]) -> Path:
         {"mark": _MARK} | comparison_values([read_run(f) for f in folders]),
     )
     return path
+
+
+def _is_fresh(path: Path) -> bool:
+    if not path.exists():
+        return False
+    results = (path.parent / name for name in ("result.json", "distilled.safetensors"))
+    written = path.stat().st_mtime_ns
+    return all(written >= made.stat().st_mtime_ns for made in results if made.exists())
 
 
 def is_comparison(path: Path) -> bool:
@@ -80,6 +88,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "made_of": str(run.folder),
         "title": title(run),
         "subtitle": _subtitle(run),
+        "data": _data(run),
         "unfinished": _unfinished(run),
         "keys": _keys(run),
         "rows": result_rows(rows),
@@ -129,12 +138,25 @@ def _subtitle(run: Run) -> str:
     return ", ".join(said)
 
 
+def _data(run: Run) -> str:
+    """What the data are, as a sentence; empty where no file tells."""
+    found, classes = run.result.get("data"), class_names(run)
+    if not found:
+        return ""
+    held = f", {found['held_out_images']:,} kept apart" if found["held_out_images"] else ""
+    return (
+        f"{run.result['dataset']}: {found['training_images']:,} training and "
+        f"{found['test_images']:,} test images{held}, {'x'.join(map(str, found['shape']))} pixels, "
+        f"{len(classes)} classes."
+    )
+
+
 def _unfinished(run: Run) -> str:
     judges = "selection" not in run.identity["config"]
     if run.result or (not judges and run.methods and run.methods[0].small is not None):
         return ""
-    steps = [row["step"] for method in run.methods for row in method.rows[-1:]]
-    far = f" {max(steps):,} distillation steps of its last method are done." if steps else ""
+    steps = {method.name: row["step"] for method in run.methods for row in method.rows[-1:]}
+    far = "".join(f" {name}: {step:,} steps are done." for name, step in steps.items())
     return f"This run is not finished.{far} The same command goes on with it."
 
 

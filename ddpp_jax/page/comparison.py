@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpp_jax import tables
+from ddpp_jax.configs import digest
 from ddpp_jax.page import figures
 from ddpp_jax.page.images import last_frame, shown_classes
 from ddpp_jax.page.read import Method, Run
@@ -17,7 +18,7 @@ def comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
     """What the page of several runs shows."""
     names = _run_names(runs)
     rows = [
-        {**row, "run": name}
+        {**row, "run": name, "settings": _making(run)}
         for name, run in zip(names, runs, strict=True)
         for row in run.result.get("rows", [])
     ]
@@ -59,3 +60,9 @@ def _run_names(runs: Sequence[Run]) -> list[str]:
     paths = [run.folder.resolve() for run in runs]
     common = Path(os.path.commonpath([path.parent for path in paths]))
     return [str(path.relative_to(common)) for path in paths]
+
+
+def _making(run: Run) -> str:
+    """A digest of all that must be equal for seeds of one method: the settings but for the seed."""
+    settings = {name: value for name, value in run.identity["config"].items() if name != "seed"}
+    return digest(settings | {"fingerprint": run.identity.get("fingerprint")})

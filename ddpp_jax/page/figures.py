@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpp_jax.page.read import Method
-from ddpp_jax.plots import draw_sweep
+from ddpp_jax.plots import as_words, draw_sweep
 
 _INK = "#123456"  # Of which the page makes its own colour of text.
 _COLOURS = ("#2f7fd1", "#d9772b", "#3a9d5d", "#b0519f", "#8a8a2b", "#c0504d", "#5b8c9e", "#7a6fd0")
@@ -85,11 +85,11 @@ def pruning_over_steps(method: Method) -> str | None:
         return None
     bins = np.array_split(np.arange(len(rows)), min(_MAP_BINS, len(rows)))
     names, pruned = _pruned(rows)
-    shares = np.stack([pruned[index].mean(axis=0) for index in bins], axis=1)
+    shares = np.stack([_mean(pruned[index]) for index in bins], axis=1)
     return _map(
         names,
         shares,
-        (float(rows[0]["step"]), float(rows[-1]["step"])),
+        (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5),
         "distillation step",
         f"Share of each tensor that {method.name} pruned, over the steps",
     )
@@ -104,7 +104,7 @@ def pruning_over_epochs(method: Method) -> str | None:
     epochs = np.asarray([row["start_epoch"] for row in rows])
     shares = np.full((len(names), epochs.max() + 1), np.nan)
     for epoch in np.unique(epochs):
-        shares[:, epoch] = pruned[epochs == epoch].mean(axis=0)
+        shares[:, epoch] = _mean(pruned[epochs == epoch])
     return _map(
         names,
         shares,
@@ -124,7 +124,7 @@ def accuracies(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     for place, row in zip(places, rows, strict=True):
         dots = 100 * np.asarray(row["accuracies"])
         ax.plot(dots, np.full(len(dots), place), "o", markersize=2.5, color=_INK, alpha=0.6)
-    ax.set_yticks(places, [textwrap.fill(name, 24) for name in names])
+    ax.set_yticks(places, [textwrap.fill(as_words(name), 24) for name in names])
     ax.set(xlabel="test accuracy, %", xlim=(0, 100))
     ax.grid(axis="x", alpha=0.25)
     return _svg(figure, "Test accuracy of each row of the table")
@@ -146,8 +146,9 @@ def confusion(row: Mapping[str, Any], names: Sequence[str], title: str) -> str:
     shown = ax.imshow(shares, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     ax.set(xlabel="taken for", ylabel="class")
     if len(names) <= _MOST_NAMED:
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(range(len(names)), names)
+        shown_names = [as_words(name) for name in names]
+        ax.set_xticks(range(len(names)), shown_names, rotation=90)
+        ax.set_yticks(range(len(names)), shown_names)
     figure.colorbar(shown, ax=ax, shrink=0.8, label="share of the class")
     return _svg(figure, f"Confusion matrix: {title}")
 
@@ -172,7 +173,7 @@ def _curve(ax: Axes, method: Method, quantity: str, colour: str) -> bool:
     if np.any(high > low):
         ax.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     few = "." if len(values) < 50 else ""
-    ax.plot(steps, middle, color=colour, linewidth=1.3, marker=few, label=method.name)
+    ax.plot(steps, middle, color=colour, linewidth=1.3, marker=few, label=as_words(method.name))
     return True
 
 
@@ -183,6 +184,14 @@ def _pruned(
     kept = [[row["kept_by_layer"][n] for n in names] for row in rows]
     values = np.asarray([[np.nan if x is None else x for x in line] for line in kept], float)
     return names, 1 - values
+
+
+def _mean(values: Float[np.ndarray, "rows tensors"]) -> Float[np.ndarray, " tensors"]:
+    """Over the rows that have a value; NaN where none has."""
+    known = np.isfinite(values)
+    totals = np.where(known, values, 0).sum(axis=0)
+    counts = known.sum(axis=0)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
 def _map(

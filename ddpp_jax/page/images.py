@@ -18,9 +18,8 @@ def method_values(method: Method) -> dict[str, Any]:
         "classes": shown_classes(method),
         "sheets": made,
         "real": None if method.real is None else sheets([method.real]),
-        "frames": [
-            {"step": frame.step, "uri": uri} for frame, uri in zip(frames, made.uris, strict=False)
-        ],
+        "frames": [frame.step for frame in frames],
+        "first": f"step {frames[0].step:,}" if frames and frames[0].step else "at first",
         "distilled": not chosen,
         "notes": _notes(method, made),
     }

@@ -76,14 +76,18 @@ def read_run(folder: Path) -> Run:
     if not config.exists():
         raise InputError(f"{folder} is no run folder; it has no config.json")
     identity = read_json(config)
-    if not isinstance(identity, dict) or not isinstance(identity.get("config"), dict):
-        raise InputError(f"{config} is damaged; wanted the settings of a run")
+    settings = identity.get("config") if isinstance(identity, dict) else None
+    if not isinstance(settings, dict) or "dataset" not in settings.get("data", {}):
+        raise InputError(f"{config} is not that of a run; wanted its settings")
+    found = read_json(result) if result.exists() else {}
+    if not isinstance(found, dict) or (found and "rows" not in found):
+        raise InputError(f"{result} is damaged; delete it, and the run's command makes it again")
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
     made = [place for place in places if _holds_a_method(place)]
     return Run(
         folder=folder,
         identity=identity,
-        result=read_json(result) if result.exists() else {},
+        result=found,
         methods=[_method(place, identity) for place in made],
         log=read_rows(folder / PROGRESS),
     )

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,12 +18,14 @@ class Sheets(NamedTuple):
     """Pictures with a row for each class and the images of it from left to right.
 
     Attributes:
+        name: by which the page refers to them.
         uris: of the pictures, as data.
         columns: images in a row.
         ratio: width over height of an image.
         contrast_lowered: whether what is black and white was moved to show more.
     """
 
+    name: str
     uris: Sequence[str]
     columns: int
     ratio: float
@@ -35,8 +38,10 @@ def sheets(frames: Sequence[Frame]) -> Sheets:
     low, high = shown_range(last.pixels)
     _, height, width, _ = last.pixels.shape
     columns = int(np.bincount(last.labels).max())
+    uris = [_uri(frame, low, high, columns) for frame in frames]
     return Sheets(
-        uris=[_uri(frame, low, high, columns) for frame in frames],
+        name=f"s{zlib.crc32(''.join(uris).encode()):08x}",
+        uris=uris,
         columns=columns,
         ratio=width / height,
         contrast_lowered=(low, high) != (0.0, 1.0),

@@ -35,7 +35,7 @@ def result_rows(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[dict[s
     names = row_names(rows) if not columns else [tables.row_words(row) for row in rows]
     return [
         {
-            "cells": [*(row.get(column, "") for column in columns), name],
+            "cells": [*(_shown(row.get(column)) for column in columns), name],
             "images": row["images"],
             "mean": row["mean"],
             "std": row["std"],
@@ -66,3 +66,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
                 shown = ", ".join(str(entry) for entry in value)
             found.append((f"{prefix}{name}", str(shown)))
     return found
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)

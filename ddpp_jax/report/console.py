@@ -200,7 +200,7 @@ class Report:
                 return
             last = clock
             pace = ""
-            if began is not None:  # What lies before the first tick is compilation.
+            if began is not None and now > began[0]:  # Before the first tick lies compilation.
                 rate = (now - began[0]) / max(clock - began[1], 1e-9)
                 left = datetime.timedelta(seconds=round((total - now) / rate))
                 pace = f", {rate:.3g} {unit}s/s, {left} left"

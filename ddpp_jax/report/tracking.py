@@ -1,5 +1,6 @@
 """Who is told of a run's progress beside the console: its own folder, and a tracker if wanted."""
 
+import contextlib
 import datetime
 import importlib
 import json
@@ -15,7 +16,7 @@ import jax
 import psutil
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row
+from ddpp_jax.files import append_row, cut_torn_row
 
 PROGRESS = "progress.jsonl"
 """The file of a run folder that says what was done when; one process after another adds to it."""
@@ -63,7 +64,9 @@ class RunLog:
             folder: of the run, held by this process.
             command: that does the same again; None where there is none.
         """
-        self._file = (folder / PROGRESS).open("a")
+        path = folder / PROGRESS
+        cut_torn_row(path)
+        self._file = path.open("a")
         self._began = time.monotonic()
         self._stage_began = self._last = self._began
         self._memory, self._now, self._held = 0, 0, {}
@@ -151,7 +154,13 @@ class _Wandb:
 
     def __init__(self, package: Any, folder: Path, config: Mapping[str, Any]) -> None:
         self._package = package
-        package.init(project="ddpp-jax", name=folder.name, config=json.loads(json.dumps(config)))
+        about = {"name": folder.name, "config": json.loads(json.dumps(config))}
+        try:
+            package.init(project="ddpp-jax", **about)
+        except Exception as error:  # Each package has kinds of its own, such as for no login.
+            raise InputError(
+                f"{package.__name__} cannot begin: {error}; see to it, or leave --track out"
+            ) from error
 
     def begin(self, stage: str, total: int, unit: str, done: int) -> None:
         self._unit = unit
@@ -164,7 +173,10 @@ class _Wandb:
         pass
 
     def close(self, error: BaseException | None) -> None:
-        self._package.finish()
+        if error is not None and self._package.__name__ == "wandb":
+            self._package.finish(exit_code=1)
+        else:
+            self._package.finish()
 
 
 def require_tracker(kind: Tracker) -> Any:
@@ -205,18 +217,13 @@ def watchers(
         makers.append(lambda: _TensorBoard(package, folder))
     elif track != "none":
         makers.append(lambda: _Wandb(package, folder, config))
-    told: list[Watcher] = []
-    error: BaseException | None = None
-    try:
+    with contextlib.ExitStack() as stack:
+        told = []
         for make in makers:
-            told.append(make())
+            watcher = make()
+            stack.push(lambda _, error, __, close=watcher.close: close(error))
+            told.append(watcher)
         yield told
-    except BaseException as found:
-        error = found
-        raise
-    finally:
-        for watcher in told:
-            watcher.close(error)
 
 
 def _plain(value: float) -> float | None:
