@@ -417,7 +417,7 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path):
     for words in (
         "10,986 parameters",
         "10 teachers of 20 epochs (8.8 MiB)",
-        "Teachers' epochs 0 to 11 (5.0 MiB) are held on the device",
+        "Teachers' epochs 0 to 11 (5.0 MiB) will be held on the device",
         "one every 50 steps, 20 for each method, of 5.0 KiB",
         "MiB for the distillation steps as compiled for this device",
         "449.2 KiB for all images",
@@ -466,7 +466,7 @@ def test_teachers_that_do_not_fit_are_streamed(invoke, monkeypatch):
     _, shown, _ = invoke("distill", tiny)
     assert "are streamed from disk (64.0 KiB may be used on the device)" in shown
     _, shown, _ = invoke("distill", f"{tiny} --read device")
-    assert "are held on the device" in shown
+    assert "will be held on the device" in shown
 
 
 def make_npz(path):

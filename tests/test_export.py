@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shlex
 
 import numpy as np
@@ -16,7 +17,7 @@ from ddpp_jax.data import DataConfig, PerChannel, apply, fit_transform, load_raw
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, LIGHT, export, formats, write_card
-from ddpp_jax.results import DistilledFile, iterate_path, read_distilled, write_distilled
+from ddpp_jax.results import DistilledFile, iterate_path, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 NAMES = ("cat", "dog/wolf", "newt")
@@ -72,6 +73,32 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
     write_distilled(iterate_path(tmp_path, "last"), distilled)
     found = ddpp_jax.load_distilled(tmp_path)
     np.testing.assert_allclose(found.transform(raw.x_test), apply(zca, raw.x_test), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.zeros((2, 4, 4), np.uint8), "of shape (2, 4, 4); wanted (images, 4, 4, 3)"),
+        (np.zeros((2, 4, 4, 1), np.uint8), "of shape (2, 4, 4, 1)"),
+        (np.full((2, 4, 4, 3), 16.0, np.float32), "floats from 16 to 16"),
+        ([[1, 2], [3, 4]], "of shape (2, 2)"),
+    ],
+)
+def test_what_a_transform_cannot_take_is_refused(tmp_path, pixels, words):
+    written(tmp_path)
+    with pytest.raises(InputError, match=re.escape(words)):
+        ddpp_jax.load_distilled(tmp_path).transform(pixels)
+
+
+def test_an_export_and_an_unfinished_run_are_named_as_such(tmp_path):
+    for folder, name, words in (
+        ("out", "export.json", "is an export of a set"),
+        ("run", "config.json", "is of a run that is not finished"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("{}")
+        with pytest.raises(InputError, match=words):
+            ddpp_jax.load_distilled(tmp_path / folder)
 
 
 def test_what_is_no_set_is_refused(tmp_path):
@@ -226,13 +253,12 @@ def test_every_export_evaluates_as_the_original(finished, tmp_path):  # noqa: F8
     assert done.returncode == 0, done.stderr
     assert f"{out / 'images'}" in done.stdout
     quick = shlex.split("--augment crop --width 8 --depth 1 --networks 3 --eval-epochs 40")
-    rate = read_distilled(folder / "run" / "distilled.safetensors").alpha
     means = {}
     for name, flags in {
         "run": [str(folder / "run")],
-        "npz": [str(out / "distilled.npz"), "--normalised"],
-        "safetensors": [str(out / "distilled.safetensors"), "--normalised"],
-        "images": [str(out / "images"), "--rate", str(rate)],
+        "npz": [str(out / "distilled.npz")],
+        "safetensors": [str(out / "distilled.safetensors")],
+        "images": [str(out / "images")],
     }.items():
         where = tmp_path / name
         done = call(

@@ -81,3 +81,9 @@ def test_another_inner_optimiser(tmp_path):
     momentum, rows = run(tmp_path / "momentum", optimizer_fn=lambda rate: optax.sgd(rate, 0.9))
     assert not np.allclose(momentum, plain, rtol=1e-4, atol=1e-5)
     assert not any("skipped" in row for row in rows)
+
+
+def test_a_mask_that_is_none_is_refused(tmp_path):
+    for mask_fn in (lambda *xs: jnp.ones(xs[1].shape), lambda *_: jnp.ones(3, bool)):
+        with pytest.raises(ValueError, match="wanted a boolean for each of"):
+            run(tmp_path, mask_fn=mask_fn)

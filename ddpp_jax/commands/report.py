@@ -56,29 +56,35 @@ def follow(folder: Path, report: Report) -> None:
     if not (folder / PROGRESS).exists() and not _is_held(folder):
         raise InputError(f"no process works in {folder}, and it has no {PROGRESS}")
     events = _events(folder)
+    event = {"event": ""}
     for event in events:
         if event["event"] == "start":
             report.say(f"{event['time']}: {event['command'] or 'a run'}, on {event['device']}")
         elif event["event"] == "stage":
-            _show_stage(event, events, report)
+            event = _show_stage(event, events, report)
         elif event["event"] == "stop":
             report.say(f"stopped: {event['error']}")
         elif event["event"] == "finish":
             shown = folder / page.REPORT
             where = f"; {shown} shows it" if shown.exists() else ""
             report.say(f"finished after {event['seconds']:.1f} s{where}")
-    if not _is_held(folder):
-        report.say(f"no process works in {folder} now")
+    if event["event"] != "finish":
+        report.say(f"no process works in {folder} now; its command goes on with it")
 
 
-def _show_stage(stage: dict[str, Any], events: Iterator[dict[str, Any]], report: Report) -> None:
+def _show_stage(
+    stage: dict[str, Any], events: Iterator[dict[str, Any]], report: Report
+) -> dict[str, Any]:
+    """Show a stage to its end; the last of its rows."""
     name, total, unit, done = (stage[n] for n in ("stage", "total", "unit", "done"))
+    event = stage
     with report.progress(name, total, unit=unit, done=done) as tick:
         for event in events:
             if event["event"] != "tick":
-                return
+                break
             values = {n: float("nan") if v is None else v for n, v in event["values"].items()}
             tick(event["done"], values)
+    return event
 
 
 def _events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -82,9 +82,12 @@ def read_set(
     Raises:
         InputError: it is damaged, does not belong to the data, or cannot be trained on.
     """
+    if (path / "export.json").exists():
+        raise InputError(f"{path} is an export; name {path / 'images'}, or a file in it")
     file = _in_run(path, job.evaluation.iterate) if path.is_dir() else path
     distilled = read_distilled(file) if is_distilled(file) else None
     found = distilled or read_given(file, job.data, normalised=job.normalised)
+    normalised = job.normalised or (isinstance(found, GivenSet) and found.normalised)
     _check_shape(path, found.images.shape[1:], raw)
     labels = _labels(path, found, raw)
     rate = found.alpha if job.rate is None else job.rate
@@ -110,7 +113,7 @@ def read_set(
         transform = transform_from(distilled.transform)
         return SmallSet(path, distilled.images, labels, rate, transform, about, settings)
     transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
-    images = found.images if job.normalised else apply(transform, found.images)
+    images = found.images if normalised else apply(transform, found.images)
     return SmallSet(path, images, labels, rate, transform, about, None)
 
 

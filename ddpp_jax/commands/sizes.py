@@ -73,5 +73,5 @@ def choose_reading(
     how = "held on the device"
     if stream:
         how = f"streamed from disk ({gib(room)} may be used on the device)"
-    report.say(f"Teachers' epochs 0 to {last} ({gib(size)}) are {how}")
+    report.say(f"Teachers' epochs 0 to {last} ({gib(size)}) will be {how}")
     return stream

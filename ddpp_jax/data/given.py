@@ -37,12 +37,15 @@ class GivenSet(NamedTuple):
         labels: a class for each image, or a row with the probability of each class.
         alpha: the learning rate that came with them, if one did.
         class_names: a name for each label, if there are any.
+        normalised: whether the images are as networks see them, as was promised or as an export of
+            this program is.
     """
 
     images: Pixels
     labels: Hard | Soft
     alpha: float | None
     class_names: tuple[str, ...] | None
+    normalised: bool = False
 
 
 def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
@@ -52,7 +55,7 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, and, in an .npz, `class_names`. Nothing is unpickled. A folder holds
     CLASS/* with PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those
-    are the pixels that 0 and 255 stand for, in place of 0 and 1.
+    are the pixels that 0 and 255 stand for, in place of 0 and 1, and `lr` is a learning rate.
 
     Args:
         path: ending in .npz or .safetensors, or a folder.
@@ -77,6 +80,8 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
             raise InputError(f"{path} has no {name}; wanted images and labels, it holds {held}")
+    # An export has the images as they look, too.
+    normalised = normalised or "pixels" in arrays
     images = given_images(arrays["images"], f"{path}: images", normalised=normalised)
     names = class_names_of(path, arrays["class_names"]) if "class_names" in arrays else None
     labels = given_labels(arrays["labels"], images, f"{path}: labels")
@@ -85,7 +90,7 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
             f"{path} has {labels.shape[1]} probabilities for each image and {len(names)} "
             "class_names; wanted as many"
         )
-    return GivenSet(images, labels, _alpha(path, arrays), names)
+    return GivenSet(images, labels, _alpha(path, arrays), names, normalised)
 
 
 def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
@@ -124,23 +129,25 @@ def _folder(path: Path, config: DataConfig) -> GivenSet:
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
     images, labels = source.train.read(np.arange(source.train.length))
-    low, high = _range(path / RANGE_FILE)
+    low, high, alpha = _range(path / RANGE_FILE)
     if (low, high) != (0.0, 1.0):
         images = low + unit(images) * np.float32(high - low)
-    return GivenSet(images, labels.astype(np.int32), None, source.class_names)
+    return GivenSet(images, labels.astype(np.int32), alpha, source.class_names)
 
 
-def _range(path: Path) -> tuple[float, float]:
+def _range(path: Path) -> tuple[float, float, float | None]:
+    """What 0 and 255 stand for, and the learning rate that came with the images, if one did."""
     if not path.exists():
-        return 0.0, 1.0
+        return 0.0, 1.0, None
     try:
         found = read_json(path)
         low, high = float(found["low"]), float(found["high"])
+        alpha = float(found["lr"]) if "lr" in found else None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
     if not -np.inf < low < high < np.inf:
         raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
-    return low, high
+    return low, high, alpha
 
 
 def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:

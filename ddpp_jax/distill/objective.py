@@ -86,6 +86,9 @@ def objective(
         mask_fn: another mask in place of that of the threshold.
         distance_fn: another distance in place of equation 8, over what the mask keeps.
         optimizer_fn: another inner optimiser in place of plain SGD.
+
+    Raises:
+        ValueError: `mask_fn` does not give a boolean for each parameter.
     """
 
     def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Labels]:
@@ -110,6 +113,11 @@ def objective(
     mask = None
     if mask_fn is not None:
         mask = mask_fn(student, target)
+        if mask.dtype != bool or mask.shape != student.shape:
+            raise ValueError(
+                f"mask_fn gave {mask.dtype} of shape {mask.shape}; wanted a boolean for each of "
+                f"{student.size} parameters, True where it is kept"
+            )
     elif threshold is not None:
         mask = prune_mask(student, target, threshold=threshold) | (threshold == 0)
     loss = distance_fn(student, target, start, mask=mask)

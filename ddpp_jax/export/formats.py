@@ -81,7 +81,7 @@ def _png(what: Export) -> list[Path]:
         with Replacement(folder / names[label] / f"{places[label]:04d}.png") as temporary:
             picture.save(temporary)
         places[label] += 1
-    write_json(folder / RANGE_FILE, {"low": low, "high": high})
+    write_json(folder / RANGE_FILE, {"low": low, "high": high, "lr": small.alpha})
     return [folder]
 
 

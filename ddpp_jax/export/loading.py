@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ddpp_jax.data import apply, transform_from
+from ddpp_jax.data import Transform, apply, checked_images, transform_from
 from ddpp_jax.errors import InputError
 from ddpp_jax.results import iterate_path, read_distilled
 
@@ -22,7 +22,8 @@ class DistilledSet(NamedTuple):
         alpha: the learning rate that was distilled with them.
         class_names: a name for each label.
         transform: `transform(pixels)`, real images, uint8 or floats from 0 to 1, of shape (images,
-            height, width, channels), as these networks must see them: apply it to test images.
+            height, width, channels), as these networks must see them: apply it to test images. An
+            InputError says what else it was given.
         pixels: the images as they look, with the transform undone: 0 is black, 1 is white, and what
             training pushed beyond stays beyond.
         arrays: what the transform is made of: `mean` and `std` per channel, or `zca_mean` and
@@ -53,6 +54,10 @@ def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
     """
     path = Path(path)
     file = iterate_path(path, iterate) if path.is_dir() else path
+    if not file.exists() and (path / "config.json").exists():
+        raise InputError(f"{path} is of a run that is not finished; start its command again")
+    if (file.parent / "export.json").exists():
+        raise InputError(f"{path} is an export of a set; name the folder of the run that made it")
     if not file.exists():
         raise InputError(
             f"there is no {file}; wanted the folder of a finished run, or a .safetensors of one"
@@ -63,8 +68,29 @@ def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
         labels=found.labels,
         alpha=found.alpha,
         class_names=found.class_names,
-        transform=partial(apply, transform_from(found.transform)),
+        transform=partial(_seen, transform_from(found.transform), found.images.shape[1:]),
         pixels=found.pixels,
         arrays=found.transform,
         origin=found.origin,
     )
+
+
+def _seen(
+    transform: Transform, shape: tuple[int, ...], pixels: Any
+) -> Float[np.ndarray, "images height width channels"]:
+    """Real images as the networks of a set must see them.
+
+    Args:
+        transform: of the set.
+        shape: of its images: (height, width, channels).
+        pixels: uint8 or floats from 0 to 1, of shape (images, height, width, channels).
+
+    Raises:
+        InputError: they are not so.
+    """
+    pixels = np.asarray(pixels)
+    if pixels.ndim != 4 or pixels.shape[1:] != shape:
+        raise InputError(
+            f"the pixels are of shape {pixels.shape}; wanted (images, {', '.join(map(str, shape))})"
+        )
+    return apply(transform, checked_images(pixels, "the pixels"))

@@ -14,7 +14,7 @@ from ddpp_jax.page.comparison import comparison_values
 from ddpp_jax.page.costs import costs
 from ddpp_jax.page.images import method_values
 from ddpp_jax.page.read import Method, Run, read_run
-from ddpp_jax.page.words import class_names, flat, result_rows, row_names, title
+from ddpp_jax.page.words import class_names, flat, is_unfinished, result_rows, row_names, title
 
 REPORT = "report.html"
 
@@ -152,8 +152,7 @@ def _data(run: Run) -> str:
 
 
 def _unfinished(run: Run) -> str:
-    judges = "selection" not in run.identity["config"]
-    if run.result or (not judges and run.methods and run.methods[0].small is not None):
+    if not is_unfinished(run):
         return ""
     steps = {method.name: row["step"] for method in run.methods for row in method.rows[-1:]}
     far = "".join(f" {name}: {step:,} steps are done." for name, step in steps.items())

@@ -11,7 +11,7 @@ from ddpp_jax.page import figures
 from ddpp_jax.page.images import last_frame, shown_classes
 from ddpp_jax.page.read import Method, Run
 from ddpp_jax.page.sheets import sheets
-from ddpp_jax.page.words import class_names, flat, result_rows, title
+from ddpp_jax.page.words import class_names, flat, is_unfinished, result_rows, title
 
 
 def comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
     every = list(dict.fromkeys(key for own in settings for key in own))
     lines = [(key, [own.get(key, "-") for own in settings]) for key in every]
     shown = [m for m in methods if m.small is not None and _same_classes(m, runs[0])]
+    pictures = [{"name": m.name, "sheets": sheets([last_frame(m)])} for m in shown]
     return {
         "made_of": ", ".join(str(run.folder) for run in runs),
         "title": f"{len(runs)} runs beside one another",
@@ -46,7 +47,9 @@ def comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
         "accuracy_svg": figures.accuracies(rows, row_names) if rows else "",
         "differences": [(key, values) for key, values in lines if len(set(values)) > 1],
         "curves": figures.curves([method for method in methods if method.rows]),
-        "methods": [{"name": m.name, "sheets": sheets([last_frame(m)])} for m in shown],
+        "methods": pictures,
+        "lowered": [found["name"] for found in pictures if found["sheets"].contrast_lowered],
+        "unfinished": [name for name, run in zip(names, runs, strict=True) if is_unfinished(run)],
         "class_names": shown_classes(shown[0]) if shown else [],
     }
 

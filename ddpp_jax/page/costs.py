@@ -33,12 +33,37 @@ def costs(run: Run) -> dict[str, Any]:
     for name, stage in stages.items():
         seconds = stage["seconds"] + lasting.get(name, 0.0)
         stage["time"] = _duration(seconds)
+    if stages:
+        stages["the whole run"] = {
+            "name": "the whole run, with starting, loading and drawing",
+            "done": "",
+            "time": _duration(sum(_seconds_of_processes(run))),
+            "memory": max(stage["memory"] for stage in stages.values()),
+            "device": max(stage["device"] for stage in stages.values()),
+        }
     count = sum(row["event"] == "start" for row in run.log)
     return {
         "stages": list(stages.values()),
         "on_device": any(stage["device"] for stage in stages.values()),
         "processes": f"{count} process{'es' if count != 1 else ''}",
     }
+
+
+def _seconds_of_processes(run: Run) -> list[float]:
+    """How long each process worked; of one that was killed, what its stages took."""
+    found: list[float] = []
+    stages = last = 0.0
+    for row in [*run.log, {"event": "start"}]:
+        if row["event"] == "start":
+            found.append(stages + last)
+            stages = last = 0.0
+        elif row["event"] == "tick":
+            last = row["seconds"]
+        elif row["event"] == "end":
+            stages, last = stages + row["seconds"], 0.0
+        elif row["event"] in ("finish", "stop"):
+            stages, last = row["seconds"], 0.0
+    return found
 
 
 def _duration(seconds: float) -> str:

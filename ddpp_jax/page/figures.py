@@ -18,7 +18,8 @@ from ddpp_jax.plots import as_words, draw_sweep
 
 _INK = "#123456"  # Of which the page makes its own colour of text.
 _COLOURS = ("#2f7fd1", "#d9772b", "#3a9d5d", "#b0519f", "#8a8a2b", "#c0504d", "#5b8c9e", "#7a6fd0")
-_SIZE = (4.3, 2.9)
+_DASHES = ("-", "--")  # So that of two lines in one place both are seen.
+_SIZE = (4.3, 3.1)
 _BINS = 250
 _MAP_BINS = 60
 _MOST_NAMED = 20
@@ -42,13 +43,13 @@ def curves(methods: Sequence[Method]) -> dict[str, str]:
         figure = Figure(figsize=_SIZE, layout="constrained")
         ax = figure.subplots()
         drawn = [
-            _curve(ax, method, quantity, colour)
-            for method, colour in zip(methods, _endless(_COLOURS, len(methods)), strict=True)
+            _curve(ax, method, quantity, _COLOURS[place % len(_COLOURS)], _DASHES[place % 2])
+            for place, method in enumerate(methods)
         ]
         if any(drawn):
             ax.set_xlabel("distillation step")
             ax.grid(alpha=0.25)
-            ax.legend()
+            figure.legend(loc="outside lower left", ncols=1)
             found[title] = _svg(figure, f"{title} over the distillation steps")
     return found
 
@@ -153,7 +154,7 @@ def confusion(row: Mapping[str, Any], names: Sequence[str], title: str) -> str:
     return _svg(figure, f"Confusion matrix: {title}")
 
 
-def _curve(ax: Axes, method: Method, quantity: str, colour: str) -> bool:
+def _curve(ax: Axes, method: Method, quantity: str, colour: str, dashes: str) -> bool:
     points = [
         (row["step"], row[quantity], row.get(f"{quantity}_std") or 0.0)
         for row in method.rows
@@ -173,7 +174,9 @@ def _curve(ax: Axes, method: Method, quantity: str, colour: str) -> bool:
     if np.any(high > low):
         ax.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     few = "." if len(values) < 50 else ""
-    ax.plot(steps, middle, color=colour, linewidth=1.3, marker=few, label=as_words(method.name))
+    ax.plot(
+        steps, middle, dashes, color=colour, linewidth=1.3, marker=few, label=as_words(method.name)
+    )
     return True
 
 
@@ -219,10 +222,6 @@ def _map(
     return _svg(figure, title)
 
 
-def _endless(colours: Sequence[str], count: int) -> list[str]:
-    return [colours[place % len(colours)] for place in range(count)]
-
-
 def _svg(figure: Figure, label: str) -> str:
     """The figure as an element of the page: text stays text, and black is the page's own colour."""
     buffer = io.StringIO()
@@ -234,11 +233,10 @@ def _svg(figure: Figure, label: str) -> str:
         for spine in ax.spines.values():
             spine.set_edgecolor(_INK)
             spine.set_alpha(0.5)
-        legend = ax.get_legend()
-        if legend is not None:
-            legend.get_frame().set(facecolor="none", edgecolor="none")
-            for text in legend.get_texts():
-                text.set(color=_INK, fontsize=8)
+    for legend in figure.legends:
+        legend.get_frame().set(facecolor="none", edgecolor="none")
+        for text in legend.get_texts():
+            text.set(color=_INK, fontsize=8)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

@@ -70,3 +70,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _shown(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def is_unfinished(run: Run) -> bool:
+    """Whether its command would go on with it."""
+    chosen = "selection" in run.identity["config"]
+    made = chosen and bool(run.methods) and run.methods[0].small is not None
+    return not run.result and not made
