@@ -464,7 +464,7 @@ def test_teachers_that_do_not_fit_are_streamed(invoke, monkeypatch):
     monkeypatch.setattr(sizes, "device_room", lambda: 2**16)
     tiny = "--dry-run --width 4 --depth 1 --student-steps 1 --augment none"
     _, shown, _ = invoke("distill", tiny)
-    assert "are streamed from disk (64.0 KiB may be used on the device)" in shown
+    assert "will be streamed from disk (64.0 KiB may be used on the device)" in shown
     _, shown, _ = invoke("distill", f"{tiny} --read device")
     assert "will be held on the device" in shown
 
@@ -490,7 +490,7 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
     )
     done = call(tmp_path, "distill", *flags, "--read", "stream", "--out", "streamed")
     assert done.returncode == 0, done.stderr
-    assert "are streamed from disk" in done.stdout
+    assert "will be streamed from disk" in done.stdout
     assert "waiting for teachers' parameters" in done.stdout
     assert list((tmp_path / "runs" / "cache").glob("zca-*.safetensors"))
     again = call(tmp_path, "distill", *flags, "--read", "device", "--out", "held")
