@@ -45,7 +45,7 @@ def over_members(
 
     Returns:
         `advance(members, pieces, **settings)`: the members after all pieces in turn, along the
-        leading axis of every leaf.
+        leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU.
     """
     given, compiling = (0,) if donate else (), threading.Lock()
     one = jax.jit(fn, static_argnames=static, donate_argnums=given)
@@ -54,7 +54,9 @@ def over_members(
     def every(members: PyTree, piece: PyTree, **settings: Any) -> PyTree:
         return jax.vmap(functools.partial(fn, **settings), in_axes=(0, None))(members, piece)
 
-    def advance(members: PyTree, pieces: Sequence[PyTree], **settings: Any) -> PyTree:
+    def advance(
+        members: PyTree, pieces: Sequence[PyTree], *, at_a_time: int | None = None, **settings: Any
+    ) -> PyTree:
         if jax.default_backend() != "cpu":
             for piece in pieces:
                 members = every(members, piece, **settings)
@@ -65,21 +67,26 @@ def over_members(
                 found = one(member, piece, **settings)
             return jax.block_until_ready(found)
 
-        apart = side_by_side(alone, _apart(members), pieces)
+        apart = side_by_side(alone, _apart(members), pieces, at_a_time=at_a_time)
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *apart)
 
     return advance
 
 
 def side_by_side(
-    fn: Callable[[Member, Any], Member], members: Sequence[Member], pieces: Sequence[Any]
+    fn: Callable[[Member, Any], Member],
+    members: Sequence[Member],
+    pieces: Sequence[Any],
+    *,
+    at_a_time: int | None = None,
 ) -> list[Member]:
     """Each member after `fn(member, piece)` for all pieces in turn, in threads.
 
-    As many members at a time as there are cores. The members take turns with each piece, so that
-    cores are left without work at the very end alone.
+    As many members at a time as there are cores, or as are asked for. The members take turns with
+    each piece, so that cores are left without work at the very end alone.
     """
-    if workers(len(members)) == 1:
+    count = workers(len(members)) if at_a_time is None else at_a_time
+    if count == 1:
         return [functools.reduce(fn, pieces, member) for member in members]
     told = {name: getattr(jax.config, f"jax_{name}") for name in _OF_A_THREAD}
 
@@ -91,7 +98,7 @@ def side_by_side(
                 stack.enter_context(getattr(jax, name)(value))
             return fn(member, piece)
 
-    with ThreadPoolExecutor(workers(len(members))) as pool:
+    with ThreadPoolExecutor(count) as pool:
         found = [_finished(member) for member in members]
         for piece in pieces:
             found = [pool.submit(after, before, piece) for before in found]

@@ -104,6 +104,32 @@ def test_how_many_epochs_a_call_makes_does_not_show(monkeypatch):
     np.testing.assert_array_equal(run(eval_epochs=40), whole)
 
 
+def test_how_many_networks_are_at_work_at_a_time_does_not_show(monkeypatch):
+    whole = run(eval_epochs=40)
+    monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)
+    monkeypatch.setattr(networks, "_SECONDS_A_CALL", 1e9)
+    monkeypatch.setattr(networks, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(networks, "workers", lambda members: 2)
+    tried, train = [], networks._train_all
+
+    def noted(*given, at_a_time, **settings):
+        tried.append(at_a_time)
+        return train(*given, at_a_time=at_a_time, **settings)
+
+    monkeypatch.setattr(networks, "_train_all", noted)
+    np.testing.assert_array_equal(run(eval_epochs=40), whole)
+    assert tried[:3] == [2, 2, 1]
+    assert len(set(tried[3:])) == 1
+
+
+def test_the_faster_way_is_taken():
+    assert networks._at_a_time({}, 2) == 2
+    assert networks._at_a_time({2: 1.0}, 2) == 1
+    assert networks._at_a_time({2: 1.0, 1: 0.5}, 2) == 1
+    assert networks._at_a_time({2: 0.4, 1: 0.5}, 2) == 2
+    assert networks._at_a_time({1: 0.5}, 1) == 1
+
+
 def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     whole = run(eval_epochs=40)
     monkeypatch.setattr(networks, "_EPOCHS_A_CALL", 7)

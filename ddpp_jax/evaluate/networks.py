@@ -28,11 +28,12 @@ from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints
-from ddpp_jax.together import PIECES, over_members
+from ddpp_jax.together import PIECES, over_members, workers
 from ddpp_jax.training import predictions
 
 _EPOCHS_A_CALL = 100
 _SECONDS_A_CALL = 2.0
+_LEAST_SECONDS = 0.1  # Of a call, to tell its pace.
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
@@ -106,26 +107,39 @@ def _train(
     if checkpoints is not None:
         (states, losses), done = checkpoints.go_on(begun, report.warn)
     total = config.eval_epochs + 1
-    kept, count = time.monotonic(), 1
+    kept, count, paces = time.monotonic(), 1, dict[int, float]()
     with report.progress(name, total, unit="epoch", done=done) as tick:
         while done < total:
             began, high = time.monotonic(), min(done + count, total)
+            at_a_time = _at_a_time(paces, workers(config.networks))
             keys, states, info = _train_all(
                 (keys, states, Info(losses)),
                 [(*span, small) for span in _pieces(done, high)],
                 network=network,
                 config=config,
                 operations=operations,
+                at_a_time=at_a_time,
             )
             losses = info.loss
             tick(high, {"loss": float(losses.mean())})
             now = time.monotonic()
             pace = (now - began) / (high - done)
+            if done and now - began > _LEAST_SECONDS:  # The first call compiles.
+                paces.setdefault(at_a_time, pace)
             done, count = high, min(_EPOCHS_A_CALL, max(1, int(_SECONDS_A_CALL / pace)))
             if checkpoints is not None and now - kept > _SECONDS_BETWEEN_CHECKPOINTS:
                 checkpoints.save(high, (states, losses))
                 kept = time.monotonic()
     return states, np.asarray(losses)
+
+
+def _at_a_time(paces: Mapping[int, float], most: int) -> int:
+    """How many networks had best be at work at a time, by the seconds that epochs took.
+
+    Large networks hinder one another, small ones do not; so both are tried, which changes no bit.
+    """
+    untried = [count for count in (most, 1) if count not in paces]
+    return untried[0] if untried else min(paces, key=lambda count: paces[count])
 
 
 def _pieces(low: int, high: int) -> list[tuple[Int[Array, ""], Int[Array, ""]]]:
