@@ -117,7 +117,9 @@ def pruning_over_epochs(method: Method) -> str | None:
 
 def accuracies(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """The mean accuracy of each row of a result, its deviation, and a dot for each network."""
-    figure = Figure(figsize=(_SIZE[0], 0.42 * len(rows) + 0.8), layout="constrained")
+    words = [textwrap.fill(as_words(name), 26) for name in names]
+    height = max(0.42, 0.16 * max(name.count("\n") + 1 for name in words))
+    figure = Figure(figsize=(_SIZE[0], height * len(rows) + 0.8), layout="constrained")
     ax = figure.subplots()
     places = np.arange(len(rows))[::-1]
     means, deviations = (100 * np.asarray([row[n] for row in rows]) for n in ("mean", "std"))
@@ -125,7 +127,7 @@ def accuracies(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     for place, row in zip(places, rows, strict=True):
         dots = 100 * np.asarray(row["accuracies"])
         ax.plot(dots, np.full(len(dots), place), "o", markersize=2.5, color=_INK, alpha=0.6)
-    ax.set_yticks(places, [textwrap.fill(as_words(name), 24) for name in names])
+    ax.set_yticks(places, words)
     ax.set(xlabel="test accuracy, %", xlim=(0, 100))
     ax.grid(axis="x", alpha=0.25)
     return _svg(figure, "Test accuracy of each row of the table")

@@ -83,12 +83,15 @@ def read_run(folder: Path) -> Run:
     if not isinstance(found, dict) or (found and "rows" not in found):
         raise InputError(f"{result} is damaged; delete it, and the run's command makes it again")
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-    made = [place for place in places if _holds_a_method(place)]
+    methods = [_method(place, identity) for place in places if _holds_a_method(place)]
+    if "sweep" in found:  # In the order of its values.
+        names = [row["method"] for row in found["rows"]]
+        methods.sort(key=lambda m: names.index(m.name) if m.name in names else len(names))
     return Run(
         folder=folder,
         identity=identity,
         result=found,
-        methods=[_method(place, identity) for place in made],
+        methods=methods,
         log=read_rows(folder / PROGRESS),
     )
 
