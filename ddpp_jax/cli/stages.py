@@ -70,7 +70,7 @@ class _Distill:
     """The run's folder, never one of another run; by default runs/DATASET-ipcIPC-SETTINGS."""
 
     sweep: str | None = None
-    """Several distillations in one program, such as threshold=none,0.05,0.1; none for one."""
+    """Several distillations side by side, such as threshold=none,0.05,0.1; none for one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,8 +72,7 @@ def run_distill(
             train_teachers(job, problem, dataset, report)
             feed_fn = feed_of(job, problem, stream=stream)
             found = _compute(job, problem, dataset, feed_fn, folder, report)
-            page.write_report(folder)
-        page.write_report(folder)  # Once more, with all of its stages' times.
+        page.write_report(folder)
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {folder}; open its report.html")
 

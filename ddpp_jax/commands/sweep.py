@@ -1,4 +1,4 @@
-"""`python -m ddpp_jax.distill --sweep`: several distillations in one program, side by side."""
+"""`python -m ddpp_jax.distill --sweep`: several distillations side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def run_sweep(
                 train_teachers(member, problems[seed], dataset, report)
                 feeds[seed] = feed_of(member, problems[seed], stream=stream)
             found = _compute(job, name, jobs, problem, feeds, dataset, folder, report)
-            page.write_report(folder)
+        page.write_report(folder)
     show(found, report)
     report.say(f"A picture of what {name} does, and each distillation's files, are in {folder}")
 

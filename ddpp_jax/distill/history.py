@@ -37,10 +37,10 @@ class History:
         """
         self._folder, self._dataset = folder / FOLDER, dataset
         self.steps = frozenset(round(steps * (n / _FRAMES) ** 2) for n in range(_FRAMES + 1))
-        self._places = _first_of_each(labels)
+        self._places = first_of_each(labels)
         self._labels = labels[self._places].astype(np.int32)
         count = np.bincount(self._labels).max()
-        real = _first_of_each(dataset.y_train, most=int(count), classes=np.unique(self._labels))
+        real = first_of_each(dataset.y_train, most=int(count), classes=np.unique(self._labels))
         self._write(REAL, _pixels(dataset, dataset.x_train[real]), dataset.y_train[real])
 
     def saw(self, step: int, images: Any) -> None:
@@ -70,10 +70,16 @@ def _pixels(dataset: Dataset, images: np.ndarray) -> Float[np.ndarray, "..."]:
     return undo(dataset.transform, np.asarray(images, np.float32))
 
 
-def _first_of_each(
+def first_of_each(
     labels: np.ndarray, *, most: int | None = None, classes: np.ndarray | None = None
 ) -> Int[np.ndarray, " places"]:
-    """The places of the first images of each class, in the order of the classes."""
+    """The places of the first images of each class, in the order of the classes.
+
+    Args:
+        labels: of all images.
+        most: images of a class; None takes what keeps all of them at 200 or so.
+        classes: which; None takes all that there are.
+    """
     classes = np.unique(labels) if classes is None else classes
     classes = classes[:_MOST_IMAGES]
     most = most or max(1, min(_MOST_PER_CLASS, _MOST_IMAGES // len(classes)))

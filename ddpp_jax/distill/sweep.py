@@ -1,4 +1,4 @@
-"""Several distillations that differ in one number, step by step in one program."""
+"""Several distillations that differ in one number, side by side."""
 
 import time
 from collections.abc import Callable, Mapping, Set

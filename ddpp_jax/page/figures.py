@@ -56,52 +56,52 @@ def curves(methods: Sequence[Method]) -> dict[str, str]:
 
 def pruning(method: Method) -> dict[str, Any] | None:
     """Maps of what a method pruned, and its most pruned tensors; None where it pruned nothing."""
-    over_steps = pruning_over_steps(method)
     rows = [row for row in method.rows if row.get("kept_by_layer")]
-    if over_steps is None or all(row.get("kept_fraction") in (None, 1.0) for row in rows):
+    if all(row.get("kept_fraction") in (None, 1.0) for row in rows):
         return None
-    shares = {
-        name: [
-            100 * (1 - row["kept_by_layer"][name])
-            for row in rows
-            if row["kept_by_layer"][name] is not None
-        ]
-        for name in rows[0]["kept_by_layer"]
-    }
-    lines = [(name, float(np.mean(found)), max(found)) for name, found in shares.items() if found]
+    names, pruned = _pruned(rows)
+    known = np.isfinite(pruned)
+    means, most = 100 * _mean(pruned), 100 * np.where(known, pruned, 0).max(axis=0)
+    lines = [
+        (name, float(means[place]), float(most[place]))
+        for place, name in enumerate(names)
+        if known[:, place].any()
+    ]
+    over_steps, over_epochs = (
+        fn(names, pruned, rows, method.name) for fn in (_pruning_over_steps, _pruning_over_epochs)
+    )
     return {
         "name": method.name,
         "maps": [
             ("Over the distillation steps", over_steps),
-            ("By the epoch that the student starts from", pruning_over_epochs(method)),
+            ("By the epoch that the student starts from", over_epochs),
         ],
         "table": sorted(lines, key=lambda line: -line[1])[:_MOST_TENSORS],
     }
 
 
-def pruning_over_steps(method: Method) -> str | None:
-    """The share pruned of each tensor over the steps; None where nothing was pruned."""
-    rows = [row for row in method.rows if row.get("kept_by_layer")]
-    if not rows:
-        return None
+def _pruning_over_steps(
+    names: Sequence[str],
+    pruned: Float[np.ndarray, "steps tensors"],
+    rows: Sequence[Mapping[str, Any]],
+    method: str,
+) -> str:
     bins = np.array_split(np.arange(len(rows)), min(_MAP_BINS, len(rows)))
-    names, pruned = _pruned(rows)
-    shares = np.stack([_mean(pruned[index]) for index in bins], axis=1)
     return _map(
         names,
-        shares,
+        np.stack([_mean(pruned[index]) for index in bins], axis=1),
         (rows[0]["step"] - 0.5, rows[-1]["step"] + 0.5),
         "distillation step",
-        f"Share of each tensor that {method.name} pruned, over the steps",
+        f"Share of each tensor that {method} pruned, over the steps",
     )
 
 
-def pruning_over_epochs(method: Method) -> str | None:
-    """The share pruned of each tensor by the epoch that the student started from."""
-    rows = [row for row in method.rows if row.get("kept_by_layer")]
-    if not rows:
-        return None
-    names, pruned = _pruned(rows)
+def _pruning_over_epochs(
+    names: Sequence[str],
+    pruned: Float[np.ndarray, "steps tensors"],
+    rows: Sequence[Mapping[str, Any]],
+    method: str,
+) -> str:
     epochs = np.asarray([row["start_epoch"] for row in rows])
     shares = np.full((len(names), epochs.max() + 1), np.nan)
     for epoch in np.unique(epochs):
@@ -111,7 +111,7 @@ def pruning_over_epochs(method: Method) -> str | None:
         shares,
         (-0.5, shares.shape[1] - 0.5),
         "start epoch of the student",
-        f"Share of each tensor that {method.name} pruned, by start epoch",
+        f"Share of each tensor that {method} pruned, by start epoch",
     )
 
 

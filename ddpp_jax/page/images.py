@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpp_jax.distill.history import first_of_each
 from ddpp_jax.page.read import Frame, Method
 from ddpp_jax.page.sheets import Sheets, sheets
 
@@ -33,10 +34,7 @@ def last_frame(method: Method) -> Frame:
     step = int(small.origin.get("step", 0))
     if method.frames and method.frames[-1].step == step:
         return method.frames[-1]
-    most = 10 if len(small.class_names) <= 20 else 1
-    places = np.concatenate(
-        [np.flatnonzero(small.labels == label)[:most] for label in np.unique(small.labels)[:200]]
-    )
+    places = first_of_each(small.labels)
     return Frame(step, small.pixels[places], small.labels[places])
 
 
