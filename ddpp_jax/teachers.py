@@ -130,7 +130,7 @@ def run(
         len(missing) * stored_bytes(teaching, network),
         what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
     )
-    size = workers(GROUP) if jax.default_backend() == "cpu" else GROUP
+    size = at_a_time()
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.seed), "teachers")
@@ -142,10 +142,10 @@ def run(
         shown: dict[str, float] = {}
         for group in groups:
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
-            states = _init_all(keys, network, optimizer)
+            states = begin_all(keys, network, optimizer)
             snapshots, losses = [np.asarray(_vectors(states))], []
             for epoch in range(epochs):
-                keys, states, info = _advance(
+                keys, states, info = advance_all(
                     (keys, states, Info(jnp.zeros(len(group)))),
                     [(jnp.asarray(epoch), images, labels)],
                     network=network,
@@ -190,6 +190,11 @@ def _require_finite(
                 raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
 
 
+def at_a_time() -> int:
+    """How many teachers are trained at a time: on the CPU one a core."""
+    return workers(GROUP) if jax.default_backend() == "cpu" else GROUP
+
+
 def stored_bytes(teaching: TeachConfig, network: Network) -> int:
     """What one teacher takes on disk."""
     return (teaching.last_kept + 1) * network.num_params * 4
@@ -214,7 +219,8 @@ def lacking(teaching: TeachConfig, store: TeacherStore, report: Report) -> dict[
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _init_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransformation) -> State:
+def begin_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransformation) -> State:
+    """Freshly initialised teachers, one for each key."""
     return jax.vmap(lambda key: init(named_key(key, "init"), network=network, optimizer=optimizer))(
         keys
     )
@@ -226,7 +232,7 @@ def _vectors(states: State) -> Float[Array, "teachers parameters"]:
 
 
 @partial(over_members, static=("network", "optimizer", "batch_size", "operations"))
-def _advance(
+def advance_all(
     member: tuple[PRNGKey, State, Info],
     piece: tuple[Int[Array, ""], Images, Labels],
     *,

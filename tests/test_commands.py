@@ -15,7 +15,8 @@ from PIL import Image
 from processes import call, call_once, command
 
 from ddpp_jax import cli
-from ddpp_jax.commands import sizes
+from ddpp_jax.commands import sizes, trial
+from ddpp_jax.commands.work import Costs
 from ddpp_jax.configs import SETTINGS, DataConfig
 from ddpp_jax.data import load_raw
 from ddpp_jax.files import read_rows
@@ -411,7 +412,14 @@ def test_teachers_alone_are_found_by_the_main_job(finished):
     assert "full data (the teachers)" in done.stdout
 
 
-def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path):
+@pytest.fixture
+def untried(monkeypatch):
+    """No trial of the stages, which takes longer than all else that a dry run does."""
+    monkeypatch.setattr(trial, "seconds", lambda *_: Costs(epoch=1.0, step=2.0, evaluation=3.0))
+    monkeypatch.setattr(trial, "epoch_seconds", lambda *_: 1.0)
+
+
+def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path, untried):
     code, shown, error = invoke("distill", "--dry-run --zca")
     assert (code, error) == (0, "")
     for words in (
@@ -426,6 +434,10 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path):
         "1,200 SGD steps of 256 images",
         '"student_steps": 20',
         '"zca": true',
+        "Time: about 71 min by a short trial of each stage",
+        "  teachers: 3 min\n",
+        "  distil, MTT (no pruning): 34 min\n",
+        "  judge random real images: 15 s\n",
     ):
         assert words in shown
     assert not list(tmp_path.iterdir())
@@ -444,7 +456,7 @@ def test_a_network_too_large_for_memory_can_be_described(invoke, tmp_path):
     assert "200 teachers of 51 snapshots need" in error
 
 
-def test_settings_are_listed_and_varied(invoke):
+def test_settings_are_listed_and_varied(invoke, untried):
     code, shown, _ = invoke("distill", "--list-settings")
     assert code == 0
     for name in SETTINGS:
@@ -465,6 +477,8 @@ def test_teachers_that_do_not_fit_are_streamed(invoke, monkeypatch):
     tiny = "--dry-run --width 4 --depth 1 --student-steps 1 --augment none"
     _, shown, _ = invoke("distill", tiny)
     assert "will be streamed from disk (64.0 KiB may be used on the device)" in shown
+    assert "  distil, MTT (no pruning): " in shown
+    monkeypatch.setattr(trial, "seconds", lambda *_: Costs(epoch=1.0, step=2.0, evaluation=3.0))
     _, shown, _ = invoke("distill", f"{tiny} --read device")
     assert "will be held on the device" in shown
 
@@ -608,7 +622,7 @@ def test_an_unwritable_folder_is_one_line(invoke, tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared real data are not there")
-def test_chest_radiographs_by_their_setting(invoke):
+def test_chest_radiographs_by_their_setting(invoke, untried):
     flags = f"cxr-ipc1 --data-dir {SHARED} --width 2 --teachers 1 --dry-run"
     code, shown, error = invoke("teachers", flags)
     assert (code, error) == (0, "")

@@ -110,13 +110,13 @@ def test_how_many_networks_are_at_work_at_a_time_does_not_show(monkeypatch):
     monkeypatch.setattr(networks, "_SECONDS_A_CALL", 1e9)
     monkeypatch.setattr(networks, "_LEAST_SECONDS", 0.0)
     monkeypatch.setattr(networks, "workers", lambda members: 2)
-    tried, train = [], networks._train_all
+    tried, train = [], networks.advance_all
 
     def noted(*given, at_a_time, **settings):
         tried.append(at_a_time)
         return train(*given, at_a_time=at_a_time, **settings)
 
-    monkeypatch.setattr(networks, "_train_all", noted)
+    monkeypatch.setattr(networks, "advance_all", noted)
     np.testing.assert_array_equal(run(eval_epochs=40), whole)
     assert tried[:3] == [2, 2, 1]
     assert len(set(tried[3:])) == 1
@@ -136,7 +136,7 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(networks, "_SECONDS_A_CALL", 1e9)
     checkpoints, calls = Checkpoints(tmp_path / "judging"), []
-    train = networks._train_all
+    train = networks.advance_all
 
     def stopped(members, pieces, **settings):
         calls.append(pieces[0][0])
@@ -144,7 +144,7 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return train(members, pieces, **settings)
 
-    monkeypatch.setattr(networks, "_train_all", stopped)
+    monkeypatch.setattr(networks, "advance_all", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(eval_epochs=40, checkpoints=checkpoints)
     np.testing.assert_array_equal(run(eval_epochs=40, checkpoints=checkpoints), whole)

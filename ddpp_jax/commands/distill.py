@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpp_jax import distill, page, plots, tables
+from ddpp_jax.commands import trial, work
 from ddpp_jax.commands.baseline import judge_random
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
@@ -48,9 +49,12 @@ def run_distill(
     describe(job, problem, report)
     _describe(job, problem, folder, report)
     stream = choose_reading(job, problem, places.read, report)
+    stages = work.stages(job, problem, list(_methods(job, folder)))
     if dry:
         describe_distillation(job, problem, folder, report)
         describe_teaching(job, problem, report)
+        costs = partial(trial.seconds, job, problem)
+        trial.describe(stages, costs, problem.network.num_params, report)
         return
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
@@ -67,6 +71,8 @@ def run_distill(
             report.say(f"{folder} is complete; its results:")
             show(found, report)
             return
+        operations = work.operations(job, problem)
+        report.expect({stage.name: operations.of(stage) for stage in stages})
         with report.run(folder, identity):
             dataset = load(job, problem, places, report)
             train_teachers(job, problem, dataset, report)

@@ -1,9 +1,11 @@
 """`python -m ddpp_jax.distill --sweep`: several distillations side by side."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ddpp_jax import distill, page, plots, tables
+from ddpp_jax.commands import trial, work
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.problem import (
     Problem,
@@ -58,7 +60,11 @@ def run_sweep(
         f"{', '.join(jobs)}, judged at the end and without baselines; in {folder}"
     )
     stream = choose_reading(job, problem, places.read, report, copies=len(problems))
+    missing = sum(len(one.store.missing(job.teaching.teachers)) for one in problems.values())
+    stages = work.sweep_stages(job, missing, [f"{name} {value}" for value in jobs])
     if dry:
+        costs = partial(trial.seconds, job, problem)
+        trial.describe(stages, costs, problem.network.num_params, report)
         return
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
@@ -67,6 +73,8 @@ def run_sweep(
             page.write_report(folder, only_stale=True)
             show(finished(folder), report)
             return
+        operations = work.operations(job, problem)
+        report.expect({stage.name: operations.of(stage) for stage in stages})
         with report.run(folder, identity):
             dataset = load(job, problem, places, report)
             feeds = {}

@@ -3,7 +3,17 @@
 from ddpp_jax.distill.iterates import CHOSEN_BY
 from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
-from ddpp_jax.distill.run import CHECKPOINT_EVERY, Outcome, check, memory, plan, read_finished, run
+from ddpp_jax.distill.run import (
+    CHECKPOINT_EVERY,
+    Outcome,
+    check,
+    compiled,
+    memory,
+    plan,
+    read_finished,
+    run,
+    steps_a_call,
+)
 from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, step, update
 from ddpp_jax.distill.sweep import Member, kept_fractions, run_sweep
 
@@ -19,6 +29,7 @@ __all__ = [
     "State",
     "advance",
     "check",
+    "compiled",
     "init",
     "kept_fractions",
     "make_optimizer",
@@ -29,5 +40,6 @@ __all__ = [
     "run",
     "run_sweep",
     "step",
+    "steps_a_call",
     "update",
 ]

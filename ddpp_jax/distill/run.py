@@ -182,7 +182,7 @@ def run(
 
     feed = feed_fn(plan_ahead)
     try:
-        program = _compiled(config, network, state, targets, **seams)
+        program = compiled(config, network, state, targets, **seams)
         with (
             report.progress(name, settings.steps, unit="step", done=done) as tick,
             metrics.open("a") as file,
@@ -219,7 +219,7 @@ def run(
     return outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
 
 
-def _compiled(
+def compiled(
     config: DistillJob, network: Network, state: Any, labels: Any, **seams: Any
 ) -> Compiled:
     """Many distillation steps as one program, compiled for arrays, or shapes, like these."""
@@ -254,7 +254,7 @@ def memory(config: DistillJob, network: Network, shape: Sequence[int]) -> int | 
         partial(init, alpha=settings.alpha, optimizer=make_optimizer(settings)), images
     )
     labels = jax.ShapeDtypeStruct(images.shape[:1], jnp.int32)
-    needed = _compiled(config, network, state, labels).memory_analysis()
+    needed = compiled(config, network, state, labels).memory_analysis()
     if needed is None:
         return None
     given = needed.argument_size_in_bytes - needed.alias_size_in_bytes

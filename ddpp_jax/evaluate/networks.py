@@ -102,7 +102,7 @@ def _train(
     """Trained networks, and the training loss of the last epoch of each."""
     keys = jax.random.split(key, config.networks)
     small = (jnp.asarray(images), jnp.asarray(labels), jnp.asarray(alpha, jnp.float32))
-    begun = (_init_all(keys, network), jnp.zeros(config.networks, jnp.float32))
+    begun = (begin_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0
     if checkpoints is not None:
         (states, losses), done = checkpoints.go_on(begun, report.warn)
@@ -112,7 +112,7 @@ def _train(
         while done < total:
             began, high = time.monotonic(), min(done + count, total)
             at_a_time = _at_a_time(paces, workers(config.networks))
-            keys, states, info = _train_all(
+            keys, states, info = advance_all(
                 (keys, states, Info(losses)),
                 [(*span, small) for span in _pieces(done, high)],
                 network=network,
@@ -150,12 +150,13 @@ def _pieces(low: int, high: int) -> list[tuple[Int[Array, ""], Int[Array, ""]]]:
 
 
 @partial(jax.jit, static_argnums=1)
-def _init_all(keys: PRNGKeys, network: Network) -> State:
+def begin_all(keys: PRNGKeys, network: Network) -> State:
+    """Freshly initialised networks, one for each key."""
     return jax.vmap(lambda key: init(named_key(key, "init"), network=network))(keys)
 
 
 @partial(over_members, static=("network", "config", "operations"))
-def _train_all(
+def advance_all(
     member: tuple[PRNGKey, State, Info],
     piece: tuple[Int[Array, ""], Int[Array, ""], tuple[Images, Targets, Scalar]],
     *,

@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.report.forecast import Forecast
 from ddpp_jax.report.tracking import Tracker, Watcher, require_tracker, watchers
 
 Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
@@ -63,6 +64,7 @@ class Report:
         self._command: str | None = command
         self._track: Tracker = track
         self._watchers: list[Watcher] = []
+        self._forecast = Forecast({})
         require_tracker(track)
         if traces is not None:
             if traces.exists() and not traces.is_dir():
@@ -83,9 +85,18 @@ class Report:
         if self._console is not None:
             self._console.print(table)
 
+    def expect(self, work: Mapping[str, float]) -> None:
+        """From here on, show how long the whole of a job will still take.
+
+        Args:
+            work: how much each stage is that shows its progress, by name and in order, in any unit.
+        """
+        self._forecast = Forecast(work)
+
     @contextmanager
     def progress(self, name: str, total: int, *, unit: str, done: int = 0) -> Iterator[Tick]:
         """A stage of `total` units, of which `done` are behind it; call the tick as it goes on."""
+        self._forecast.begin(name, total)
         with (
             self._shown(name, total, unit, done) as show,
             self._traced(name, unit, short=total - done < _TRACED_TICKS) as seen,
@@ -93,11 +104,16 @@ class Report:
         ):
 
             def tick(now: int, values: Mapping[str, float]) -> None:
+                nonlocal done
+                done = now
                 show(now, values)
                 watch(now, values)
                 seen()
 
-            yield tick
+            try:
+                yield tick
+            finally:
+                self._forecast.end(name, done)
 
     @contextmanager
     def run(self, folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
@@ -148,11 +164,17 @@ class Report:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[numbers]}"),
+                TextColumn("{task.fields[whole]}{task.fields[numbers]}"),
                 console=self._console,
             ) as bar:
-                task = bar.add_task(name, total=total, completed=done, numbers="")
-                yield lambda now, values: bar.update(task, completed=now, numbers=_numbers(values))
+                task = bar.add_task(name, total=total, completed=done, whole="", numbers="")
+
+                def show(now: int, values: Mapping[str, float]) -> None:
+                    whole = self._whole(name, now).removeprefix(", ")
+                    numbers = ("  " if whole else "") + _numbers(values)
+                    bar.update(task, completed=now, whole=whole, numbers=numbers)
+
+                yield show
         else:
             yield self._lines(name, total, unit)
 
@@ -194,6 +216,7 @@ class Report:
 
         def tick(now: int, values: Mapping[str, float]) -> None:
             nonlocal last, first
+            whole = self._whole(name, now)
             clock = time.monotonic()
             began, first = first, first or (now, clock)
             if now < total and clock - last < _SECONDS_BETWEEN_LINES:
@@ -204,9 +227,14 @@ class Report:
                 rate = (now - began[0]) / max(clock - began[1], 1e-9)
                 left = datetime.timedelta(seconds=round((total - now) / rate))
                 pace = f", {rate:.3g} {unit}s/s, {left} left"
-            self.say(f"{name}: {now}/{total} {unit}s{pace}  {_numbers(values)}")
+            self.say(f"{name}: {now}/{total} {unit}s{pace}{whole}  {_numbers(values)}")
 
         return tick
+
+    def _whole(self, name: str, done: int) -> str:
+        """What is left of the whole job, where the stage at work is not its last one."""
+        left = self._forecast.left(name, done)
+        return "" if left is None else f", {datetime.timedelta(seconds=round(left))} for the job"
 
 
 class _Rate(ProgressColumn):

@@ -1,0 +1,84 @@
+"""How much work the stages of a job are, and what a trial of them says."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ddpp_jax.commands import trial, work
+from ddpp_jax.commands.problem import prepare
+from ddpp_jax.configs import SETTINGS, Places, setting
+from ddpp_jax.report import Report
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(teachers_dir=tmp_path / "teachers", cache_dir=tmp_path / "cache")
+
+
+def test_the_stages_of_the_main_job(places):
+    job = setting("digits")
+    found = work.stages(job, prepare(job, places), ["MTT", "ours"])
+    assert found == [
+        work.Stage("teachers", epochs=200),
+        # Steps 0, 200, ..., 1,000 are evaluated, the last set among them.
+        work.Stage("distil, MTT", steps=1000, evaluations=6),
+        work.Stage("distil, ours", steps=1000, evaluations=6),
+        work.Stage("judge random real images", evaluations=5),
+        work.Stage("judge MTT", evaluations=0),
+        work.Stage("judge ours", evaluations=0),
+    ]
+
+
+def test_operations_of_the_main_job_by_hand(places):
+    job = setting("digits")
+    found = work.operations(job, prepare(job, places))
+    # Two layers of 3x3 convolutions at 8x8 and 4x4, and the linear layer; XLA also counts norms,
+    # and leaves out what lies beyond the border.
+    image = 2 * (9 * 32 * 8 * 8 + 9 * 32 * 32 * 4 * 4 + 4 * 32 * 10)
+    assert 0.75 * image < found.epoch / (3 * 1442) < 1.35 * image
+    assert found.step / found.epoch == pytest.approx(11 * 20 * 10 / (3 * 1442))
+    assert found.evaluation / found.epoch == pytest.approx(5 * (3 * 1001 * 10 + 355) / (3 * 1442))
+
+
+def test_every_setting_asks_for_teachers_that_reach_its_targets():
+    for job in SETTINGS.values():
+        assert job.teaching.last_kept >= job.distillation.last_target
+    cpu = SETTINGS["cifar10-ipc1-cpu"]
+    assert cpu.teaching.epochs == cpu.distillation.last_target
+
+
+def test_a_trial_says_the_time_of_each_stage_and_of_all():
+    shown = io.StringIO()
+    report = Report(Console(file=shown))
+    stages = [work.Stage("teachers", epochs=60), work.Stage("distil", steps=100, evaluations=2)]
+    costs = work.Costs(epoch=62.0, step=2.5, evaluation=20.0)
+    trial.describe(stages, lambda: costs, 1000, report)
+    lines = shown.getvalue().splitlines()
+    assert lines[0].startswith("Time: about 67 min by a short trial of each stage")
+    assert lines[1:] == ["  teachers: 62 min", "  distil: 5 min"]
+
+
+def test_a_network_beyond_the_memory_is_not_tried():
+    shown = io.StringIO()
+
+    def costs():
+        raise AssertionError
+
+    trial.describe([], costs, 10**15, Report(Console(file=shown)))
+    assert "too large to be tried" in shown.getvalue()
+
+
+@pytest.mark.parametrize(("compiles", "expected"), [(True, [1, 1, 7]), (False, [1, 7])])
+def test_a_pace_leaves_compilation_out_and_passes_values_on(monkeypatch, compiles, expected):
+    times = iter([0.0, 100.0, 100.0, 100.14, 200.0, 200.7] if compiles else [0, 0.14, 1.0, 1.7])
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: next(times))
+    counts = []
+
+    def call(value, count):
+        assert value == len(counts)
+        counts.append(count)
+        return value + 1
+
+    assert trial._pace(call, 0, most=50, compiles=compiles) == pytest.approx(0.1)
+    assert counts == expected
