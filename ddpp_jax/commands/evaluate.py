@@ -23,6 +23,7 @@ from ddpp_jax.data import RawDataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import claimed_folder, write_json
 from ddpp_jax.models import Network
+from ddpp_jax.records import check_evaluation
 from ddpp_jax.report import Report
 
 _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
@@ -55,6 +56,7 @@ def run_evaluate(
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
             found = finished(folder)
+            check_evaluation(folder / "result.json", found)
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(cache_dir)

@@ -20,10 +20,10 @@ from ddpp_jax.data import (
     normalised,
     test_fingerprint,
 )
-from ddpp_jax.errors import InputError
-from ddpp_jax.files import check_claim, claimed_folder, gib, read_json
+from ddpp_jax.files import check_claim, claimed_folder, gib
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network, make_model, make_network
+from ddpp_jax.records import read_result
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
@@ -208,11 +208,7 @@ def finished(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    path = folder / "result.json"
-    found = read_json(path)
-    if not isinstance(found, dict) or "rows" not in found:
-        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
-    return found
+    return read_result(folder / "result.json")
 
 
 def evaluation_key(seed: int) -> PRNGKey:
