@@ -98,11 +98,9 @@ def readers(run: Path, store: Path | None) -> dict[Path, Callable[..., Any]]:
             frame = path.parent.name == "history"
             found[path] = partial(_tensors, read_frame if frame else read_distilled)
     if store is not None:
-        for path in sorted(place for place in store.rglob("teacher-000*") if place.is_file()):
-            found[path] = partial(_teacher, store, checked=True)
-        for path in sorted((store / "teacher-000").rglob("*")):
+        for path in (store / "teacher-000.json", *sorted((store / "teacher-000").rglob("*"))):
             if path.is_file():
-                found[path] = partial(_teacher, store, checked=len(found) % 2 == 0)
+                found[path] = partial(_teacher, store)
     return found
 
 
@@ -211,10 +209,10 @@ def _tensors(read: Callable[[Path], Any], path: Path, _: Callable[[str], None]) 
     return read(path)
 
 
-def _teacher(folder: Path, path: Path, _: Callable[[str], None], *, checked: bool) -> Any:
-    """All of a teacher; as a start does, after its files were checked, or as a step does."""
+def _teacher(folder: Path, path: Path, _: Callable[[str], None]) -> Any:
+    """All of a teacher, after its files were checked as every start does."""
     store = TeacherStore(folder)
-    if checked and (found := store.damaged(0)) is not None:
+    if (found := store.damaged(0)) is not None:
         raise InputError(found)
     if not store.missing(1):
         seal = read_sealed(folder / "teacher-000.json")

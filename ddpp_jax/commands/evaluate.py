@@ -13,6 +13,7 @@ from ddpp_jax.commands.problem import (
     finished,
     identity_of,
     network_for,
+    require_room,
     result,
     show,
 )
@@ -42,6 +43,7 @@ def run_evaluate(
             f"{error}; say where the data of the sets are by --dataset or --data-dir"
         ) from error
     networks = {name: network_for(job, raw, name) for name in job.names}
+    require_room(list(networks.values()), job.evaluation.networks)
     sets = [read_set(job, path, raw, cache_dir, report) for path in files]
     warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}

@@ -18,11 +18,17 @@ _MOST_LEVELS = 40
 _LARGEST = 2**63
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values as JSON for people and programs, with their digest, whole or not at all."""
+def write_json(path: Path, values: Mapping[str, Any], *, sync: bool = True) -> None:
+    """Write values as JSON for people and programs, with their digest, whole or not at all.
+
+    Args:
+        path: of the file.
+        values: plain ones.
+        sync: as for `Replacement`.
+    """
     rest = {name: value for name, value in values.items() if name != DIGEST}
     sealed = rest | {DIGEST: digest_of(rest)}
-    with Replacement(path, sync=True) as temporary:
+    with Replacement(path, sync=sync) as temporary:
         temporary.write_text(json.dumps(sealed, indent=2, allow_nan=False) + "\n")
 
 

@@ -196,9 +196,10 @@ def _tell(
     said: Sequence[str] = []
     if damaged:
         number, reason = min(damaged.items())
-        more = f", and {len(damaged) - 1} other lines are" if len(damaged) > 1 else ""
-        said = [f"line {number} is damaged{more} ({reason})"]
+        more = len(damaged) - 1
+        others = f", and so {'are' if more > 1 else 'is'} {more} more" if more else ""
+        said = [f"line {number} is damaged ({reason}){others}"]
     if missing > 0:
         said = [*said, f"{missing} row{'s are' if missing > 1 else ' is'} missing"]
     if said:
-        warn_fn(f"{path}: {'; '.join(said)}; what is shown of it lacks them")
+        warn_fn(f"{path}: {'; '.join(said)}; what is shown lacks what they held")

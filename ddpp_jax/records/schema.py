@@ -6,16 +6,19 @@ from typing import Any
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 
-def require_kind(values: Mapping[str, Any], kind: Any) -> None:
+def require_kind(values: Any, kind: Any) -> None:
     """Refuse values that are not of a kind; names that the kind does not know may be there.
 
     Args:
-        values: a JSON object.
+        values: a JSON object, or anything.
         kind: a `TypedDict`.
 
     Raises:
-        ValueError: a name is missing, or the value of one is of another type; says which.
+        ValueError: they are no object, a name is missing, or the value of one is of another type;
+            says which.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a {type(values).__name__} is there, wanted an object")
     known = {name: value for name, value in values.items() if name in kind.__annotations__}
     require_type(known, kind)
 
