@@ -1,25 +1,24 @@
 """A distilled or selected set as a file (safetensors), and the versions behind a result."""
 
 import importlib.metadata
-import json
-import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Float, Int
 
 import ddpp_jax
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import Replacement
+from ddpp_jax.records import check_origin
+from ddpp_jax.tensors import metadata_of, read_tensors, write_tensors
 
-FORMAT = "ddpp-jax distilled set 3"
+FORMAT = "ddpp-jax distilled set 4"
 """The key of the metadata, and a sign that a file is ours."""
 
+_ANY_FORMAT = "ddpp-jax distilled set"
+_DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alpha": np.float32}
 _MOST_BEYOND = 0.1
 
 
@@ -73,74 +72,114 @@ def write_distilled(path: Path, distilled: DistilledFile) -> None:
         "alpha": np.asarray(distilled.alpha, np.float32),
     }
     tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
-    metadata = {
+    values = {
         "version": ddpp_jax.__version__,
         "class_names": distilled.class_names,
         "origin": distilled.origin,
     }
-    with Replacement(path) as temporary:
-        # One entry, since safetensors writes several in an order that changes from run to run.
-        # By way of bytes, since safetensors' own writing leaves a file of its own behind a kill.
-        temporary.write_bytes(
-            safetensors.numpy.save(tensors, metadata={FORMAT: json.dumps(metadata)})
-        )
+    write_tensors(path, tensors, values, kind=FORMAT)
 
 
 def is_distilled(path: Path) -> bool:
-    """Whether a file is a set that `write_distilled` wrote."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return FORMAT in (file.metadata() or {})
-    except (OSError, safetensors.SafetensorError):
-        return False
-
-
-def read_distilled(path: Path) -> DistilledFile:
-    """Read a distilled set that `write_distilled` wrote.
+    """Whether a file is a set that `write_distilled` wrote, damaged or of an earlier version too.
 
     Raises:
-        InputError: the file is missing, damaged, or not a distilled set.
+        OSError: it cannot be read.
     """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    # The second sign holds where damage hit the first.
+    return any(
+        name.startswith(_ANY_FORMAT) or '"origin"' in value
+        for name, value in metadata_of(path).items()
+    )
+
+
+def read_distilled(path: Path, *, remedy: str = "make or fetch it anew") -> DistilledFile:
+    """Read a distilled set that `write_distilled` wrote.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is damaged.
+
+    Raises:
+        InputError: the file is missing, damaged, edited, or not a distilled set.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"there is no file {path}; wanted a distilled set")
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            entries = file.metadata() or {}
-            if FORMAT not in entries:
-                raise InputError(f"{path} is not a distilled set of this program")
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-        metadata = json.loads(entries[FORMAT])
-        distilled = DistilledFile(
-            images=tensors.pop("images"),
-            pixels=tensors.pop("pixels"),
-            labels=tensors.pop("labels"),
-            alpha=float(tensors.pop("alpha").item()),
-            class_names=tuple(metadata["class_names"]),
-            transform=tensors,
-            origin=metadata["origin"],
+        return _read(path)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
+
+
+def _read(path: Path) -> DistilledFile:
+    earlier = [name for name in metadata_of(path) if name.startswith(_ANY_FORMAT)]
+    if earlier and FORMAT not in earlier:
+        raise InputError(
+            f"{path} is damaged, or a set of an earlier version without a digest: it is a "
+            f"{earlier[0]!r}, wanted {FORMAT!r}"
         )
-    except InputError:
-        raise
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a distilled set: {error}") from error
+    tensors, values = read_tensors(path, kind=FORMAT)
+    names, origin = values.get("class_names"), values.get("origin")
+    check_origin(path, origin)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} has class names that are no list of texts")
+    for name, dtype in _DTYPES.items():
+        if name not in tensors or tensors[name].dtype != dtype:
+            got = tensors[name].dtype if name in tensors else "nothing"
+            raise InputError(f"{path} has {got} as {name}; wanted {np.dtype(dtype)}")
+    alpha = tensors["alpha"]
+    if alpha.shape != () or not 0 < alpha.item() < np.inf:
+        raise InputError(f"{path} holds an alpha that is not above 0, or is no single number")
+    distilled = DistilledFile(
+        images=tensors["images"],
+        pixels=tensors["pixels"],
+        labels=tensors["labels"],
+        alpha=float(alpha.item()),
+        class_names=tuple(names),
+        transform={name: array for name, array in tensors.items() if name not in _DTYPES},
+        origin=dict(origin or {}),
+    )
     _check_distilled(path, distilled)
+    _check_transform(path, distilled)
     return distilled
 
 
 def _check_distilled(path: Path, distilled: DistilledFile) -> None:
     images, labels, classes = distilled.images, distilled.labels, len(distilled.class_names)
-    if images.ndim != 4 or labels.shape != images.shape[:1] or len(labels) == 0:
+    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
         raise InputError(
             f"{path} holds images {images.shape} and labels {labels.shape}; wanted a label for "
             "each image of (height, width, channels)"
         )
+    if images.shape[3] not in (1, 3):
+        raise InputError(f"{path} holds images of {images.shape[3]} channels; wanted 1 or 3")
     if distilled.pixels.shape != images.shape:
         raise InputError(f"{path} holds pixels {distilled.pixels.shape} for images {images.shape}")
-    if labels.dtype.kind != "i" or labels.min() < 0 or labels.max() >= classes:
+    if labels.min() < 0 or labels.max() >= classes:
         raise InputError(f"{path} has labels beyond its {classes} classes")
-    if not np.isfinite(images).all() or not 0 < distilled.alpha < math.inf:
-        raise InputError(f"{path} holds NaN or infinite pixels, or an alpha that is not above 0")
+    if not all(np.isfinite(values).all() for values in (images, distilled.pixels)):
+        raise InputError(f"{path} holds NaN or infinite pixels")
+
+
+def _check_transform(path: Path, distilled: DistilledFile) -> None:
+    channels, size = distilled.images.shape[3], distilled.images[0].size
+    kinds = (
+        {"mean": (channels,), "std": (channels,)},
+        {"zca_mean": (size,), "zca_matrix": (size, size)},
+    )
+    found = {name: array.shape for name, array in distilled.transform.items()}
+    if found not in kinds:
+        raise InputError(
+            f"{path} has the transform {found}; wanted {kinds[0]} or {kinds[1]} for such images"
+        )
+    for name, array in distilled.transform.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise InputError(f"{path} has a {name} that is not finite float32")
+        if name == "std" and array.min() <= 0:
+            raise InputError(f"{path} has a std that is not above 0")
 
 
 def shown_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """Files and folders: written whole, held by one process, checked before they are filled."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -8,12 +10,17 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.files import (
     Replacement,
     append_row,
+    check_claim,
     checksums,
     claimed_folder,
     gib,
+    read_claim,
     read_json,
     read_rows,
+    read_sealed,
     require_space,
+    write_json,
+    write_rows,
 )
 
 DEAD = 2**22 + 1
@@ -54,7 +61,7 @@ def test_a_folder_is_claimed_for_one_thing_and_one_process(tmp_path):
     folder = tmp_path / "run"
     ours = {"config": {"seed": 0, "steps": 5}}
     with claimed_folder(folder, ours, name="config.json"):
-        assert json.loads((folder / "config.json").read_text()) == ours
+        assert read_sealed(folder / "config.json") == ours
         (folder / "deep").mkdir()
         with Replacement(folder / "deep" / "file.json") as temporary:
             temporary.write_text("whole")
@@ -75,17 +82,159 @@ def test_a_folder_is_claimed_for_one_thing_and_one_process(tmp_path):
         claimed_folder(folder, {"config": {"seed": 0, "steps": 6}}, name="config.json"),
     ):
         pass
-    (folder / "config.json").write_text("{")
+    for name in ("config.json", ".config.json"):
+        (folder / name).write_text("{")
     with (
         pytest.raises(InputError, match=r"config.json is damaged, and without it nobody can tell"),
         claimed_folder(folder, ours, name="config.json"),
     ):
         pass
     with claimed_folder(folder, ours, name="config.json", proven=True):
-        assert json.loads((folder / "config.json").read_text()) == ours
+        assert read_sealed(folder / "config.json") == ours
     (folder / "config.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
         read_json(folder / "config.json")
+
+
+CLAIMS = {
+    "a flipped bit": lambda path: path.write_bytes(path.read_bytes().replace(b"5", b"7", 1)),
+    "no JSON": lambda path: path.write_bytes(b"\xff{"),
+    "another kind": lambda path: path.write_text("[]"),
+    "nothing": lambda path: path.write_text(""),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", ["a flipped bit", "no JSON", "another kind", "nothing", "deleted"])
+@pytest.mark.parametrize("name", ["config.json", ".config.json"])
+def test_damage_to_one_of_the_two_claims_loses_nothing(tmp_path, capsys, name, harm):
+    ours = {"config": {"seed": 0, "steps": 5}}
+    with claimed_folder(tmp_path / "run", ours, name="config.json"):
+        (tmp_path / "run" / "work").write_text("hours")
+    path = tmp_path / "run" / name
+    before = path.read_bytes()
+    CLAIMS[harm](path)
+    told: list[str] = []
+    assert read_claim(tmp_path / "run", name="config.json", warn_fn=told.append) == ours
+    # Nobody else can take the folder, whichever of the two is damaged.
+    with (
+        pytest.raises(InputError, match=r"holds something else \(config.steps was 5, is 6"),
+        claimed_folder(tmp_path / "run", {"config": {"seed": 0, "steps": 6}}, name="config.json"),
+    ):
+        pass
+    with claimed_folder(tmp_path / "run", ours, name="config.json"):
+        assert path.read_bytes() == before
+    shown = capsys.readouterr().err
+    of_copy = name == "config.json"
+    assert len(told) == of_copy
+    assert shown.count("is restored from") == of_copy
+
+
+def test_both_claims_damaged_are_refused_and_kept(tmp_path):
+    ours = {"config": {"seed": 0}}
+    with claimed_folder(tmp_path / "run", ours, name="config.json"):
+        pass
+    for name in ("config.json", ".config.json"):
+        (tmp_path / "run" / name).write_text("{")
+    with pytest.raises(InputError, match=r"config.json is damaged.*choose another folder"):
+        check_claim(tmp_path / "run", ours, name="config.json")
+    with pytest.raises(InputError, match=r"config.json is damaged.*start the command"):
+        read_claim(tmp_path / "run", name="config.json")
+    assert (tmp_path / "run" / "config.json").read_text() == "{"
+
+
+def test_a_claim_of_an_earlier_version_is_sealed(tmp_path, capsys):
+    """Those have no digest, and no copy."""
+    ours = {"config": {"seed": 0}}
+    (tmp_path / "config.json").write_text(json.dumps(ours))
+    assert check_claim(tmp_path, ours, name="config.json")
+    with pytest.raises(InputError, match=r"config.seed was 0, is 1"):
+        check_claim(tmp_path, {"config": {"seed": 1}}, name="config.json")
+    with pytest.raises(InputError, match="has no digest; start the command"):
+        read_claim(tmp_path, name="config.json")
+    with claimed_folder(tmp_path, ours, name="config.json"):
+        assert read_claim(tmp_path, name="config.json") == ours
+    assert capsys.readouterr().err == ""
+
+
+BAD_JSON = [
+    (b"\xff\xfe{}", "can't decode byte"),
+    (b"[1, 2]", "holds a list, wanted an object"),
+    (b"3", "holds a int, wanted an object"),
+    (b'{"a": NaN}', "NaN is no number"),
+    (b'{"a": -Infinity}', "-Infinity is no number"),
+    (b'{"a": 1e999}', "too large"),
+    (b'{"a": ' + b"9" * 5000 + b"}", "limit"),
+    (b'{"a": 99999999999999999999}', "too large"),
+    (b'{"a": 1, "a": 2}', "twice"),
+    (b'{"a": ' * 100 + b"1" + b"}" * 100, "deeper than 40 levels"),
+    (b"[" * 100_000 + b"]" * 100_000, "deeper than 40 levels"),
+    (b"", "Expecting value"),
+    (b'{"a": 1}', "has no digest"),
+    (b'{"a": 1, "digest": "0"}', "its digest is not that of what it holds"),
+    (b'{"a": 1, "digest": [1]}', "its digest is not that of what it holds"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), BAD_JSON)
+def test_whatever_is_no_sealed_json_is_one_line(tmp_path, data, words):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(InputError, match=words) as caught:
+        read_sealed(tmp_path / "a.json", remedy="make it anew")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.json'} is damaged")
+    assert str(caught.value).endswith("; make it anew")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_only_plain_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    for name, words in (("pipe", "a named pipe"), ("folder", "a folder")):
+        with pytest.raises(InputError, match=words):
+            read_sealed(tmp_path / f"{name}.json")
+        with pytest.raises(InputError, match=words):
+            read_rows(tmp_path / f"{name}.json")
+
+
+def test_what_is_sealed_is_what_is_read(tmp_path):
+    values = {"b": [1, 2.5, None, True, "ä\udc80"], "a": {"deep": {"er": -0.0}}, "digest": "old"}
+    write_json(tmp_path / "a.json", values)
+    expected = {name: value for name, value in values.items() if name != "digest"}
+    assert read_sealed(tmp_path / "a.json") == read_json(tmp_path / "a.json") == expected
+    (tmp_path / "theirs.json").write_text('{"low": 0.5}')
+    assert read_json(tmp_path / "theirs.json") == {"low": 0.5}
+
+
+def test_each_damaged_row_is_told_and_the_others_are_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [{"step": number, "value": number / 7} for number in range(6)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"0.1", b"0.2", 1)
+    lines[2] = b"\xff\n"
+    lines[4] = b'{"step": 4}\n'
+    path.write_bytes(b"".join(lines))
+    told: dict[int, str] = {}
+    rows = read_rows(path, told.__setitem__)
+    assert [row["step"] for row in rows] == [0, 3, 5]
+    assert list(told) == [2, 3, 5]
+    assert told[2] == "its checksum is not that of what it holds"
+    assert told[5] == "it has no crc"
+
+
+def test_a_file_and_its_name_are_brought_to_the_disk(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert [place.name for place in synced] == [
+        f".a.{os.getpid()}.ddpp-tmp.json",
+        tmp_path.name,
+    ]
 
 
 def test_a_foreign_folder_is_not_touched(tmp_path):

@@ -11,7 +11,7 @@ ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
     0: ["_types", "configs", "errors", "files"],
     1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
-    2: ["together"],
+    2: ["records", "tensors", "together"],
     3: ["data", "draws", "models", "report", "results", "statistics", "storage", "training"],
     4: ["distill", "evaluate", "select", "teachers"],
     5: ["plots", "tables"],

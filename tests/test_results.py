@@ -1,12 +1,21 @@
 """Result files: what is saved is loaded, damage is named, nothing is overwritten."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.results import FORMAT, DistilledFile, read_distilled, write_distilled
+from ddpp_jax.results import (
+    FORMAT,
+    DistilledFile,
+    is_distilled,
+    read_distilled,
+    write_distilled,
+)
+from ddpp_jax.tensors import read_tensors, write_tensors
 
 DISTILLED = DistilledFile(
     images=np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float32),
@@ -34,12 +43,14 @@ def test_distilled_set_survives(tmp_path):
 def test_foreign_and_damaged_files_are_named(tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(2)}, foreign)
-    with pytest.raises(InputError, match=r"foreign.safetensors is not a distilled set"):
+    with pytest.raises(InputError, match=r"foreign.safetensors is damaged or of another kind"):
         read_distilled(foreign)
     damaged = tmp_path / "damaged.safetensors"
     write_distilled(damaged, DISTILLED)
     damaged.write_bytes(damaged.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"damaged.safetensors cannot be read"):
+    with pytest.raises(
+        InputError, match=r"damaged.safetensors is damaged: .*; make or fetch it anew"
+    ):
         read_distilled(damaged)
 
 
@@ -49,8 +60,32 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
         ({"labels": np.array([0, 0, 1], np.int32)}, "wanted a label for each image"),
         ({"labels": np.array([0, 0, 1, 2], np.int32)}, "labels beyond its 2 classes"),
         ({"images": np.full((4, 5, 5, 3), np.nan, np.float32)}, "NaN or infinite pixels"),
+        ({"pixels": np.full((4, 5, 5, 3), np.inf, np.float32)}, "NaN or infinite pixels"),
+        ({"pixels": np.zeros((4, 5, 6, 3), np.float32)}, "holds pixels"),
         ({"images": np.zeros((4, 5, 5), np.float32)}, "wanted a label for each image"),
         ({"alpha": -1.0}, "alpha that is not above 0"),
+        ({"alpha": float("nan")}, "alpha that is not above 0"),
+        ({"transform": {"mean": np.zeros(3, np.float32)}}, "wanted {'mean': \\(3,\\), 'std'"),
+        ({"transform": {"mean": np.zeros(1), "std": np.ones(1)}}, "wanted {'mean': \\(3,\\)"),
+        ({"transform": {"mean": np.zeros(3), "std": np.zeros(3)}}, "std that is not above 0"),
+        ({"transform": {"mean": np.full(3, np.nan), "std": np.ones(3)}}, "mean that is not finite"),
+        ({"transform": {"zca_mean": np.zeros(75), "zca_matrix": np.ones((75, 3))}}, "wanted"),
+        ({"class_names": ("cat", 3)}, "class names that are no list of texts"),
+        ({"class_names": "cat"}, "class names that are no list of texts"),
+        ({"origin": []}, "origin that makes no sense"),
+        ({"origin": {"seed": "three"}}, "origin that makes no sense: .*'seed'"),
+        ({"origin": {"method": 5}}, "'method'"),
+        ({"origin": {"iterate": "best", "step": 3}}, "'iterate'"),
+        ({"origin": {"iterate": "last"}}, "wanted both or neither"),
+        ({"origin": {"indices": [1, "2"]}}, "'indices'"),
+        ({"origin": {"settings": 3}}, "'settings'"),
+        ({"origin": {"settings": {"data": []}}}, "makes no sense"),
+        ({"origin": {"settings": {"data": {"augment": 3}}}}, "data.augment"),
+        ({"origin": {"settings": {"data": {"image_size": "8"}}}}, "data.image_size"),
+        ({"origin": {"settings": {"model": {"width": 0}}}}, "--width is 0"),
+        ({"origin": {"settings": {"model": {"precision": "half"}}}}, "model.precision"),
+        ({"origin": {"settings": {"evaluation": {"networks": 2.5}}}}, "evaluation.networks"),
+        ({"origin": {"settings": {"seed": []}}}, "'seed'"),
     ],
 )
 def test_a_set_that_makes_no_sense_is_refused(tmp_path, changes, words):
@@ -59,10 +94,51 @@ def test_a_set_that_makes_no_sense_is_refused(tmp_path, changes, words):
         read_distilled(tmp_path / "set.safetensors")
 
 
+def test_a_set_of_an_earlier_version_is_named_as_such(tmp_path):
+    path = tmp_path / "set.safetensors"
+    tensors = {"images": np.zeros((1, 2, 2, 1), np.float32)}
+    for name in ("ddpp-jax distilled set 3", "ddpp-jax distilled set 2"):
+        safetensors.numpy.save_file(tensors, path, metadata={name: "{}"})
+        assert is_distilled(path)
+        with pytest.raises(InputError, match="earlier version without a digest"):
+            read_distilled(path)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda tensors: tensors.pop("pixels"),
+        lambda tensors: tensors.update(image=tensors.pop("images")),
+        lambda tensors: tensors.update(more=np.zeros(2, np.float32)),
+        lambda tensors: tensors.update(images=tensors["images"].astype(np.float16)),
+        lambda tensors: tensors.update(labels=tensors["labels"].astype(np.int64)),
+        lambda tensors: tensors.update(labels=tensors["labels"].astype(np.float32)),
+        lambda tensors: tensors.update(alpha=np.ones(2, np.float32)),
+        lambda tensors: tensors.update(alpha=np.ones(1, np.float32)),
+    ],
+)
+def test_other_tensors_are_refused_even_with_a_digest(tmp_path, harm):
+    write_distilled(tmp_path / "set.safetensors", DISTILLED)
+    tensors, values = read_tensors(tmp_path / "set.safetensors", kind=FORMAT)
+    harm(tensors)
+    write_tensors(tmp_path / "set.safetensors", tensors, values, kind=FORMAT)
+    with pytest.raises(InputError, match=r"set.safetensors (has|holds)"):
+        read_distilled(tmp_path / "set.safetensors")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
+def test_types_that_numpy_lacks_are_named(tmp_path, kind, size):
+    path = tmp_path / "set.safetensors"
+    header = json.dumps({"images": {"dtype": kind, "shape": [2], "data_offsets": [0, 2 * size]}})
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(2 * size))
+    with pytest.raises(InputError, match=f"holds 'images' as {kind}, which NumPy has no type for"):
+        read_distilled(path)
+
+
 def test_our_name_with_foreign_metadata_is_refused(tmp_path):
     path = tmp_path / "set.safetensors"
     tensors = {n: np.zeros((1,), np.float32) for n in ("images", "pixels", "labels", "alpha")}
     for metadata in ("{", "{}", '{"class_names": 3}'):
         safetensors.numpy.save_file(tensors, path, metadata={FORMAT: metadata})
-        with pytest.raises(InputError, match="cannot be read as a distilled set"):
+        with pytest.raises(InputError, match=r"set.safetensors is damaged"):
             read_distilled(path)

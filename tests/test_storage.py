@@ -1,5 +1,6 @@
 """What is kept: whole or not at all, read in part, damage found and named."""
 
+import json
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import read_sealed, write_json
 from ddpp_jax.storage import Checkpoints, TeacherStore, read_all, trees
+from ddpp_jax.storage import checkpoints as checkpoints_module
 
 STATE = (np.arange(3, dtype=np.float32), {"alpha": np.float32(0.5)})
 TRAJECTORY = np.random.default_rng(0).normal(size=(6, 50_000)).astype(np.float32)
@@ -115,6 +118,66 @@ def test_the_newest_state_comes_back_and_old_ones_go(tmp_path):
     assert not checkpoints.folder.exists()
 
 
+def test_a_state_that_is_on_the_disk_for_certain_stays_until_the_next(tmp_path, monkeypatch):
+    now, synced = [0.0], []
+    monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(trees, "sync_tree", lambda path: synced.append(path.name))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step, now[0] in ((1, 1.0), (2, 6.0), (3, 7.0), (4, 8.0), (5, 9.0)):
+        checkpoints.save(step, STATE)
+    kept = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
+    assert kept == ["step-000002", "step-000004", "step-000005"]
+    for step, now[0] in ((6, 12.0), (7, 13.0), (8, 14.0)):
+        checkpoints.save(step, STATE)
+    kept = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
+    assert kept == ["step-000006", "step-000007", "step-000008"]
+    assert synced == ["step-000002", "step-000006"]
+
+
+def read_or_line(store, epoch):
+    """A snapshot of teacher 1, or the line that refuses it."""
+    try:
+        return store.read(1, [epoch], num_params=50_000)[0], None
+    except InputError as error:
+        return None, str(error)
+
+
+def test_damage_between_the_check_and_the_use_is_found(store):
+    """A run checks its teachers when it starts, and may read them for days."""
+    for path in sorted((store.folder / "teacher-001").rglob("*")):
+        if path.is_file():
+            whole = path.read_bytes()
+            for harmed in (whole[:-7], b"[]", whole[:40] + bytes(8) + whole[48:]):
+                path.write_bytes(harmed)
+                found, line = read_or_line(store, 4)
+                if found is None:
+                    assert "teacher-001" in line
+                    assert "start the same command again" in line
+                else:
+                    np.testing.assert_array_equal(found, TRAJECTORY[4] + 1)
+            path.write_bytes(whole)
+
+
+def test_an_array_that_is_not_as_it_was_written_is_named(store):
+    seal = read_sealed(store.folder / "teacher-001.json")
+    assert set(seal["digests"]) == set(seal["arrays"])
+    seal["digests"]["['epoch-003']"] = "0" * 64
+    write_json(store.folder / "teacher-001.json", seal)
+    with pytest.raises(InputError, match=r"teacher-001 is damaged: .*epoch-003.* is not as it was"):
+        store.read(1, [3], num_params=50_000)
+    # Those of earlier versions have no such digests.
+    write_json(store.folder / "teacher-001.json", {n: seal[n] for n in seal if n != "digests"})
+    np.testing.assert_array_equal(store.read(1, [3], num_params=50_000)[0], TRAJECTORY[3] + 1)
+
+
+@pytest.mark.parametrize("known", [{}, {"accuracy": "0.5"}, {"accuracy": None}])
+def test_a_teacher_of_unknown_accuracy_is_named(tmp_path, known):
+    store = TeacherStore(tmp_path)
+    store.write(0, TRAJECTORY[:, :3], **known)
+    with pytest.raises(InputError, match=r"teacher-000.json is damaged: .*accuracy"):
+        store.known(0)
+
+
 @pytest.mark.parametrize("harm", [flip_a_byte, cut, remove])
 def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, harm):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -144,9 +207,20 @@ def test_a_damaged_seal_is_named(tmp_path):
     seal = tmp_path / "tree.json"
     whole = seal.read_text()
     assert trees.damage(tmp_path / "tree") is None
-    for harmed in ("{", "[]", whole.replace('"arrays"', '"arrayz"'), whole.replace("2", "3", 1)):
+    for harmed in (
+        "{",
+        "[]",
+        "",
+        "\x00",
+        '{"files": []}',
+        whole.replace('"arrays"', '"arrayz"'),
+        whole.replace("2", "3", 1),
+    ):
         assert harmed != whole
         seal.write_text(harmed)
+        assert trees.damage(tmp_path / "tree") == f"{seal} is damaged"
+    for kind in ({"files": []}, {"files": {"a": 1}}, {"arrays": 3}, {"digests": []}):
+        write_json(seal, json.loads(whole) | kind)
         assert trees.damage(tmp_path / "tree") == f"{seal} is damaged"
 
 

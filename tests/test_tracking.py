@@ -23,7 +23,8 @@ def test_a_run_notes_its_stages(tmp_path):
     rows = read_rows(tmp_path / PROGRESS)
     assert [row["event"] for row in rows] == ["start", "stage", "tick", "end", "finish"]
     assert rows[0]["command"] == "python -m ddpp_jax.distill"
-    assert rows[1] == {"event": "stage", "stage": "distil", "total": 3, "unit": "step", "done": 1}
+    stage = {"event": "stage", "stage": "distil", "total": 3, "unit": "step", "done": 1}
+    assert rows[1] == {"row": 2} | stage
     assert rows[2]["values"] == {"loss": None}
     assert rows[3]["done"] == 3
     assert rows[3]["memory_mib"] > 10

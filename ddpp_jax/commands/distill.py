@@ -30,7 +30,8 @@ from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import DistillJob, Places, digest
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Verdict
-from ddpp_jax.files import claimed_folder, read_rows, write_json
+from ddpp_jax.files import claimed_folder, write_json
+from ddpp_jax.records import read_metrics
 from ddpp_jax.report import Report
 from ddpp_jax.results import DistilledFile, iterate_path
 from ddpp_jax.storage import FeedFn
@@ -218,7 +219,12 @@ def _draw(
         for place in places.values():
             if not (place / "metrics.jsonl").exists():
                 report.warn(f"{place / 'metrics.jsonl'} is missing; the curves lack what it held")
-        rows = {name: read_rows(place / "metrics.jsonl") for name, place in places.items()}
+        rows = {
+            name: read_metrics(
+                place / "metrics.jsonl", steps=job.distillation.steps, warn_fn=report.warn
+            )
+            for name, place in places.items()
+        }
         plots.save_curves(curves, rows, title=title)
 
 

@@ -13,6 +13,7 @@ from ddpp_jax.commands.problem import (
     finished,
     identity_of,
     network_for,
+    require_room,
     result,
     show,
 )
@@ -23,6 +24,7 @@ from ddpp_jax.data import RawDataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import claimed_folder, write_json
 from ddpp_jax.models import Network
+from ddpp_jax.records import check_evaluation
 from ddpp_jax.report import Report
 
 _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
@@ -41,6 +43,7 @@ def run_evaluate(
             f"{error}; say where the data of the sets are by --dataset or --data-dir"
         ) from error
     networks = {name: network_for(job, raw, name) for name in job.names}
+    require_room(list(networks.values()), job.evaluation.networks)
     sets = [read_set(job, path, raw, cache_dir, report) for path in files]
     warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}
@@ -55,6 +58,7 @@ def run_evaluate(
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
             found = finished(folder)
+            check_evaluation(folder / "result.json", found)
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(cache_dir)

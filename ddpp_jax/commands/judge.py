@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import jax
 import numpy as np
@@ -11,14 +11,27 @@ import numpy as np
 from ddpp_jax import evaluate
 from ddpp_jax._types import FloatArray, IntArray, PRNGKey
 from ddpp_jax.configs import DistillJob, EvaluateJob
+from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Verdict
-from ddpp_jax.files import read_json, write_json
+from ddpp_jax.files import read_sealed, write_json
 from ddpp_jax.models import Network
+from ddpp_jax.records import require_kind
 from ddpp_jax.report import Report
 from ddpp_jax.storage import Checkpoints
 
 Tests: TypeAlias = Mapping[str, tuple[FloatArray, IntArray]]
 """Test sets by name: images and labels."""
+
+
+_REMEDY = "delete it, and the same command judges its sets again"
+
+
+class _Kept(TypedDict):
+    """A verdict in `judged.json`."""
+
+    accuracies: list[float]
+    confusion: list[list[int]]
+    diverged: int
 
 
 class Judge:
@@ -91,12 +104,28 @@ class Judge:
         self, place: str, tests: Tests, compute: Callable[[], dict[str, Verdict]]
     ) -> dict[str, Verdict]:
         path = self._folder / "judged.json"
-        kept = read_json(path) if path.exists() else {}
+        kept = self._kept(path) if path.exists() else {}
         if not tests.keys() <= kept.get(place, {}).keys():
             verdicts = compute()
             kept[place] = {test: _plain(verdict) for test, verdict in verdicts.items()}
             write_json(path, kept)
         return {test: _verdict(kept[place][test]) for test in tests}
+
+    def _kept(self, path: Path) -> dict[str, Any]:
+        """The verdicts of an earlier process."""
+        found = read_sealed(path, remedy=_REMEDY)
+        shape = (self._classes, self._classes)
+        try:
+            for verdict in (verdict for tests in found.values() for verdict in tests.values()):
+                require_kind(verdict, _Kept)
+                accuracies, confusion = (verdict[name] for name in ("accuracies", "confusion"))
+                if len(accuracies) != self._job.evaluation.networks:
+                    raise ValueError(f"it has accuracies of {len(accuracies)} networks")
+                if np.shape(confusion) != shape:
+                    raise ValueError(f"it has a confusion matrix of {np.shape(confusion)}")
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {error}; {_REMEDY}") from error
+        return found
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

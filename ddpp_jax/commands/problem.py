@@ -1,12 +1,14 @@
 """What all commands set out from: the data, the network, and where its teachers are kept."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import psutil
 
 import ddpp_jax
 from ddpp_jax import tables, teachers
@@ -21,9 +23,10 @@ from ddpp_jax.data import (
     test_fingerprint,
 )
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import check_claim, claimed_folder, gib, read_json
+from ddpp_jax.files import check_claim, claimed_folder, gib
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network, make_model, make_network
+from ddpp_jax.records import read_result
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
@@ -108,6 +111,27 @@ def network_for(
         architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
     )
     return make_network(model, shape, precision=job.model.precision)
+
+
+def require_room(networks: Sequence[Network], count: int) -> None:
+    """Refuse networks that cannot be trained together in any memory of this machine.
+
+    Args:
+        networks: of each architecture, which is trained after the other.
+        count: how many of one are trained at a time.
+
+    Raises:
+        InputError: parameters, gradients and velocities alone are larger than the memory.
+    """
+    needed = 3 * 4 * count * max(network.num_params for network in networks)
+    stats = jax.devices()[0].memory_stats() or {}
+    room = max(psutil.virtual_memory().total, stats.get("bytes_limit", 0))
+    if needed > room:
+        raise InputError(
+            f"{count} networks of {needed // (12 * count):,} parameters need more than "
+            f"{gib(needed)} of memory, and this machine has {gib(room)}; give a lower --width or "
+            "fewer --networks"
+        )
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
@@ -208,11 +232,7 @@ def finished(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    path = folder / "result.json"
-    found = read_json(path)
-    if not isinstance(found, dict) or "rows" not in found:
-        raise InputError(f"{path} is damaged; delete it, and the same command makes it again")
-    return found
+    return read_result(folder / "result.json")
 
 
 def evaluation_key(seed: int) -> PRNGKey:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddpp_jax import page
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_rows
+from ddpp_jax.records import read_progress
 from ddpp_jax.report import PROGRESS, Report
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -35,9 +35,10 @@ def run_report(folders: Sequence[Path], out: Path | None, report: Report) -> Non
     if len(folders) > 1 and (path.is_dir() or (path.exists() and not page.is_comparison(path))):
         raise InputError(f"{path} is there and is no comparison of runs; choose another --out")
     for folder in folders:
-        report.say(f"{page.write_report(folder)}")
+        report.say(f"{page.write_report(folder, warn_fn=report.warn)}")
     if len(folders) > 1:
-        report.say(f"{page.write_comparison(path, folders)}")
+        # What is damaged was said above.
+        report.say(f"{page.write_comparison(path, folders, lambda _: None)}")
 
 
 def _beside(folder: Path) -> Path:
@@ -55,7 +56,7 @@ def follow(folder: Path, report: Report) -> None:
         raise InputError(f"there is no folder {folder}; name the folder of a run that was begun")
     if not (folder / PROGRESS).exists() and not _is_held(folder):
         raise InputError(f"no process works in {folder}, and it has no {PROGRESS}")
-    events = _events(folder)
+    events = _events(folder, report)
     event = {"event": ""}
     for event in events:
         if event["event"] == "start":
@@ -87,18 +88,24 @@ def _show_stage(
     return event
 
 
-def _events(folder: Path) -> Iterator[dict[str, Any]]:
+def _events(folder: Path, report: Report) -> Iterator[dict[str, Any]]:
     """The rows of the last process, as they come; ends with it."""
-    path, seen = folder / PROGRESS, 0
-    rows = read_rows(path)
-    starts = [place for place, row in enumerate(rows) if row["event"] == "start"]
-    seen = starts[-1] if starts else 0
+    path, told = folder / PROGRESS, set[str]()
+
+    def warn(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            report.warn(line)
+
+    rows = read_progress(path, warn_fn=warn)
+    starts = [row["row"] for row in rows if row["event"] == "start"]
+    seen = starts[-1] - 1 if starts else 0
     while True:
         # Asked first: what is written before the lock is let go of is then surely read.
         held = _is_held(folder)
-        rows = read_rows(path)
-        yield from _collapsed(rows[seen:])
-        seen = len(rows)
+        rows = read_progress(path, warn_fn=warn)
+        yield from _collapsed([row for row in rows if row["row"] > seen])
+        seen = max(seen, rows[-1]["row"] if rows else 0)
         if not held or (rows and rows[-1]["event"] in ("finish", "stop")):
             return
         time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -59,7 +59,7 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
     path = folder / "distilled.safetensors"
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if path.exists():
-            chosen = read_distilled(path)
+            chosen = read_distilled(path, remedy="delete it, and the same command makes it again")
             report.say(f"{folder} is complete")
         else:
             if selection.method == "random":

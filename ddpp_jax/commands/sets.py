@@ -177,6 +177,6 @@ def _making(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        part: {name: value for name, value in settings[part].items() if name not in _FREE}
+        part: {name: value for name, value in settings.get(part, {}).items() if name not in _FREE}
         for part in ("data", "model", "evaluation")
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from jaxtyping import Float64, Shaped
 
@@ -23,6 +22,7 @@ from ddpp_jax.data.dataset import (
 from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import Replacement, require_space
+from ddpp_jax.tensors import load_tensors
 
 FORMAT = "ddpp-jax zca 1"
 """The key of a cache file's metadata; its value is the SHA-256 of the tensors."""
@@ -112,7 +112,7 @@ def _write(path: Path, zca: Zca) -> None:
     size = sum(tensor.nbytes for tensor in tensors.values())
     require_space(path.parent, size, what=f"the ZCA whitening {path.name}")
     try:
-        with Replacement(path) as temporary:
+        with Replacement(path, sync=True) as temporary:
             temporary.write_bytes(safetensors.numpy.save(tensors, metadata={FORMAT: _digest(zca)}))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
@@ -120,15 +120,15 @@ def _write(path: Path, zca: Zca) -> None:
 
 def _read(path: Path, size: int) -> Zca:
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            digest = (file.metadata() or {}).get(FORMAT)
-            tensors = [file.get_tensor(name) for name in Zca._fields]
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} is damaged: {error}; delete it") from error
-    zca, shapes = Zca(*tensors), [tensor.shape for tensor in tensors]
-    if digest != _digest(zca) or shapes != [(size,), (size, size), (size, size)]:
+        tensors, metadata = load_tensors(path)
+    except InputError as error:
+        raise InputError(f"{error}; delete it") from error
+    shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
+    if not whole or metadata.get(FORMAT) != _digest(Zca(**tensors)):
         raise InputError(f"{path} is damaged: its numbers are not those written; delete it")
-    return zca
+    return Zca(**tensors)
 
 
 def _digest(zca: Zca) -> str:

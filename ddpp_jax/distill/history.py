@@ -4,18 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float, Int
 
 from ddpp_jax.data import Dataset, undo
-from ddpp_jax.files import Replacement
+from ddpp_jax.errors import InputError
+from ddpp_jax.tensors import read_tensors, write_tensors
 
 FOLDER = "history"
 REAL = "real"
+FORMAT = "ddpp-jax frame 1"
+"""The key of a frame's metadata."""
 
 _FRAMES = 12
 _MOST_IMAGES = 200
 _MOST_PER_CLASS = 10
+_MOST_CLASSES = 10**6
+_DTYPES = {"pixels": np.float16, "labels": np.int32}
+_LARGEST = float(np.finfo(np.float16).max)
 
 
 class History:
@@ -60,10 +65,10 @@ class History:
         pixels: Float[np.ndarray, "images height width channels"],
         labels: Int[np.ndarray, " images"],
     ) -> None:
-        # By way of bytes, since safetensors' own writing leaves a file of its own behind a kill.
-        tensors = {"pixels": pixels.astype(np.float16), "labels": labels.astype(np.int32)}
-        with Replacement(self._folder / f"{name}.safetensors") as temporary:
-            temporary.write_bytes(safetensors.numpy.save(tensors))
+        path = self._folder / f"{name}.safetensors"
+        tensors = {"pixels": np.clip(pixels, -_LARGEST, _LARGEST), "labels": labels}
+        tensors = {n: a.astype(_DTYPES[n]) for n, a in tensors.items()}
+        write_tensors(path, tensors, {"name": name}, kind=FORMAT)
 
 
 def _pixels(dataset: Dataset, images: np.ndarray) -> Float[np.ndarray, "..."]:
@@ -84,3 +89,27 @@ def first_of_each(
     classes = classes[:_MOST_IMAGES]
     most = most or max(1, min(_MOST_PER_CLASS, _MOST_IMAGES // len(classes)))
     return np.concatenate([np.flatnonzero(labels == label)[:most] for label in classes])
+
+
+def read_frame(
+    path: Path,
+) -> tuple[Float[np.ndarray, "images height width channels"], Int[np.ndarray, " images"]]:
+    """The pixels of a frame, as float32, and its labels.
+
+    Raises:
+        InputError: the file is damaged, or another's.
+        OSError: it cannot be read.
+    """
+    try:
+        tensors, values = read_tensors(path, kind=FORMAT)
+        kinds = {name: array.dtype for name, array in tensors.items()}
+        if values != {"name": path.stem} or kinds != _DTYPES:
+            raise InputError(f"{path} is damaged: it holds {values} and {kinds}")
+        pixels, labels = tensors["pixels"].astype(np.float32), tensors["labels"]
+        if pixels.ndim != 4 or pixels.size == 0 or labels.shape != pixels.shape[:1]:
+            raise InputError(f"{path} is damaged: pixels {pixels.shape}, labels {labels.shape}")
+        if not np.isfinite(pixels).all() or labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+            raise InputError(f"{path} is damaged: its pixels or labels are out of range")
+    except InputError as error:
+        raise InputError(f"{error}; delete it, and the report goes without it") from error
+    return pixels, labels

@@ -29,9 +29,10 @@ from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
 from ddpp_jax.distill.steps import State, advance, init, make_optimizer
 from ddpp_jax.draws import draw_start
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_rows, write_rows
+from ddpp_jax.files import append_row, write_rows
 from ddpp_jax.keys import named_key
 from ddpp_jax.models import Network
+from ddpp_jax.records import read_metrics
 from ddpp_jax.report import Report
 from ddpp_jax.results import (
     DistilledFile,
@@ -96,10 +97,8 @@ def read_finished(folder: Path, iterate: str = "last") -> DistilledFile:
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        return read_distilled(iterate_path(folder, iterate))
-    except InputError as error:
-        raise InputError(f"{error}; delete it, and the same command makes it again") from error
+    path = iterate_path(folder, iterate)
+    return read_distilled(path, remedy="delete it, and the same command makes it again")
 
 
 def plan(config: DistillJob, done: int = 0) -> Plan:
@@ -158,7 +157,8 @@ def run(
     checkpoints = Checkpoints(folder / "checkpoints")
     if path.exists() and iterate_path(folder, chosen).exists():
         checkpoints.remove()
-        return outcome(read_finished(folder, chosen), read_rows(metrics))
+        rows = read_metrics(metrics, steps=settings.steps, warn_fn=report.warn)
+        return outcome(read_finished(folder, chosen), rows)
     state, labels = begin(config, dataset)
     state, done = checkpoints.go_on(state, report.warn)
     rows = kept_rows(metrics, done, report)
@@ -216,7 +216,8 @@ def run(
     write(path, "last", step=settings.steps)
     checkpoints.remove()
     distilled = read_finished(folder, chosen)
-    return outcome(distilled, read_rows(metrics), seconds=watch.seconds, waited=feed.waited)
+    rows = read_metrics(metrics, steps=settings.steps, warn_fn=report.warn)
+    return outcome(distilled, rows, seconds=watch.seconds, waited=feed.waited)
 
 
 def compiled(
@@ -318,9 +319,13 @@ def begin(config: DistillJob, dataset: Dataset) -> tuple[State, np.ndarray]:
 
 def kept_rows(metrics: Path, done: int, report: Report) -> list[dict[str, Any]]:
     """The rows of the steps that need not be made again; the file is cut to them."""
-    rows = [row for row in read_rows(metrics) if done and row["step"] <= done]
-    if done and len(rows) <= done:
-        report.warn(f"{metrics} has lost steps before {done}; the images are not affected")
+
+    def lost(line: str) -> None:
+        report.warn(f"{line}, and the images are not affected")
+
+    rows = read_metrics(metrics, steps=done, warn_fn=lost) if done else []
+    if done and not metrics.exists():
+        lost(f"{metrics} is missing")
     write_rows(metrics, rows)
     return rows
 

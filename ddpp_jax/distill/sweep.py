@@ -32,8 +32,9 @@ from ddpp_jax.distill.run import (
 )
 from ddpp_jax.distill.steps import Info, State, advance_all, varied
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_rows, write_json
+from ddpp_jax.files import append_row, read_sealed, write_json
 from ddpp_jax.models import Network
+from ddpp_jax.records import read_metrics
 from ddpp_jax.report import Report
 from ddpp_jax.results import iterate_path
 from ddpp_jax.storage import Checkpoints, FeedFn
@@ -86,11 +87,11 @@ def run_sweep(
     checkpoints = Checkpoints(folder / "checkpoints")
     jobs = {name: member.job for name, member in members.items()}
     places = {name: iterate_path(member.folder, "last") for name, member in members.items()}
-    given_up = {name for name, member in members.items() if _given_up(member).exists()}
+    given_up = {name for name, member in members.items() if _was_given_up(member)}
     left = members.keys() - given_up
     if all(places[name].exists() for name in left):
         checkpoints.remove()
-        return {name: _finished(members[name]) for name in members if name in _some(left)}
+        return {name: _finished(members[name], report) for name in members if name in _some(left)}
     settings = next(iter(jobs.values())).distillation
     begun = {name: begin(job, dataset) for name, job in jobs.items()}
     labels = next(iter(begun.values()))[1]
@@ -159,14 +160,15 @@ def run_sweep(
             write_state(places[name], state, labels, dataset, {**member.origin, **about})
     checkpoints.remove()
     return {
-        name: _finished(member, clock.seconds / len(members))
+        name: _finished(member, report, clock.seconds / len(members))
         for name, member in members.items()
         if name not in given_up
     }
 
 
-def _finished(member: Member, seconds: float = 0.0) -> Outcome:
-    rows = read_rows(member.folder / "metrics.jsonl")
+def _finished(member: Member, report: Report, seconds: float = 0.0) -> Outcome:
+    steps = member.job.distillation.steps
+    rows = read_metrics(member.folder / "metrics.jsonl", steps=steps, warn_fn=report.warn)
     return outcome(read_finished(member.folder), rows, seconds=seconds)
 
 
@@ -183,6 +185,14 @@ def _kept_rows(member: Member, done: int, report: Report) -> list[dict[str, Any]
 def _given_up(member: Member) -> Path:
     """The file that says why a member was given up."""
     return member.folder / "given-up.json"
+
+
+def _was_given_up(member: Member) -> bool:
+    path = _given_up(member)
+    if not path.exists():
+        return False
+    read_sealed(path, remedy="delete it, and the same command distils this member again")
+    return True
 
 
 def _some(names: Set[str]) -> Set[str]:
@@ -233,7 +243,17 @@ def _advance(
 
 
 def kept_fractions(folder: Path) -> np.ndarray:
-    """The share of parameters kept at each step of a distillation, from its metrics."""
-    rows = read_rows(folder / "metrics.jsonl")
+    """The share of parameters kept at each step of a distillation, from its metrics.
+
+    Raises:
+        InputError: they are lost.
+    """
+    path = folder / "metrics.jsonl"
+    rows = read_metrics(path, warn_fn=lambda _: None)  # Whoever took the outcome was told.
     found = [row["kept_fraction"] for row in rows if row.get("kept_fraction") is not None]
+    if not found:
+        raise InputError(
+            f"{path} has no share of kept parameters; delete distilled.safetensors beside it, and "
+            "the same command makes both again"
+        )
     return np.asarray(found, np.float64)

@@ -1,6 +1,6 @@
 """The page of a run, and that of several beside one another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
 from ddpp_jax import tables
+from ddpp_jax.errors import warn
 from ddpp_jax.files import Replacement
 from ddpp_jax.page import figures
 from ddpp_jax.page.comparison import comparison_values
@@ -32,32 +33,44 @@ _PAGES = Environment(
 _PAGES.globals["version"] = ddpp_jax.__version__
 
 
-def write_report(folder: Path, *, only_stale: bool = False) -> Path:
+def write_report(
+    folder: Path, *, only_stale: bool = False, warn_fn: Callable[[str], None] = warn
+) -> Path:
     """Write `report.html` of a run folder, from its files alone; where it is.
 
     Args:
         folder: of the run, finished or not.
         only_stale: leave one that is there and no older than the run's results.
+        warn_fn: told of what damage to a file cost.
 
     Raises:
         InputError: it is no run folder, or a file in it is damaged.
+        OSError: one cannot be read.
     """
     path = folder / REPORT
     if not (only_stale and _is_fresh(path)):
-        _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder)))
+        _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder, warn_fn)))
     return path
 
 
-def write_comparison(path: Path, folders: Sequence[Path]) -> Path:
+def write_comparison(
+    path: Path, folders: Sequence[Path], warn_fn: Callable[[str], None] = warn
+) -> Path:
     """Write a page that lays several runs beside one another; where it is.
+
+    Args:
+        path: of the page.
+        folders: of the runs.
+        warn_fn: told of what damage to a file cost.
 
     Raises:
         InputError: one is no run folder, or a file in it is damaged.
+        OSError: one cannot be read.
     """
     _write(
         path,
         "compare.html.jinja",
-        {"mark": _MARK} | comparison_values([read_run(f) for f in folders]),
+        {"mark": _MARK} | comparison_values([read_run(folder, warn_fn) for folder in folders]),
     )
     return path
 

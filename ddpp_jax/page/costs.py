@@ -15,7 +15,8 @@ def costs(run: Run) -> dict[str, Any]:
         if name is None:
             continue
         stage = stages.setdefault(
-            name, {"name": name, "seconds": 0.0, "memory": 0, "device": 0, "done": ""}
+            name,
+            {"name": name, "seconds": 0.0, "memory": 0, "device": 0, "done": "", "total": None},
         )
         if row["event"] == "stage":
             # What a process that was killed last said of its seconds counts.
@@ -28,7 +29,7 @@ def costs(run: Run) -> dict[str, Any]:
             stage["seconds"] += row["seconds"]
             stage["memory"] = max(stage["memory"], row["memory_mib"] or 0)
             stage["device"] = max(stage["device"], row["device_mib"] or 0)
-        if "done" in row:
+        if stage["total"] is not None:  # Its row may have been damaged.
             stage["done"] = f"{row['done']:,} of {stage['total']:,} {stage['unit']}s"
     for name, stage in stages.items():
         seconds = stage["seconds"] + lasting.get(name, 0.0)

@@ -1,17 +1,16 @@
 """What the files of a run folder say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Float, Int
 
-from ddpp_jax.distill.history import FOLDER, REAL
-from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_json, read_rows
+from ddpp_jax.distill.history import FOLDER, REAL, read_frame
+from ddpp_jax.errors import InputError, warn
+from ddpp_jax.files import read_claim
+from ddpp_jax.records import check_identity, read_metrics, read_progress, read_result
 from ddpp_jax.report import PROGRESS
 from ddpp_jax.results import DistilledFile, iterate_path, read_distilled
 
@@ -66,34 +65,32 @@ class Run(NamedTuple):
     log: Sequence[Mapping[str, Any]]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
     """What a run folder holds so far.
+
+    Args:
+        folder: of the run.
+        warn_fn: told of what damage to a file cost.
 
     Raises:
         InputError: it is no run folder, or a file in it is damaged.
+        OSError: one cannot be read.
     """
     config, result = folder / "config.json", folder / "result.json"
     if not config.exists():
         raise InputError(f"{folder} is no run folder; it has no config.json")
-    identity = read_json(config)
-    settings = identity.get("config") if isinstance(identity, dict) else None
-    if not isinstance(settings, dict) or "dataset" not in settings.get("data", {}):
-        raise InputError(f"{config} is not that of a run; wanted its settings")
-    found = read_json(result) if result.exists() else {}
-    if not isinstance(found, dict) or (found and "rows" not in found):
-        raise InputError(f"{result} is damaged; delete it, and the run's command makes it again")
+    identity = read_claim(folder, name="config.json", warn_fn=warn_fn)
+    check_identity(config, identity)
+    found = read_result(result) if result.exists() else {}
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-    methods = [_method(place, identity) for place in places if _holds_a_method(place)]
+    methods = [_method(place, identity, warn_fn) for place in places if _holds_a_method(place)]
     if "sweep" in found:  # In the order of its values.
         names = [row["method"] for row in found["rows"]]
         methods.sort(key=lambda m: names.index(m.name) if m.name in names else len(names))
-    return Run(
-        folder=folder,
-        identity=identity,
-        result=found,
-        methods=methods,
-        log=read_rows(folder / PROGRESS),
-    )
+    log = read_progress(folder / PROGRESS, warn_fn=warn_fn)
+    if found and log and log[-1]["event"] not in ("finish", "stop"):
+        warn_fn(f"{folder / PROGRESS} ends before its run did; the report lacks the time after")
+    return Run(folder=folder, identity=identity, result=found, methods=methods, log=log)
 
 
 def _holds_a_method(place: Path) -> bool:
@@ -101,15 +98,17 @@ def _holds_a_method(place: Path) -> bool:
     return ours and (iterate_path(place, "last").exists() or (place / "metrics.jsonl").exists())
 
 
-def _method(place: Path, identity: Mapping[str, Any]) -> Method:
-    path = iterate_path(place, "last")
-    small = read_distilled(path) if path.exists() else None
+def _method(place: Path, identity: Mapping[str, Any], warn_fn: Callable[[str], None]) -> Method:
+    path, metrics = iterate_path(place, "last"), place / "metrics.jsonl"
+    remedy = "delete it, and the run's command makes it again"
+    small = read_distilled(path, remedy=remedy) if path.exists() else None
+    steps = None if small is None else small.origin.get("step")
     history = place / FOLDER
     frames = [_frame(file) for file in sorted(history.glob("[0-9]*.safetensors"))]
     real = history / f"{REAL}.safetensors"
     return Method(
         name=_name(place, identity) if small is None else str(small.origin.get("method")),
-        rows=read_rows(place / "metrics.jsonl"),
+        rows=read_metrics(metrics, steps=steps, warn_fn=warn_fn),
         frames=frames,
         real=_frame(real) if real.exists() else None,
         small=small,
@@ -125,9 +124,5 @@ def _name(place: Path, identity: Mapping[str, Any]) -> str:
 
 
 def _frame(path: Path) -> Frame:
-    try:
-        found = safetensors.numpy.load_file(path)
-        pixels, labels = found["pixels"].astype(np.float32), found["labels"]
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} is damaged: {error}; delete it") from error
-    return Frame(int(path.stem) if path.stem.isdigit() else 0, pixels, labels)
+    pixels, labels = read_frame(path)
+    return Frame(int(path.stem) if path.stem.isdecimal() else 0, pixels, labels)

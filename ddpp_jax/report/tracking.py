@@ -52,9 +52,9 @@ class Watcher(Protocol):
 class RunLog:
     """Writes `progress.jsonl`: what `report --follow` reads, and the time and memory of stages.
 
-    Rows have an `event`: `start` (the command, the time, the device), `stage`, `tick` (at most one
-    a second), `end` (seconds of the stage in this process, and the most memory that was seen) and
-    `finish` or `stop`.
+    Rows have a number (`row`, by which lost ones are missed) and an `event`: `start` (the command,
+    the time, the device), `stage`, `tick` (at most one a second), `end` (seconds of the stage in
+    this process, and the most memory that was seen) and `finish` or `stop`.
     """
 
     def __init__(self, folder: Path, command: str | None) -> None:
@@ -65,7 +65,7 @@ class RunLog:
             command: that does the same again; None where there is none.
         """
         path = folder / PROGRESS
-        cut_torn_row(path)
+        self._rows = cut_torn_row(path)
         self._file = path.open("a")
         self._began = time.monotonic()
         self._stage_began = self._last = self._began
@@ -123,7 +123,8 @@ class RunLog:
         self._row("tick", stage=stage, done=self._now, seconds=seconds, values=values)
 
     def _row(self, event: str, **values: Any) -> None:
-        append_row(self._file, {"event": event, **values})
+        self._rows += 1
+        append_row(self._file, {"row": self._rows, "event": event, **values})
 
 
 class _TensorBoard:

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
+from ddpp_jax.errors import InputError
+from ddpp_jax.records import require_kind
 from ddpp_jax.storage.trees import damage, is_complete, load_tree, notes, save_tree, set_aside
+
+
+class _Known(TypedDict):
+    """What is known of a teacher."""
+
+    accuracy: float
 
 
 class TeacherStore:
@@ -50,16 +58,28 @@ class TeacherStore:
         return set_aside(self._path(index))
 
     def known(self, index: int) -> Mapping[str, Any]:
-        """What was kept beside a teacher."""
-        return notes(self._path(index))
+        """What was kept beside a teacher, its test accuracy among it.
+
+        Raises:
+            InputError: it is damaged, or lacks that.
+        """
+        found = notes(self._path(index))
+        try:
+            require_kind(found, _Known)
+        except ValueError as error:
+            raise InputError(
+                f"{self._path(index)}.json is damaged: {error}; delete it, and the same command "
+                "trains this teacher again"
+            ) from error
+        return found
 
     def read(
         self, index: int, epochs: Sequence[int], *, num_params: int
     ) -> Float[np.ndarray, "snapshots parameters"]:
-        """Some snapshots of one teacher; nothing else is read.
+        """Some snapshots of one teacher, as they were written; nothing else is read.
 
         Raises:
-            InputError: the teacher is missing, lacks an epoch, or has another size.
+            InputError: the teacher is missing, damaged, lacks an epoch, or has another size.
         """
         like = {_epoch(number): np.empty(num_params, np.float32) for number in epochs}
         tree = load_tree(self._path(index), like)
