@@ -7,3 +7,8 @@ class InputError(ValueError):
     The message is one line: what came, what was wanted, what to do. The commands print it and exit
     with a non-zero status instead of showing a traceback.
     """
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space, ends of lines among them, as one space."""
+    return " ".join(text.split())

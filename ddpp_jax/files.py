@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
 
+_HELD = "another process is working in {}; wait for it or choose another folder"
 _MOST_DIFFERENCES, _LONGEST = 5, 90
 _TEMPORARY = re.compile(r"\..*\.(\d+)\.ddpp-tmp.*")
 
@@ -69,8 +70,12 @@ def cut_torn_row(path: Path) -> None:
 
 def append_row(file: TextIO, row: dict[str, Any]) -> None:
     """Add a row to an open JSON-lines file, at once."""
-    file.write(json.dumps(row, allow_nan=False) + "\n")
-    file.flush()
+    try:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+    except OSError as error:
+        _name_the_file(error, Path(file.name))
+        raise
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -94,13 +99,22 @@ class Replacement:
             _clear(leftover)
         return self._temporary
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
         """Move the file into place, or remove it after an error."""
+        _name_the_file(error, self._path)
         try:
             if kind is None:
                 self._temporary.replace(self._path)
         finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def _name_the_file(error: BaseException | None, path: Path) -> None:
+    """Let an error of writing say which file it was, which the system itself does not."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 @contextmanager
@@ -125,9 +139,7 @@ def claimed_folder(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another process is working in {folder}; wait for it or choose another folder"
-            ) from None
+            raise InputError(_HELD.format(folder)) from None
         claimed = check_claim(folder, identity, name=name, proven=proven)
         for place in folder.rglob(".*"):
             _clear(place)
@@ -178,6 +190,32 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
     if not proven and any(not entry.name.startswith(".") for entry in entries):
         raise InputError(f"{folder} holds other files and no {name}; choose another folder")
     return False
+
+
+def check_unheld(folder: Path) -> None:
+    """Refuse a folder that could not be claimed now, and touch nothing.
+
+    Args:
+        folder: it need not exist yet.
+
+    Raises:
+        InputError: another process holds it, or this user may not write to it, or it cannot be
+            made since a part of its path is a file.
+    """
+    lock = folder / ".lock"
+    if lock.exists():
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(_HELD.format(folder)) from None
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{folder} cannot be made, since {place} is a file; choose another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place} may not be written to; change that, or choose another folder")
 
 
 def _clear(path: Path) -> None:
@@ -242,6 +280,21 @@ def free_bytes(folder: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def expanded(text: str) -> Path:
+    """The path, with `~` and `~NAME` in front as that user's home folder.
+
+    Raises:
+        InputError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{text}: {Path(text).parts[0]} is no home folder that is known here; give the path "
+            f"from the root, or ./{text} for one of that name"
+        ) from None
 
 
 def gib(size: int | float) -> str:

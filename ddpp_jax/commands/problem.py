@@ -11,6 +11,7 @@ import numpy as np
 import ddpp_jax
 from ddpp_jax import tables, teachers
 from ddpp_jax._types import PRNGKey
+from ddpp_jax.commands.programs import compiler_flags
 from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
 from ddpp_jax.data import (
     Dataset,
@@ -27,6 +28,8 @@ from ddpp_jax.models import Network, make_model, make_network
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
+
+_MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> 
         "model": settings["model"],
         "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
         "seed": job.seed,
+        **_compiled_otherwise(),
     }
     folder = places.teachers_dir / f"{raw.name}-{digest(manifest)}"
     network = network_for(job, raw)
@@ -83,7 +87,14 @@ def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, An
         "version": ddpp_jax.__version__,
         "fingerprint": raw.fingerprint,
         "config": plain(job, raw),
+        **_compiled_otherwise(),
     }
+
+
+def _compiled_otherwise() -> dict[str, Any]:
+    """What names results beside the settings where XLA was told to compile otherwise."""
+    flags = compiler_flags()
+    return {"xla_flags": flags} if flags else {}
 
 
 def origin_of(
@@ -107,7 +118,13 @@ def network_for(
     model = make_model(
         architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
     )
-    return make_network(model, shape, precision=job.model.precision)
+    network = make_network(model, shape, precision=job.model.precision)
+    if network.num_params > _MOST_PARAMETERS:
+        raise InputError(
+            f"the network has {network.num_params:,} parameters, more than the "
+            f"{_MOST_PARAMETERS:,} that XLA can number; lower --width {job.model.width}"
+        )
+    return network
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
@@ -137,6 +154,12 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
     """Say what there is and how large it is."""
     teaching = job.teaching
     describe_data(problem.raw, report)
+    flags = compiler_flags()
+    if flags:
+        report.warn(
+            f"XLA_FLAGS has {' '.join(flags)}, on which results may depend; teachers and runs are "
+            "kept apart from those without"
+        )
     report.say(
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
         f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"

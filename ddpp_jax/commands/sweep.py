@@ -5,6 +5,7 @@ from typing import Any
 
 from ddpp_jax import distill, page, plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.limits import check_free, require_distillation, require_teaching
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
@@ -58,6 +59,11 @@ def run_sweep(
         f"{', '.join(jobs)}, judged at the end and without baselines; in {folder}"
     )
     stream = choose_reading(job, problem, places.read, report, copies=len(problems))
+    check_free(folder, identity, proven=folder == own)
+    if not (folder / "result.json").exists():
+        for seed, member in of_seed.items():
+            require_teaching(member, problems[seed], places)
+        require_distillation(job, problem, stream=stream, copies=len(problems))
     if dry:
         return
     keep_programs(places.cache_dir)
