@@ -7,6 +7,7 @@ E107-A(6), 2024. The functions here need jax alone; the commands live in `ddpp_j
 
 from typing import TYPE_CHECKING, Any
 
+from ddpp_jax import _process as _process  # First of all, before JAX is imported.
 from ddpp_jax._types import OPERATIONS
 from ddpp_jax.augment import (
     augment,

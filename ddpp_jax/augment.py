@@ -165,7 +165,7 @@ def augment(key: PRNGKey, images: Images, *, operations: Sequence[str] = OPERATI
         return images
     choice_key, draw_key = jax.random.split(key)
     branches = [_DRAWN[name] for name in operations]
-    choice = jax.random.randint(choice_key, (), 0, len(branches))
+    choice = jax.random.randint(choice_key, (), 0, len(branches), jnp.int32)
     return lax.switch(choice, branches, draw_key, images)
 
 
@@ -178,7 +178,7 @@ def _uniform(key: PRNGKey, images: Images) -> Uniform:
 
 
 def _integers(key: PRNGKey, images: Images, low: int, high: int) -> Integers:
-    return jax.random.randint(key, images.shape[:1], low, high)
+    return jax.random.randint(key, images.shape[:1], low, high, jnp.int32)
 
 
 def _drawn_color(key: PRNGKey, images: Images) -> Images:
@@ -239,7 +239,7 @@ def _in_hole(centre: Integers, side: int, fraction: float) -> Bool[Array, "image
     # DSA clamps the hole to the image, so one that lies outside still marks the border pixel.
     first = jnp.clip(centre - length // 2, 0, side - 1)[:, None]
     last = jnp.clip(centre - length // 2 + length - 1, 0, side - 1)[:, None]
-    position = jnp.arange(side)[None, :]
+    position = jnp.arange(side, dtype=centre.dtype)[None, :]
     return (position >= first) & (position <= last)
 
 
@@ -255,13 +255,15 @@ def _to_pixels(coordinate: Float[Array, "..."], side: int) -> Float[Array, "..."
 def _shift_weights(
     shift: Integers, side: int, dtype: jnp.dtype
 ) -> Float[Array, "images side side"]:
-    source = jnp.arange(side)[None, :, None] + shift[:, None, None]
-    return (source == jnp.arange(side)[None, None, :]).astype(dtype)
+    place = jnp.arange(side, dtype=shift.dtype)
+    source = place[None, :, None] + shift[:, None, None]
+    return (source == place[None, None, :]).astype(dtype)
 
 
 def _stretch_weights(factor: Uniform, side: int) -> Float[Array, "images side side"]:
     source = _to_pixels(factor[:, None] * _centres(side, factor.dtype)[None, :], side)
-    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - jnp.arange(side)[None, None, :]))
+    place = jnp.arange(side, dtype=source.dtype)
+    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - place[None, None, :]))
 
 
 def _resample(
@@ -283,7 +285,7 @@ def _bilinear(
     """One image sampled at fractional pixel positions; what lies outside counts as zero."""
     top, left = jnp.floor(row), jnp.floor(col)
     below, right = (row - top)[..., None], (col - left)[..., None]
-    r, c = top.astype(int), left.astype(int)
+    r, c = top.astype(jnp.int32), left.astype(jnp.int32)
     weights = (
         ((1 - below) * (1 - right), r, c),
         ((1 - below) * right, r, c + 1),

@@ -44,9 +44,10 @@ def draw_start(key: PRNGKey, *, num_teachers: int, config: DistillConfig) -> Sta
         num_teachers: how many there are to choose from.
         config: the number of epochs to choose from (I+).
     """
+    whole = jnp.int32  # Whatever JAX's default is: draws of another width are other draws.
     return Start(
-        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers),
-        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch),
+        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers, whole),
+        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch, whole),
     )
 
 

@@ -11,6 +11,11 @@ class InputError(ValueError):
     """
 
 
+def one_line(text: str) -> str:
+    """The text with every run of white space, ends of lines among them, as one space."""
+    return " ".join(text.split())
+
+
 def warn(text: str) -> None:
     """Show one line on stderr: something is not as it should be, and work goes on."""
-    print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(f"warning: {one_line(text)}", file=sys.stderr, flush=True)

@@ -64,7 +64,7 @@ def _differences(a: Params, b: Params, mask: Mask | None) -> list[Float[Array, "
     differences = jax.tree.leaves(jax.tree.map(_difference, *trees))
     if not differences:
         raise ValueError("there are no parameters to compare; pass at least one array")
-    return differences
+    return _of_one_dtype(differences)
 
 
 def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Float[Array, "..."]:
@@ -73,6 +73,13 @@ def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> 
         raise ValueError(f"parameters and mask differ in shape: {sorted(shapes)}")
     difference = jnp.subtract(a, b)
     return difference if kept is None else jnp.where(kept, difference, 0)
+
+
+def _of_one_dtype(leaves: list[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+    """The leaves in the dtype that holds them all, under strict promotion too."""
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*leaves)
+    return [leaf.astype(dtype) for leaf in leaves]
 
 
 def _sum_of_squares(differences: list[Float[Array, "..."]], unit: Scalar) -> Scalar:

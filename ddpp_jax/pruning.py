@@ -68,7 +68,7 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
     differences = jax.tree.map(_difference, student, target)
     flat, unflatten = _ravelled(lax.stop_gradient(differences))
     ranks = jnp.argsort(jnp.argsort(flat))
-    return unflatten(ranks < jnp.round(kept * flat.size))
+    return unflatten(ranks < jnp.round(kept * flat.size).astype(ranks.dtype))
 
 
 def random_mask(key: PRNGKey, mask: Mask) -> Mask:
@@ -118,7 +118,8 @@ def _ravelled(tree: PyTree) -> tuple[Shaped[Array, " entries"], Callable[[Array]
             structure, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
         )
 
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
+    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
 
 
 def _difference(student: FloatArray, target: FloatArray) -> Float[Array, "..."]:

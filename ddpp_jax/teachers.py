@@ -130,7 +130,7 @@ def run(
         len(missing) * stored_bytes(teaching, network),
         what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
     )
-    size = at_a_time()
+    size = group_size()
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.seed), "teachers")
@@ -146,7 +146,7 @@ def run(
             snapshots, losses = [np.asarray(_vectors(states))], []
             for epoch in range(epochs):
                 keys, states, info = advance_all(
-                    (keys, states, Info(jnp.zeros(len(group)))),
+                    (keys, states, Info(jnp.zeros(len(group), jnp.float32))),
                     [(jnp.asarray(epoch), images, labels)],
                     network=network,
                     optimizer=optimizer,
@@ -190,8 +190,8 @@ def _require_finite(
                 raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
 
 
-def at_a_time() -> int:
-    """How many teachers are trained at a time: on the CPU one a core."""
+def group_size() -> int:
+    """How many teachers are trained at a time on this device."""
     return workers(GROUP) if jax.default_backend() == "cpu" else GROUP
 
 

@@ -19,7 +19,11 @@ _OF_A_THREAD = (
     "enable_x64",
     "default_device",
     "default_matmul_precision",
+    "default_prng_impl",
+    "threefry_partitionable",
     "debug_nans",
+    "debug_infs",
+    "numpy_dtype_promotion",
     "numpy_rank_promotion",
 )
 """What JAX may be told for one thread, and must then be told for those at work for it."""

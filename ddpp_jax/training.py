@@ -34,7 +34,7 @@ PartsFn: TypeAlias = Callable[[int], int]
 def cross_entropy(logits: Logits, labels: Targets) -> Float[Array, " images"]:
     """The cross-entropy of each image, in nats; labels are classes or their probabilities."""
     if labels.ndim == 2:
-        return optax.softmax_cross_entropy(logits, labels)
+        return optax.softmax_cross_entropy(logits, labels.astype(logits.dtype))
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 

@@ -90,7 +90,8 @@ def unroll(
     rate = rate if _is_float(rate) else rate.astype(float)
     make = (lambda x: x) if batch_fn is None else batch_fn
     if optimizer_fn is not None:
-        return _by_optimizer(loss_fn, make, start, optimizer_fn(rate), xs, parts, remat=remat)
+        optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))
+        return _by_optimizer(loss_fn, make, start, optimizer, xs, parts, remat=remat)
     if not remat:
         return _forward(loss_fn, make, start, rate, xs, parts, keep=False)[:2]
 
@@ -303,6 +304,12 @@ def _hoisted(
         return jax.tree.unflatten(structure, leaves)
 
     return hoisted, [jnp.asarray(const) for const in closed.consts]
+
+
+def _rate_dtype(params: Params) -> Any:
+    """The dtype of a rate that multiplies gradients of such parameters, float32 or wider."""
+    bits = max(jnp.finfo(leaf.dtype).bits for leaf in jax.tree.leaves(params))
+    return jnp.float64 if bits > 32 else jnp.float32
 
 
 def _is_float(leaf: Any) -> bool:

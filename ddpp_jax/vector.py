@@ -34,7 +34,8 @@ def flatten_params(params: PyTree) -> tuple[Vector, Callable[[Vector], Params]]:
                 f"params{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; parameters must "
                 "be floating-point arrays: leave counters and flags out of the tree"
             )
-    vector, unravel = ravel_pytree(params)
+    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
+        vector, unravel = ravel_pytree(params)
     shape, dtype = vector.shape, vector.dtype
 
     def unflatten(vector: Vector) -> Params:

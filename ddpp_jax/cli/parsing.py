@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import expanded
 
 Parsed = TypeVar("Parsed")
 
@@ -44,14 +45,22 @@ def parse_flags(default: Parsed, usage: str, about: str, arguments: Sequence[str
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return parse()
+    except _RefusedError as error:
+        raise InputError(str(error)) from error
     except SystemExit as leaving:
         if not leaving.code:
             raise
     # Once more, as wide as it takes: a message that is wrapped cannot be put together again.
     captured, columns = io.StringIO(), os.environ.get("COLUMNS")
+    # Tyro draws its frames as the encoding of stdout allows, which need not be that of a terminal.
+    drawn = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     os.environ["COLUMNS"] = "10000"
     try:
-        with contextlib.redirect_stderr(captured), contextlib.suppress(SystemExit):
+        with (
+            contextlib.redirect_stdout(drawn),
+            contextlib.redirect_stderr(captured),
+            contextlib.suppress(SystemExit),
+        ):
             parse()
     finally:
         if columns is None:
@@ -63,20 +72,38 @@ def parse_flags(default: Parsed, usage: str, about: str, arguments: Sequence[str
 
 def _sentence(box: str) -> str:
     """The first paragraph of tyro's framed error, as one line."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    rule = next((i for i, line in enumerate(lines) if set(line) <= {"─"}), len(lines))
+    lines = [line.strip("│╭╮╰╯| ") for line in box.splitlines()[1:]]
+    rule = next((i for i, line in enumerate(lines) if set(line) <= set("─-")), len(lines))
     text = " ".join(lines[:rule]).removesuffix(".") or box
-    return re.sub(r"^Error parsing (?!-)[\w.]+: ", "", text)
+    return re.sub(r"^Error parsing (?:(?!-)[\w.]+: |(?=-))", "", text)
 
 
-def _primitive(kind: type, wanted: str, metavar: str, *, or_none: bool = False) -> Any:
-    def instance(strings: list[str]) -> Any:
-        if or_none and strings[0].lower() == _NONE:
-            return None
+def _number(kind: type, wanted: str) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
         try:
-            return kind(strings[0])
+            return kind(text)
         except ValueError:
-            raise ValueError(f"got {strings[0]!r}, wanted {wanted}") from None
+            raise ValueError(f"got {text!r}, wanted {wanted}") from None
+
+    return number
+
+
+class _RefusedError(Exception):
+    """A path that cannot be one; tyro would put words of its own in place of a ValueError's."""
+
+
+def _path(text: str) -> Path:
+    try:
+        return expanded(text)
+    except InputError as error:
+        raise _RefusedError(str(error)) from error
+
+
+def _primitive(
+    kind: type, make: Callable[[str], Any], metavar: str, *, or_none: bool = False
+) -> Any:
+    def instance(strings: list[str]) -> Any:
+        return None if or_none and strings[0].lower() == _NONE else make(strings[0])
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -93,9 +120,12 @@ def _register(annotation: Any, spec: Any) -> None:
         return spec if info.type == annotation else None
 
 
-_register(int, _primitive(int, "a whole number", "INT"))
-_register(float, _primitive(float, "a number", "NUMBER"))
-_register(float | None, _primitive(float, "a number or none", "NUMBER", or_none=True))
-_register(int | None, _primitive(int, "a whole number or none", "INT", or_none=True))
-_register(str | None, _primitive(str, "text", "TEXT", or_none=True))
-_register(Path | None, _primitive(Path, "a path", "PATH", or_none=True))
+_register(int, _primitive(int, _number(int, "a whole number"), "INT"))
+_register(float, _primitive(float, _number(float, "a number"), "NUMBER"))
+_register(
+    float | None, _primitive(float, _number(float, "a number or none"), "NUMBER", or_none=True)
+)
+_register(int | None, _primitive(int, _number(int, "a whole number or none"), "INT", or_none=True))
+_register(str | None, _primitive(str, str, "TEXT", or_none=True))
+_register(Path, _primitive(Path, _path, "PATH"))
+_register(Path | None, _primitive(Path, _path, "PATH", or_none=True))

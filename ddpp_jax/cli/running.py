@@ -8,14 +8,31 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from ddpp_jax.errors import InputError
+from ddpp_jax.cli.environment import own_numbers
+from ddpp_jax.cli.notices import plain_notices
+from ddpp_jax.errors import InputError, one_line
 
 _GOES_ON = "the same command goes on from what is saved"
+_ROOM = f"make room, and {_GOES_ON}"
+_FREE = "free some; where a file is named that is not so large, that file is damaged"
+_STREAM = ", or give --read stream"
 _LESS_MEMORY = {
-    "distill": "; lower --width or --ipc, or give --read stream",
-    "evaluate": "; lower --networks, --eval-batch or --width",
-    "select": "; lower --width",
-    "teachers": "; lower --width",
+    "distill": f"lower --width, --ipc or --student-steps{_STREAM}",
+    "evaluate": "lower --networks, --eval-batch or --width",
+    "select": "lower --width or --teacher-batch",
+    "teachers": "lower --width or --teacher-batch",
+}
+_REMEDIES = {
+    errno.ENOSPC: f"the disk is full; {_ROOM}",
+    errno.EDQUOT: f"this user's share of the disk is full; {_ROOM}",
+    errno.EACCES: "this user may not read or write it; change its permissions, or name another",
+    errno.EPERM: "this user may not read or write it; change its permissions, or name another",
+    errno.EROFS: "it is on a disk that cannot be written to; name another",
+    errno.ENAMETOOLONG: "the name is too long for this disk; give a shorter one",
+    errno.ENOTDIR: "a part of this path is a file; name another",
+    errno.ELOOP: "its links lead to one another; name another",
+    errno.EMFILE: "too many files are open; raise the limit by ulimit -n",
+    errno.EIO: f"the disk does not answer as it should; see to it, and {_GOES_ON}",
 }
 
 
@@ -31,29 +48,85 @@ def run_command(
             stderr.
     """
     program = f"python -m ddpp_jax.{name}"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
     previous = signal.signal(signal.SIGINT, lambda *_: _interrupted(program))
     try:
-        body(program, list(sys.argv[1:] if arguments is None else arguments))
+        with (
+            plain_notices(quiet="--quiet" in given, repair=_forget_program),
+            own_numbers() as others,
+        ):
+            if others and name in _LESS_MEMORY:
+                print(
+                    f"warning: {', '.join(others)} is left aside, since results or the run would "
+                    "depend on it",
+                    file=sys.stderr,
+                )
+            body(program, given)
+            sys.stdout.flush()
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
+    except BrokenPipeError:
+        _unread()
+        sys.exit(1)
     except OSError as error:
         _leave(f"{program}: {_system_error(error)}", status=1)
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _leave(f"{program}: out of memory{_LESS_MEMORY.get(name, '')}", status=1)
+        if isinstance(error, MemoryError):  # Of Python and NumPy, such as for a file's arrays.
+            _leave(f"{program}: out of memory: {error}; {_FREE}", status=1)
+        if "RESOURCE_EXHAUSTED" in str(error):
+            _leave(f"{program}: out of memory; {_less_memory(name, given)}", status=1)
         raise
     finally:
         signal.signal(signal.SIGINT, previous)
     sys.exit(0)
 
 
+def _prepare_streams() -> None:
+    """Streams that are there, and that show what their encoding lacks as a question mark."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # The process was started with it closed.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - for the process's life
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _less_memory(name: str, given: Sequence[str]) -> str:
+    """What to do about it, less what is done already."""
+    advice = _LESS_MEMORY.get(name, _FREE)
+    return advice.removesuffix(_STREAM) if "stream" in " ".join(given) else advice
+
+
+def _forget_program(name: str) -> str:
+    from ddpp_jax.commands.programs import forget_program
+
+    return forget_program(name)
+
+
 def _system_error(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        place = f" ({error.filename})" if error.filename else ""
-        return f"the disk is full{place}; make room, and the same command goes on from what is kept"
-    return str(error)
+    place = None if error.filename is None else os.fsdecode(error.filename)
+    if place is None and _output_fails():
+        place = "the output of this command"
+    said = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
+    return said if place is None else f"{place}: {said}"
+
+
+def _output_fails() -> bool:
+    """Whether it is stdout that cannot be written to."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _unread()
+        return True
+    return False
+
+
+def _unread() -> None:
+    """Let what is left for stdout go nowhere, or the end of the process would fail on it, too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _interrupted(program: str) -> NoReturn:
@@ -65,6 +138,9 @@ def _interrupted(program: str) -> NoReturn:
 
 
 def _leave(line: str, *, status: int) -> NoReturn:
-    sys.stdout.flush()
-    print(" ".join(line.split()), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _unread()
+    print(one_line(line), file=sys.stderr)
     sys.exit(status)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import tyro
 from rich.console import Console
 
+from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.configs import (
@@ -98,6 +99,9 @@ class _Evaluate:
     track: Tracker = "none"
     """Also tell a tracker: tensorboard, trackio or wandb, which must be installed."""
 
+    dry_run: bool = False
+    """Show what would be done and with which settings, and start nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Select:
@@ -120,6 +124,9 @@ class _Select:
 
     track: Tracker = "none"
     """Also tell a tracker: tensorboard, trackio or wandb, which must be installed."""
+
+    dry_run: bool = False
+    """Show what would be done and with which settings, and start nothing."""
 
 
 def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -167,7 +174,14 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
             raise InputError("no files given; name a run folder, a file, or a folder of images")
         from ddpp_jax.commands import run_evaluate
 
-        run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
+        run_evaluate(
+            command.config,
+            command.files,
+            command.out,
+            command.cache_dir,
+            report,
+            dry=command.dry_run,
+        )
 
     def default(job: DistillJob) -> _Evaluate:
         return _Evaluate(
@@ -194,7 +208,7 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
         from ddpp_jax.commands import run_select
 
         places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
-        run_select(command.config, places, command.out, report)
+        run_select(command.config, places, command.out, report, dry=command.dry_run)
 
     def default(job: DistillJob) -> _Select:
         config = SelectJob(
@@ -213,9 +227,14 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _report(shown: Any, program: str, given: Sequence[str]) -> Report:
+    traces = shown.profile
+    if traces is not None and shown.dry_run:
+        if traces.exists() and not traces.is_dir():
+            raise InputError(f"--profile {traces} is a file; name a folder")
+        traces = None
     return Report(
         None if shown.quiet else Console(),
-        traces=shown.profile,
+        traces=traces,
         command=shlex.join([*program.split(), *given]),
         track=shown.track,
     )
@@ -249,6 +268,7 @@ def _run(
             print(json.dumps(dataclasses.asdict(command.config), indent=2))
         else:
             shown = command.shown if isinstance(command, _Teachers | _Distill) else command
+            require_device()
             work(command, _report(shown, program, given))
 
     run_command(name, arguments, body)

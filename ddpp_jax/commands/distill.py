@@ -10,6 +10,7 @@ from ddpp_jax import distill, page, plots, tables
 from ddpp_jax.commands import trial, work
 from ddpp_jax.commands.baseline import judge_random
 from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.limits import check_free, require_distillation, require_teaching
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
@@ -50,6 +51,10 @@ def run_distill(
     describe(job, problem, report)
     _describe(job, problem, folder, report)
     stream = choose_reading(job, problem, places.read, report)
+    check_free(folder, identity, proven=folder == own)
+    if not (folder / "result.json").exists():
+        require_teaching(job, problem, places)
+        require_distillation(job, problem, stream=stream)
     stages = work.stages(job, problem, list(_methods(job, folder)))
     if dry:
         describe_distillation(job, problem, folder, report)

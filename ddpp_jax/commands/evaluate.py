@@ -1,5 +1,6 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import numpy as np
 
 from ddpp_jax import page, plots, tables
 from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.limits import check_free, require_evaluation
 from ddpp_jax.commands.problem import (
     evaluation_key,
     finished,
     identity_of,
     network_for,
-    require_room,
+    plain,
     result,
     show,
 )
@@ -31,7 +33,13 @@ _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
 
 
 def run_evaluate(
-    job: EvaluateJob, files: Sequence[Path], out: Path | None, cache_dir: Path, report: Report
+    job: EvaluateJob,
+    files: Sequence[Path],
+    out: Path | None,
+    cache_dir: Path,
+    report: Report,
+    *,
+    dry: bool = False,
 ) -> None:
     """Judge small sets with fresh networks, on test images seen as each set sees its own."""
     if len(set(files)) < len(files):
@@ -43,8 +51,8 @@ def run_evaluate(
             f"{error}; say where the data of the sets are by --dataset or --data-dir"
         ) from error
     networks = {name: network_for(job, raw, name) for name in job.names}
-    require_room(list(networks.values()), job.evaluation.networks)
-    sets = [read_set(job, path, raw, cache_dir, report) for path in files]
+    kept = None if dry else cache_dir
+    sets = [read_set(job, path, raw, kept, report) for path in files]
     warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}
     identity = identity_of(job, raw) | {"sets": given}
@@ -55,6 +63,13 @@ def run_evaluate(
         f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "
         f"epochs, augmentation {job.data.augment}; in {folder}"
     )
+    check_free(folder, identity, proven=folder == own)
+    if not (folder / "result.json").exists():
+        for network in networks.values():
+            require_evaluation(job.evaluation, network, job.model.width)
+    if dry:
+        report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+        return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
             found = finished(folder)

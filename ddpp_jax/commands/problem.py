@@ -1,18 +1,17 @@
 """What all commands set out from: the data, the network, and where its teachers are kept."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import psutil
 
 import ddpp_jax
 from ddpp_jax import tables, teachers
 from ddpp_jax._types import PRNGKey
+from ddpp_jax.commands.programs import compiler_flags
 from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
 from ddpp_jax.data import (
     Dataset,
@@ -30,6 +29,8 @@ from ddpp_jax.records import read_result
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
+
+_MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> 
         "model": settings["model"],
         "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
         "seed": job.seed,
+        **_compiled_otherwise(),
     }
     folder = places.teachers_dir / f"{raw.name}-{digest(manifest)}"
     network = network_for(job, raw)
@@ -86,7 +88,14 @@ def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, An
         "version": ddpp_jax.__version__,
         "fingerprint": raw.fingerprint,
         "config": plain(job, raw),
+        **_compiled_otherwise(),
     }
+
+
+def _compiled_otherwise() -> dict[str, Any]:
+    """What names results beside the settings where XLA was told to compile otherwise."""
+    flags = compiler_flags()
+    return {"xla_flags": flags} if flags else {}
 
 
 def origin_of(
@@ -110,28 +119,13 @@ def network_for(
     model = make_model(
         architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
     )
-    return make_network(model, shape, precision=job.model.precision)
-
-
-def require_room(networks: Sequence[Network], count: int) -> None:
-    """Refuse networks that cannot be trained together in any memory of this machine.
-
-    Args:
-        networks: of each architecture, which is trained after the other.
-        count: how many of one are trained at a time.
-
-    Raises:
-        InputError: parameters, gradients and velocities alone are larger than the memory.
-    """
-    needed = 3 * 4 * count * max(network.num_params for network in networks)
-    stats = jax.devices()[0].memory_stats() or {}
-    room = max(psutil.virtual_memory().total, stats.get("bytes_limit", 0))
-    if needed > room:
+    network = make_network(model, shape, precision=job.model.precision)
+    if network.num_params > _MOST_PARAMETERS:
         raise InputError(
-            f"{count} networks of {needed // (12 * count):,} parameters need more than "
-            f"{gib(needed)} of memory, and this machine has {gib(room)}; give a lower --width or "
-            "fewer --networks"
+            f"the network has {network.num_params:,} parameters, more than the "
+            f"{_MOST_PARAMETERS:,} that XLA can number; lower --width {job.model.width}"
         )
+    return network
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
@@ -161,6 +155,12 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
     """Say what there is and how large it is."""
     teaching = job.teaching
     describe_data(problem.raw, report)
+    flags = compiler_flags()
+    if flags:
+        report.warn(
+            f"XLA_FLAGS has {' '.join(flags)}, on which results may depend; teachers and runs are "
+            "kept apart from those without"
+        )
     report.say(
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
         f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"

@@ -1,6 +1,8 @@
 """Compiled programs, kept from one process to the next."""
 
+import glob
 import hashlib
+import os
 import platform
 from pathlib import Path
 
@@ -8,6 +10,9 @@ import jax
 
 _LEAST_SECONDS = 0.3
 """A program that takes less to compile is not kept."""
+
+_HARMLESS = ("--xla_dump", "--xla_hlo_profile", "--xla_force_host_platform_device_count")
+"""Flags of XLA, by how they begin, that no result depends on."""
 
 
 def keep_programs(cache_dir: Path) -> None:
@@ -17,12 +22,36 @@ def keep_programs(cache_dir: Path) -> None:
     cache that JAX was told of otherwise, by JAX_COMPILATION_CACHE_DIR, is left as it is;
     JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
     """
-    known = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if known is not None:
+    if _kept_in() is not None:
         return
     folder = cache_dir.resolve() / f"programs-{_processor()}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def forget_program(name: str) -> str:
+    """Remove what is kept of a program that JAX could not read, so that it is kept anew.
+
+    Args:
+        name: of the program, as JAX calls it.
+
+    Returns:
+        A line that says so.
+    """
+    folder = Path(_kept_in() or ".")
+    for path in folder.glob(f"{glob.escape(name)}-*-cache"):
+        path.unlink(missing_ok=True)
+    return f"compiled programs in {folder} were damaged; they are removed and compiled again"
+
+
+def compiler_flags() -> list[str]:
+    """What XLA_FLAGS asks for, in order, as far as results may depend on it."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return sorted(flag for flag in flags if not flag.startswith(_HARMLESS))
+
+
+def _kept_in() -> str | None:
+    return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _processor() -> str:

@@ -1,6 +1,7 @@
 """`python -m ddpp_jax.select`: real images chosen per class, as a set like a distilled one."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from ddpp_jax import page, plots, select
 from ddpp_jax._types import Params
+from ddpp_jax.commands.limits import check_free, require_data, require_teaching
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
@@ -16,6 +18,7 @@ from ddpp_jax.commands.problem import (
     identity_of,
     load,
     origin_of,
+    plain,
     prepare,
     train_teachers,
 )
@@ -43,7 +46,9 @@ _NAMES = {
 }
 
 
-def run_select(job: SelectJob, places: Places, out: Path | None, report: Report) -> None:
+def run_select(
+    job: SelectJob, places: Places, out: Path | None, report: Report, *, dry: bool = False
+) -> None:
     """Choose real images, and leave them as distillation leaves its set."""
     selection = job.selection
     # One trained network is enough, whatever else its store holds.
@@ -57,15 +62,22 @@ def run_select(job: SelectJob, places: Places, out: Path | None, report: Report)
     name = _NAMES[selection.method]
     report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
     path = folder / "distilled.safetensors"
+    check_free(folder, identity, proven=folder == own)
+    if not path.exists():
+        if selection.method == "random":
+            describe_data(raw, report)
+            require_data(job, raw, places)
+        else:
+            describe(job, problem, report)
+            require_teaching(job, problem, places)
+    if dry:
+        report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+        return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if path.exists():
             chosen = read_distilled(path, remedy="delete it, and the same command makes it again")
             report.say(f"{folder} is complete")
         else:
-            if selection.method == "random":
-                describe_data(raw, report)
-            else:
-                describe(job, problem, report)
             keep_programs(places.cache_dir)
             with report.run(folder, identity):
                 dataset = load(job, problem, places, report)

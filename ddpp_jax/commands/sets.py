@@ -68,7 +68,7 @@ def settings_of(path: Path) -> Mapping[str, Any] | None:
 
 
 def read_set(
-    job: EvaluateJob, path: Path, raw: RawDataset, cache_dir: Path, report: Report
+    job: EvaluateJob, path: Path, raw: RawDataset, cache_dir: Path | None, report: Report
 ) -> SmallSet:
     """The set of a run folder, a file, or a folder of images.
 
@@ -76,7 +76,7 @@ def read_set(
         job: which of a run's sets, the learning rate, and how plain images are normalised.
         path: of the folder or the file.
         raw: the data that it is judged by.
-        cache_dir: where a ZCA whitening of plain images is kept.
+        cache_dir: where a ZCA whitening of plain images is kept; None keeps it nowhere.
         report: told of classes that are missing.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 from ddpp_jax import distill, page, plots, tables
 from ddpp_jax.commands import trial, work
 from ddpp_jax.commands.judge import Judge, Tests
+from ddpp_jax.commands.limits import check_free, require_distillation, require_teaching
 from ddpp_jax.commands.problem import (
     Problem,
     describe,
@@ -60,6 +61,11 @@ def run_sweep(
         f"{', '.join(jobs)}, judged at the end and without baselines; in {folder}"
     )
     stream = choose_reading(job, problem, places.read, report, copies=len(problems))
+    check_free(folder, identity, proven=folder == own)
+    if not (folder / "result.json").exists():
+        for seed, member in of_seed.items():
+            require_teaching(member, problems[seed], places)
+        require_distillation(job, problem, stream=stream, copies=len(problems))
     missing = sum(len(one.store.missing(job.teaching.teachers)) for one in problems.values())
     stages = work.sweep_stages(job, missing, [f"{name} {value}" for value in jobs])
     if dry:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ddpp_jax import tables
 from ddpp_jax.commands import trial, work
+from ddpp_jax.commands.limits import require_teaching
 from ddpp_jax.commands.problem import Problem, describe, load, prepare, result, show, train_teachers
 from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.sizes import describe_teaching
@@ -17,6 +18,7 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
     """Train the teachers that are missing, and show how good all of them are."""
     problem = prepare(job, places)
     describe(job, problem, report)
+    require_teaching(job, problem, places)
     if dry:
         describe_teaching(job, problem, report)
         missing = len(problem.store.missing(job.teaching.teachers))

@@ -80,7 +80,7 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
     A few of its SGD steps are made.
     """
     raw, teaching = problem.raw, job.teaching
-    group = max(1, min(teachers.at_a_time(), len(problem.store.missing(teaching.teachers))))
+    group = max(1, min(teachers.group_size(), len(problem.store.missing(teaching.teachers))))
     size = min(teaching.teacher_batch, len(raw.y_train))
     steps = math.ceil(len(raw.y_train) / size)
     few = min(steps, _SGD_STEPS)

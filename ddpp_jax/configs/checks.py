@@ -1,8 +1,36 @@
 """Checks that several settings share; each error names the flag."""
 
-import math
-
 from ddpp_jax.errors import InputError
+
+SMALLEST = 1e-30
+"""Numbers below this are refused: their products vanish in float32, whose least is 1.2e-38."""
+
+LARGEST = 1e30
+"""Numbers above this are refused: their products are infinite in float32, whose most is 3.4e38."""
+
+MOST = {
+    "channels": 3,
+    "depth": 30,  # Each block halves the image.
+    "epochs": 10**6,
+    "eval_batch": 10**7,
+    "eval_epochs": 10**7,
+    "eval_every": 10**9,
+    "image_size": 2**14,
+    "ipc": 10**6,
+    "keep_epochs": 10**6,
+    "max_start_epoch": 10**6,
+    "networks": 10**5,
+    "per_class": 10**8,
+    "random_draws": 10**4,
+    "steps": 10**7,
+    "student_batch": 10**7,
+    "student_steps": 10**6,
+    "target_epochs": 10**6,
+    "teacher_batch": 10**7,
+    "teachers": 10**5,
+    "width": 2**20,
+}
+"""The most that each whole number may be: what no machine of today could work through or hold."""
 
 
 def flag(name: str) -> str:
@@ -11,17 +39,48 @@ def flag(name: str) -> str:
 
 
 def at_least(least: int, **values: int) -> None:
-    """Refuse a whole number below `least`."""
+    """Refuse a whole number below `least`, or beyond what `MOST` has for its name."""
     for name, value in values.items():
         if value < least:
-            raise InputError(f"{flag(name)} is {value}; wanted {least} or more")
+            raise InputError(f"{flag(name)} is {_shown(value)}; wanted {least} or more")
+        if value > MOST[name]:
+            raise InputError(f"{flag(name)} is {_shown(value)}; wanted {least} to {MOST[name]}")
 
 
 def above_zero(**values: float) -> None:
-    """Refuse a number that is not finite and above 0."""
+    """Refuse a number that is not above 0, or that float32 cannot be relied on to hold."""
     for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{flag(name)} is {value:g}; wanted a finite number above 0")
+        if not SMALLEST <= value <= LARGEST:
+            raise InputError(
+                f"{flag(name)} is {value:g}; wanted a number above 0, from {SMALLEST:g} to "
+                f"{LARGEST:g}"
+            )
+
+
+def zero_or_more(**values: float) -> None:
+    """Refuse a rate that is neither 0 nor a number that float32 can be relied on to hold."""
+    for name, value in values.items():
+        if value != 0 and not SMALLEST <= value <= LARGEST:
+            raise InputError(
+                f"{flag(name)} is {value:g}; wanted a finite rate: 0, or {SMALLEST:g} to "
+                f"{LARGEST:g}"
+            )
+
+
+def share(what: str, *, none: bool = False, **values: float) -> None:
+    """Refuse what is not a share between 0 and 1, both left out.
+
+    Args:
+        what: it is, for the message.
+        none: whether there may be none.
+        values: by name.
+    """
+    for name, value in values.items():
+        if not SMALLEST <= value < 1:
+            raise InputError(
+                f"{flag(name)} is {value:g}; wanted {what} between 0 and 1"
+                f"{', or none' if none else ''}"
+            )
 
 
 def check_seed(**values: int) -> None:
@@ -29,5 +88,11 @@ def check_seed(**values: int) -> None:
     for name, value in values.items():
         if not 0 <= value < 2**32:
             raise InputError(
-                f"{flag(name)} is {value}; wanted a whole number from 0 to {2**32 - 1}"
+                f"{flag(name)} is {_shown(value)}; wanted a whole number from 0 to {2**32 - 1}"
             )
+
+
+def _shown(value: int) -> str:
+    """The number, or how long it is where nobody would read it."""
+    digits = str(value) if abs(value) < 10**20 else f"{value:.3g}" if abs(value) < 10**300 else None
+    return digits or "a number of hundreds of digits"

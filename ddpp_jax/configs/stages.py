@@ -4,13 +4,14 @@ The defaults are the paper's for CIFAR-10 at one image per class, filled from MT
 silent.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from ddpp_jax._types import OPERATIONS, Precision
-from ddpp_jax.configs.checks import above_zero, at_least, check_seed, flag
+from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, check_seed, share, zero_or_more
 from ddpp_jax.errors import InputError
+
+_MOST_MOMENTUM = 0.9999  # Nearer to 1, float32 and any number of steps make it 1.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,12 +58,9 @@ class DataConfig:
             at_least(1, per_class=self.per_class)
         if self.channels not in (None, 1, 3):
             raise InputError(f"--channels is {self.channels}; wanted 1, 3 or none")
-        if not 0 < self.test_share < 1:
-            raise InputError(f"--test-share is {self.test_share:g}; wanted a share between 0 and 1")
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise InputError(
-                f"--held-out is {self.held_out:g}; wanted a share between 0 and 1, or none"
-            )
+        share("a share", test_share=self.test_share)
+        if self.held_out is not None:
+            share("a share", none=True, held_out=self.held_out)
         check_seed(split_seed=self.split_seed)
         if len(set(self.operations)) < len(self.operations):
             raise InputError(f"--augment {self.augment!r} names an operation twice; name it once")
@@ -126,7 +124,7 @@ class TeachConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(1, teachers=self.teachers, epochs=self.epochs, teacher_batch=self.teacher_batch)
-        if not 1 <= self.last_kept <= self.epochs:
+        if not 1 <= self.last_kept <= self.epochs:  # Which has a bound of its own.
             raise InputError(
                 f"--keep-epochs is {self.keep_epochs}; wanted 1 to --epochs {self.epochs}, or none"
             )
@@ -192,13 +190,12 @@ class DistillConfig:
         above_zero(alpha=self.alpha)
         if self.student_batch is not None:
             at_least(1, student_batch=self.student_batch)
-        for name in ("pixel_rate", "alpha_rate"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"{flag(name)} is {value:g}; wanted a finite rate of 0 or more")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"--momentum is {self.momentum:g}; wanted 0 or more and below 1")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
+        zero_or_more(pixel_rate=self.pixel_rate, alpha_rate=self.alpha_rate)
+        if self.momentum != 0 and not SMALLEST <= self.momentum <= _MOST_MOMENTUM:
+            raise InputError(
+                f"--momentum is {self.momentum:g}; wanted 0 or more and at most {_MOST_MOMENTUM}"
+            )
+        if self.threshold is not None and not SMALLEST <= self.threshold <= 1:
             raise InputError(
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
             )

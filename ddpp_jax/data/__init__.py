@@ -41,8 +41,9 @@ from ddpp_jax.data.raw import (
 )
 from ddpp_jax.data.sampling import random_indices, random_per_class, require_per_class
 from ddpp_jax.data.splits import HELD_OUT, per_class_subset, stratified_split
-from ddpp_jax.data.whitening import fit_transform, fit_zca
+from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import expanded
 
 __all__ = [
     "RANGE_FILE",
@@ -71,6 +72,7 @@ __all__ = [
     "read_given",
     "require_learnable",
     "require_per_class",
+    "require_transform",
     "shape_words",
     "stratified_split",
     "test_fingerprint",
@@ -182,13 +184,14 @@ def _source(config: DataConfig) -> Source:
 
 def _path(config: DataConfig) -> Path:
     """Where `--dataset` would be as a file or a folder: in `--data-dir`, or else as it stands."""
-    path = Path(config.dataset).expanduser()
+    path = expanded(config.dataset)
     if config.data_dir is not None:
-        if not Path(config.data_dir).expanduser().is_dir():
+        folder = expanded(config.data_dir)
+        if not folder.is_dir():
             raise InputError(
                 f"--data-dir {config.data_dir} is not a folder; give one that is there"
             )
-        within = Path(config.data_dir).expanduser() / path
+        within = folder / path
         if within.exists():
             return within
     return path

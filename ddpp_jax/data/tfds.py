@@ -17,6 +17,7 @@ from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.pixels import UNREADABLE, converted_shape, decoded, stacked
 from ddpp_jax.data.raw import Indices, Part, Pixels, Source
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import expanded
 
 _NEEDED = ("tensorflow_datasets", "array_record", "importlib_resources")
 _DATASETS = (
@@ -124,7 +125,7 @@ def _builder_of(folder: Path) -> Any:
 def _builder(config: DataConfig) -> Any:
     import tensorflow_datasets as tfds
 
-    data_dir = None if config.data_dir is None else Path(config.data_dir).expanduser()
+    data_dir = None if config.data_dir is None else expanded(config.data_dir)
     try:
         builder = tfds.builder(config.dataset, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:

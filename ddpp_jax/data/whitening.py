@@ -21,7 +21,7 @@ from ddpp_jax.data.dataset import (
 )
 from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import Replacement, require_space
+from ddpp_jax.files import Replacement, check_unheld, require_space
 from ddpp_jax.tensors import load_tensors
 
 FORMAT = "ddpp-jax zca 1"
@@ -59,11 +59,7 @@ def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) ->
         InputError: the memory does not suffice.
     """
     size = images[0].size
-    require_memory(
-        8 * (_SQUARES * size**2 + 2 * _ROWS * size),
-        what=f"images of {shape_words(images.shape[1:])} with ZCA whitening",
-        remedy="lower --image-size or use --no-zca",
-    )
+    _require_memory(images)
     flat = images.reshape(len(images), size)
     chunks = [slice(start, start + _ROWS) for start in range(0, len(flat), _ROWS)]
     mean = np.zeros(size)
@@ -95,7 +91,7 @@ def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Tran
     """
     if not zca:
         return fit_per_channel(raw.x_train)
-    path = None if cache_dir is None else cache_dir / f"zca-{raw.fingerprint}.safetensors"
+    path = None if cache_dir is None else _kept(cache_dir, raw)
     if path is not None and path.exists():
         return _read(path, raw.x_train[0].size)
     whitening = fit_zca(raw.x_train)
@@ -107,10 +103,44 @@ def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Tran
     return transform
 
 
+def require_transform(raw: RawDataset, *, zca: bool, cache_dir: Path) -> None:
+    """Refuse what `fit_transform` would refuse, without a whitening's work.
+
+    Raises:
+        InputError: as there.
+    """
+    path = _kept(cache_dir, raw)
+    if not zca:
+        fit_per_channel(raw.x_train)
+    elif path.exists():
+        _read(path, raw.x_train[0].size)
+    else:
+        _require_memory(raw.x_train)
+        _require_disk(path, raw.x_train[0].size)
+        check_unheld(cache_dir)
+
+
+def _kept(cache_dir: Path, raw: RawDataset) -> Path:
+    return cache_dir / f"zca-{raw.fingerprint}.safetensors"
+
+
+def _require_memory(images: Shaped[np.ndarray, "images *shape"]) -> None:
+    size = images[0].size
+    require_memory(
+        8 * (_SQUARES * size**2 + 2 * _ROWS * size),
+        what=f"images of {shape_words(images.shape[1:])} with ZCA whitening",
+        remedy="lower --image-size or use --no-zca",
+    )
+
+
+def _require_disk(path: Path, size: int) -> None:
+    needed = 4 * (size + 2 * size**2)
+    require_space(path.parent, needed, what=f"the ZCA whitening {path.name}")
+
+
 def _write(path: Path, zca: Zca) -> None:
     tensors = zca._asdict()
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    require_space(path.parent, size, what=f"the ZCA whitening {path.name}")
+    _require_disk(path, zca.mean.size)
     try:
         with Replacement(path, sync=True) as temporary:
             temporary.write_bytes(safetensors.numpy.save(tensors, metadata={FORMAT: _digest(zca)}))
@@ -119,6 +149,8 @@ def _write(path: Path, zca: Zca) -> None:
 
 
 def _read(path: Path, size: int) -> Zca:
+    with path.open("rb"):  # Safetensors says of a file that may not be read that it is not there.
+        pass
     try:
         tensors, metadata = load_tensors(path)
     except InputError as error:

@@ -54,6 +54,8 @@ def run(
 ) -> dict[str, Verdict]:
     """What several fresh networks, trained on a small set, make of each of some test sets.
 
+    All is worked out in float32, whatever JAX's default is.
+
     Args:
         key: decides the initialisations and all draws.
         config: how many networks, and their schedule.
@@ -77,7 +79,7 @@ def run(
     for test, (x_test, y_test) in tests.items():
         guesses = predictions(
             states.params,
-            jnp.asarray(x_test),
+            jnp.asarray(x_test, jnp.float32),
             apply_fn=network.apply_fn,
             parts_fn=network.parts,
         )
@@ -101,7 +103,12 @@ def _train(
 ) -> tuple[State, Float[np.ndarray, " networks"]]:
     """Trained networks, and the training loss of the last epoch of each."""
     keys = jax.random.split(key, config.networks)
-    small = (jnp.asarray(images), jnp.asarray(labels), jnp.asarray(alpha, jnp.float32))
+    soft = np.asarray(labels).dtype.kind == "f"
+    small = (
+        jnp.asarray(images, jnp.float32),
+        jnp.asarray(labels, jnp.float32 if soft else jnp.int32),
+        jnp.asarray(alpha, jnp.float32),
+    )
     begun = (begin_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0
     if checkpoints is not None:

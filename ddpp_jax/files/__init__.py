@@ -1,7 +1,7 @@
 """Files written whole or not at all, read only as they were written, and folders of one process."""
 
-from ddpp_jax.files.claims import check_claim, claimed_folder, differences, read_claim
-from ddpp_jax.files.plain import plain_file
+from ddpp_jax.files.claims import check_claim, check_unheld, claimed_folder, differences, read_claim
+from ddpp_jax.files.plain import expanded, plain_file
 from ddpp_jax.files.replacement import Replacement, sync_tree
 from ddpp_jax.files.rows import append_row, cut_torn_row, read_rows, write_rows
 from ddpp_jax.files.sealed import (
@@ -17,12 +17,14 @@ __all__ = [
     "Replacement",
     "append_row",
     "check_claim",
+    "check_unheld",
     "checksums",
     "claimed_folder",
     "cut_torn_row",
     "decode_json",
     "differences",
     "digest_of",
+    "expanded",
     "free_bytes",
     "gib",
     "plain_file",

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from ddpp_jax.errors import InputError, warn
 from ddpp_jax.files.replacement import clear_leftover
 from ddpp_jax.files.sealed import read_json, read_sealed, write_json
 
+_HELD = "another process is working in {}; wait for it or choose another folder"
 _MOST_DIFFERENCES, _LONGEST = 5, 90
 
 
@@ -40,9 +42,7 @@ def claimed_folder(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another process is working in {folder}; wait for it or choose another folder"
-            ) from None
+            raise InputError(_HELD.format(folder)) from None
         check_claim(folder, identity, name=name, proven=proven)
         for place in folder.rglob(".*"):
             clear_leftover(place)
@@ -93,6 +93,32 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
     if any(not entry.name.startswith(".") for entry in entries):
         raise InputError(f"{folder} holds other files and no {name}; choose another folder")
     return False
+
+
+def check_unheld(folder: Path) -> None:
+    """Refuse a folder that could not be claimed now, and touch nothing.
+
+    Args:
+        folder: it need not exist yet.
+
+    Raises:
+        InputError: another process holds it, or this user may not write to it, or it cannot be
+            made since a part of its path is a file.
+    """
+    lock = folder / ".lock"
+    if lock.exists():
+        with lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(_HELD.format(folder)) from None
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{folder} cannot be made, since {place} is a file; choose another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place} may not be written to; change that, or choose another folder")
 
 
 def read_claim(folder: Path, *, name: str, warn_fn: Callable[[str], None] = warn) -> dict[str, Any]:

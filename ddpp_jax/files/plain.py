@@ -1,4 +1,4 @@
-"""Only plain files are opened."""
+"""Paths as people give them: homes are found, and only plain files are opened."""
 
 import stat
 from pathlib import Path
@@ -12,6 +12,21 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def expanded(text: str) -> Path:
+    """The path, with `~` and `~NAME` in front as that user's home folder.
+
+    Raises:
+        InputError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{text}: {Path(text).parts[0]} is no home folder that is known here; give the path "
+            f"from the root, or ./{text} for one of that name"
+        ) from None
 
 
 def plain_file(path: Path) -> Path:

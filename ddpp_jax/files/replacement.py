@@ -30,8 +30,11 @@ class Replacement:
             clear_leftover(leftover)
         return self._temporary
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
         """Move the file into place, or remove it after an error."""
+        name_file(error, self._path)
         try:
             if kind is None:
                 if self._sync:
@@ -41,6 +44,12 @@ class Replacement:
                     _sync(self._path.parent)
         finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def name_file(error: BaseException | None, path: Path) -> None:
+    """Let an error of writing say which file it was, which the system itself does not."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def sync_tree(folder: Path) -> None:

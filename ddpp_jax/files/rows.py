@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.files.plain import plain_file
-from ddpp_jax.files.replacement import Replacement
+from ddpp_jax.files.replacement import Replacement, name_file
 from ddpp_jax.files.sealed import decode_json
 
 CHECKSUM = "crc"
@@ -17,8 +17,12 @@ CHECKSUM = "crc"
 
 def append_row(file: TextIO, row: Mapping[str, Any]) -> None:
     """Add a row to an open JSON-lines file, at once."""
-    file.write(_line(row))
-    file.flush()
+    try:
+        file.write(_line(row))
+        file.flush()
+    except OSError as error:
+        name_file(error, Path(file.name))
+        raise
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

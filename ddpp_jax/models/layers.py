@@ -77,9 +77,11 @@ class InstanceNorm(nn.Module):
     def __call__(self, images: Images) -> Images:
         """The images, normalised, in the same shape and dtype; worked out in float32 or better."""
         channels = images.shape[3]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        shift = self.param("shift", nn.initializers.zeros, (channels,))
-        given, images = images.dtype, images.astype(jnp.promote_types(images.dtype, jnp.float32))
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        shift = self.param("shift", nn.initializers.zeros, (channels,), jnp.float32)
+        given = images.dtype
+        working = given if jnp.finfo(given).bits > 32 else jnp.float32
+        images, scale, shift = (x.astype(working) for x in (images, scale, shift))
         centred = images - images.mean(axis=(1, 2), keepdims=True)
         variance = jnp.square(centred).mean(axis=(1, 2), keepdims=True)
         inverse = lax.rsqrt(variance + self.epsilon)

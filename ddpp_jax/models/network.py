@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ddpp_jax._types import Images, Logits, Params, Precision, PRNGKey, Vector
 from ddpp_jax.vector import flatten_params
@@ -28,7 +28,7 @@ class Network(NamedTuple):
         apply_fn: `apply_fn(params, images) -> logits`.
         features_fn: `features_fn(params, images)`, a row for each image: what the linear layer
             before the logits takes.
-        unflatten: `unflatten(vector) -> params`, from a flat vector.
+        unflatten: `unflatten(vector) -> params`, from a flat vector, in its dtype.
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
         at_once: how many images had best be worked on at once where memory is what takes time.
@@ -110,11 +110,19 @@ def make_network(
         init_fn,
         apply_fn,
         features_fn,
-        unflattens[0],
+        partial(_unflatten, params, unflattens[0]),
         vector.size,
         names,
         _at_once(partial(jax.make_jaxpr(apply_fn), params), image_shape, vector.size),
     )
+
+
+def _unflatten(shapes: PyTree, unflatten: Callable[[Vector], Params], vector: Vector) -> Params:
+    """Parameters of the vector's own dtype, which need not be that of fresh ones."""
+    if vector.dtype != jnp.float32:
+        like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, vector.dtype), shapes)
+        unflatten = flatten_params(like)[1]
+    return unflatten(vector)
 
 
 def _at_once(trace: Callable[[Array], Any], image_shape: Sequence[int], num_params: int) -> int:
@@ -126,7 +134,7 @@ def _at_once(trace: Callable[[Array], Any], image_shape: Sequence[int], num_para
     one, two = (
         [
             out.aval.size
-            for equation in trace(jnp.zeros((count, *image_shape))).jaxpr.eqns
+            for equation in trace(jnp.zeros((count, *image_shape), jnp.float32)).jaxpr.eqns
             for out in equation.outvars
         ]
         for count in (1, 2)

@@ -1,0 +1,189 @@
+"""The library under JAX's own settings: double precision, strict promotion, other random keys."""
+
+import contextlib
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+
+import ddpp_jax
+from ddpp_jax import distill, evaluate, teachers
+from ddpp_jax._types import OPERATIONS
+from ddpp_jax.augment import augment
+from ddpp_jax.draws import draw
+from ddpp_jax.pruning import difference_mask, random_mask
+from ddpp_jax.report import Report
+from ddpp_jax.storage import TeacherStore
+
+
+@contextlib.contextmanager
+def x64_and_strict():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+SAME_BITS = {
+    "x64": lambda: jax.enable_x64(True),
+    "strict": lambda: jax.numpy_dtype_promotion("strict"),
+    "both": x64_and_strict,
+}
+
+
+def augmented(dtype=jnp.float32):
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 3))
+    return {
+        name: augment(jax.random.key(3), jnp.asarray(images, dtype), operations=(name,))
+        for name in OPERATIONS
+    }
+
+
+def masks():
+    student = {"a": jnp.asarray([1, 2, 3], jnp.float32), "b": jnp.asarray([4.0], jnp.bfloat16)}
+    target = {"a": jnp.asarray([1, -2, 0.1], jnp.float32), "b": jnp.asarray([4.5], jnp.bfloat16)}
+    start = jax.tree.map(jnp.zeros_like, target)
+    pruned = ddpp_jax.prune_mask(student, target, threshold=0.1)
+    vector, unflatten = ddpp_jax.flatten_params(student)
+    return (
+        pruned,
+        ddpp_jax.trajectory_loss(student, target, start, mask=pruned),
+        difference_mask(student, target, kept=ddpp_jax.kept_fraction(pruned)),
+        random_mask(jax.random.key(0), pruned),
+        unflatten(vector),
+    )
+
+
+def unrolled(dtype=jnp.float32, *, rate=0.1, **how):
+    params = {"w": jnp.ones(3, dtype), "b": jnp.ones(2, dtype)}
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), dtype)
+
+    def slope(params, x):
+        return ((params["w"] * x).sum() - params["b"].sum()) ** 2
+
+    def loss(params):
+        ended, _ = ddpp_jax.unroll(slope, params, xs, lr=rate, **how)
+        return ddpp_jax.trajectory_loss(ended, jax.tree.map(lambda x: x * 2, params), params)
+
+    return jax.value_and_grad(loss)(params)
+
+
+def distilled(folder):
+    network = small.network()
+    job = dataclasses.replace(small.CONFIG, distillation=small.distillation(student_batch=3))
+    found = distill.run(
+        job, small.dataset(), network, small.feed_fn(network), folder, Report(None)
+    ).distilled
+    return found.images, np.float32(found.alpha)
+
+
+def taught(folder):
+    network, store = small.network(), TeacherStore(folder)
+    teachers.run(small.CONFIG, small.dataset(), network, store, Report(None))
+    return [store.read(index, range(4), num_params=network.num_params) for index in range(2)]
+
+
+def judged(_):
+    data = small.dataset()
+    found = evaluate.run(
+        jax.random.key(0),
+        small.CONFIG.evaluation,
+        {"test": (data.x_test, data.y_test)},
+        small.network(),
+        data.x_train.astype(np.float64),
+        data.y_train.astype(np.int64),
+        0.05,
+        Report(None),
+        classes=3,
+        operations=("crop", "scale"),
+    )
+    return found["test"].confusion
+
+
+STAGES = (distilled, taught, judged)
+
+
+@functools.cache
+def plainly(stage, folder):
+    return stage(folder)
+
+
+@pytest.fixture(scope="session")
+def plain_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("plain")
+
+
+def same(found, wanted):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("setting", SAME_BITS)
+@pytest.mark.parametrize("part", [augmented, masks, unrolled])
+def test_parts_give_the_same_bits(part, setting):
+    wanted = part()
+    with SAME_BITS[setting]():
+        same(part(), wanted)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_give_the_same_bits(stage, plain_folder, tmp_path):
+    wanted = plainly(stage, plain_folder / stage.__name__)
+    with x64_and_strict():
+        same(stage(tmp_path), wanted)
+
+
+@pytest.mark.parametrize("setting", ["x64", "both"])
+def test_float64_stays_float64(setting):
+    momentum = {"optimizer_fn": lambda rate: optax.sgd(rate, momentum=0.9)}
+    with SAME_BITS[setting]():
+        for images in augmented(jnp.float64).values():
+            assert images.dtype == jnp.float64
+        for rate in (0.1, 1, jnp.float32(0.1)):
+            for how in ({}, {"remat": False}, momentum):
+                loss, gradient = unrolled(jnp.float64, rate=rate, **how)
+                assert {loss.dtype, gradient["w"].dtype} == {jnp.dtype(jnp.float64)}
+
+
+def test_a_distillation_step_in_float64_agrees_with_float32():
+    """The gradient of Algorithm 1, all in double precision under strict promotion."""
+    network, data = small.network(), small.dataset()
+    start, target = small.trajectories(network)[0, :2]
+    labels = jnp.asarray(data.y_train[:6])
+    config = small.distillation(student_batch=3)
+
+    def gradient(dtype):
+        draws = draw(jax.random.key(1), num_images=6, config=config)
+        images = distill.Distilled(jnp.asarray(data.x_train[:6], dtype), jnp.asarray(0.01, dtype))
+        return jax.grad(distill.objective, has_aux=True)(
+            images,
+            labels,
+            jnp.asarray(np.asarray(start), dtype),
+            jnp.asarray(np.asarray(target), dtype),
+            draws,
+            network=network,
+            threshold=0.1,
+            augment_fn=functools.partial(augment, operations=("crop",)),
+        )[0]
+
+    single = gradient(jnp.float32)
+    with x64_and_strict():
+        double = gradient(jnp.float64)
+        assert {leaf.dtype for leaf in double} == {jnp.dtype(jnp.float64)}
+    for one, other in zip(single, double, strict=True):
+        scale = np.abs(np.asarray(other)).max()
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("keys", ["rbg", "unsafe_rbg"])
+def test_stages_work_with_other_random_keys(keys, plain_folder, tmp_path):
+    plain = plainly(distilled, plain_folder / "distilled")
+    with jax.default_prng_impl(keys):
+        found = distilled(tmp_path)
+    assert np.isfinite(found[0]).all()
+    assert (found[0] != plain[0]).any()
