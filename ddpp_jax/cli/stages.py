@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,14 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
             raise InputError("no files given; name a run folder, a file, or a folder of images")
         from ddpp_jax.commands import run_evaluate
 
-        run_evaluate(command.config, command.files, command.out, command.cache_dir, report)
+        run_evaluate(
+            command.config,
+            command.files,
+            command.out,
+            command.cache_dir,
+            report,
+            explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),
+        )
 
     def default(job: DistillJob) -> _Evaluate:
         return _Evaluate(
@@ -210,6 +218,19 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
 
     about = "Choose real images of each class, as a rival to distilled ones."
     _run("select", about, arguments, default, work)
+
+
+def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:
+    """Which of `zca` and `normalised` stand among the flags: those that no default changes."""
+    config = command.config
+    data = dataclasses.replace(config.data, zca=not config.data.zca)
+    other = dataclasses.replace(config, data=data, normalised=not config.normalised)
+    found = parse_flags(dataclasses.replace(command, config=other), "", "", given).config
+    same = {
+        "zca": found.data.zca == config.data.zca,
+        "normalised": found.normalised == config.normalised,
+    }
+    return frozenset(name for name, holds in same.items() if holds)
 
 
 def _report(shown: Any, program: str, given: Sequence[str]) -> Report:
