@@ -60,6 +60,9 @@ class _Teachers:
     places: Places = field(default_factory=Places)
     shown: _Shown = field(default_factory=_Shown)
 
+    buffers: Annotated[tuple[Path, ...], tyro.conf.arg(name="import")] = ()
+    """Train none, but import MTT's: replay_buffer_*.pt, or their folder (needs PyTorch)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Distill:
@@ -127,9 +130,13 @@ def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
 
     def work(command: _Teachers, report: Report) -> None:
-        from ddpp_jax.commands import run_teachers
+        from ddpp_jax.commands import run_import, run_teachers
 
-        run_teachers(command.config, command.places, report, dry=command.shown.dry_run)
+        dry = command.shown.dry_run
+        if command.buffers:
+            run_import(command.config, command.buffers, command.places, report, dry=dry)
+        else:
+            run_teachers(command.config, command.places, report, dry=dry)
 
     def default(job: DistillJob) -> _Teachers:
         return _Teachers(

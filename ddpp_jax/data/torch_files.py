@@ -27,7 +27,6 @@ _NAMES = {"image_syn": "images", "label_syn": "labels", "syn_lr": "lr"}
 """What the programs of the field call them; `images`, `labels`, `lr` and `alpha` stay."""
 
 _OF_A_STEP = re.compile(r"images_(\d+)\.pt")
-_LONGEST = 120
 
 
 def require_torch(what: str) -> Any:
@@ -66,12 +65,13 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # What a damaged file raises has no bounds.
-        said = " ".join(str(error).split())
-        if "weights_only" in said.lower() or "weights only" in said.lower():
+        said = str(error).lower()
+        if "unsupported global" in said or "unsupported class" in said:
             said = "it holds more than tensors and plain values, and no code of it is run"
+        else:
+            said = "it is damaged, or no file of torch.save"
         raise InputError(
-            f"{path} cannot be read by torch.load(weights_only=True): "
-            f"{said[:_LONGEST] or type(error).__name__}"
+            f"{path} cannot be read by torch.load(weights_only=True): {said}"
         ) from error
 
 
