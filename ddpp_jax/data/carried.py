@@ -19,6 +19,7 @@ _KINDS = (("mean", "std"), ("zca_mean", "zca_matrix"))
 _NUMBERS = 32
 _NEAR = 1e-4
 """How far two whitenings of the same images may be apart, as a share of the largest number."""
+_MOST = float(np.finfo(np.float32).max)
 _GOLDEN = 0.6180339887498949
 
 
@@ -185,7 +186,7 @@ def _is_numbers(values: Any) -> bool:
     return (
         isinstance(values, list)
         and bool(values)
-        and all(type(v) in (int, float) and abs(v) < np.finfo(np.float32).max for v in values)
+        and all(type(v) in (int, float) and abs(v) < _MOST for v in values)
     )
 
 

@@ -225,7 +225,7 @@ def _range(path: Path) -> tuple[float, float, float | None, Any]:
         low, high = float(found["low"]), float(found["high"])
         alpha = float(found["lr"]) if "lr" in found else None
         record = found.get("transform")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
     most = float(np.finfo(np.float32).max)
     if not -most < low < high < most:
@@ -314,7 +314,7 @@ def _alpha(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> float | 
     for name in _RATES:
         if name in arrays:
             values = arrays[name]
-            most = np.finfo(np.float32).max
+            most = float(np.finfo(np.float32).max)
             if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < most:
                 raise InputError(f"{path}: {name} is not one finite number above 0")
             return float(values.item())
