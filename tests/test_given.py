@@ -9,7 +9,7 @@ import safetensors.numpy
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data import EXPORT_FORMAT, carried_transform, read_given, small_record
+from ddpp_jax.data import EXPORT_FORMAT, carried_transform, read_given, small_record, torch_files
 from ddpp_jax.errors import InputError
 
 IMAGES = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
@@ -329,3 +329,15 @@ def test_spoilt_metadata_are_one_line(tmp_path, about):
     with pytest.raises(InputError, match=r"set\.safetensors") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_without_pytorch_its_files_are_one_line(tmp_path, monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(torch_files.importlib, "import_module", absent)
+    (tmp_path / "images_best.pt").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "images_best.pt"):
+        with pytest.raises(InputError, match='need PyTorch: pip install "ddpp-jax') as caught:
+            read(path)
+        assert "\n" not in str(caught.value)

@@ -82,7 +82,7 @@ class _Evaluate:
     config: EvaluateJob
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders, .safetensors or .npz files with images and labels, or folders CLASS/*."""
+    """Run folders, exports, .safetensors, .npz or .pt files, MTT's folders, or folders CLASS/*."""
 
     setting: str | None = None
     """Named setting that the other flags vary; none takes what the first set was made with."""
