@@ -173,6 +173,7 @@ def run(
                     np.stack([snapshot[place] for snapshot in snapshots]),
                     accuracy=float(found[place]),
                     losses=[float(loss[place]) for loss in losses],
+                    tensors=network.tensors,
                     versions=versions(),
                 )
 

@@ -13,10 +13,18 @@ from processes import call
 from test_commands import finished, invoke  # noqa: F401
 
 import ddpp_jax
-from ddpp_jax.data import DataConfig, PerChannel, apply, fit_transform, load_raw, transform_arrays
+from ddpp_jax.data import (
+    DataConfig,
+    PerChannel,
+    apply,
+    fit_transform,
+    load_raw,
+    torch_files,
+    transform_arrays,
+)
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
-from ddpp_jax.export import FORMATS, LIGHT, export, formats, write_card
+from ddpp_jax.export import FORMATS, LIGHT, export, write_card
 from ddpp_jax.results import DistilledFile, iterate_path, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -205,7 +213,7 @@ def test_without_pytorch_its_formats_are_refused_in_one_line(invoke, tmp_path, m
     def absent(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(formats.importlib, "import_module", absent)
+    monkeypatch.setattr(torch_files.importlib, "import_module", absent)
     status, _, error = invoke("export", f"{tmp_path / 'run'} --formats mtt")
     assert status == 2
     assert 'need PyTorch: pip install "ddpp-jax[torch]"' in error

@@ -13,7 +13,7 @@ LEVELS = {
     1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
     2: ["records", "tensors", "together"],
     3: ["data", "draws", "models", "report", "results", "statistics", "storage", "training"],
-    4: ["distill", "evaluate", "select", "teachers"],
+    4: ["buffers", "distill", "evaluate", "select", "teachers"],
     5: ["plots", "tables"],
     6: ["export", "page"],
     7: ["commands"],

@@ -19,10 +19,10 @@ Parsed = TypeVar("Parsed")
 @dataclass(frozen=True, kw_only=True)
 class _Export:
     run: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """A run folder, or a .safetensors of this program."""
+    """A run folder, or a .safetensors of this program; or a store of teachers."""
 
     formats: str = "png,npz,safetensors,card"
-    """What to write, with commas: png, npz, safetensors, card; mtt, dd-ranking (needs PyTorch)."""
+    """With commas: png, npz, safetensors, card; mtt, dd-ranking (need PyTorch); or mtt-buffers."""
 
     out: Path | None = None
     """The folder, never one of something else; by default export, beside the set."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,9 @@ class _Teachers:
     places: Places = field(default_factory=Places)
     shown: _Shown = field(default_factory=_Shown)
 
+    buffers: Annotated[tuple[Path, ...], tyro.conf.arg(name="import")] = ()
+    """Train none, but import MTT's: replay_buffer_*.pt, or their folder (needs PyTorch)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Distill:
@@ -79,7 +83,7 @@ class _Evaluate:
     config: EvaluateJob
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run folders, .safetensors or .npz files with images and labels, or folders CLASS/*."""
+    """Run folders, exports, .safetensors, .npz or .pt files, MTT's folders, or folders CLASS/*."""
 
     setting: str | None = None
     """Named setting that the other flags vary; none takes what the first set was made with."""
@@ -133,9 +137,13 @@ def teachers(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
 
     def work(command: _Teachers, report: Report) -> None:
-        from ddpp_jax.commands import run_teachers
+        from ddpp_jax.commands import run_import, run_teachers
 
-        run_teachers(command.config, command.places, report, dry=command.shown.dry_run)
+        dry = command.shown.dry_run
+        if command.buffers:
+            run_import(command.config, command.buffers, command.places, report, dry=dry)
+        else:
+            run_teachers(command.config, command.places, report, dry=dry)
 
     def default(job: DistillJob) -> _Teachers:
         return _Teachers(
@@ -181,6 +189,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> NoReturn:
             command.cache_dir,
             report,
             dry=command.dry_run,
+            explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),
         )
 
     def default(job: DistillJob) -> _Evaluate:
@@ -224,6 +233,19 @@ def select(arguments: Sequence[str] | None = None) -> NoReturn:
 
     about = "Choose real images of each class, as a rival to distilled ones."
     _run("select", about, arguments, default, work)
+
+
+def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:
+    """Which of `zca` and `normalised` stand among the flags: those that no default changes."""
+    config = command.config
+    data = dataclasses.replace(config.data, zca=not config.data.zca)
+    other = dataclasses.replace(config, data=data, normalised=not config.normalised)
+    found = parse_flags(dataclasses.replace(command, config=other), "", "", given).config
+    same = {
+        "zca": found.data.zca == config.data.zca,
+        "normalised": found.normalised == config.normalised,
+    }
+    return frozenset(name for name, holds in same.items() if holds)
 
 
 def _report(shown: Any, program: str, given: Sequence[str]) -> Report:

@@ -3,6 +3,7 @@
 from ddpp_jax.commands.distill import run_distill
 from ddpp_jax.commands.evaluate import run_evaluate
 from ddpp_jax.commands.export import run_export
+from ddpp_jax.commands.imports import run_import
 from ddpp_jax.commands.report import follow, run_report
 from ddpp_jax.commands.select import run_select
 from ddpp_jax.commands.sets import settings_of
@@ -14,6 +15,7 @@ __all__ = [
     "run_distill",
     "run_evaluate",
     "run_export",
+    "run_import",
     "run_report",
     "run_select",
     "run_sweep",

@@ -1,7 +1,7 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,21 @@ def run_evaluate(
     cache_dir: Path,
     report: Report,
     *,
+    explicit: Set[str] = frozenset(),
     dry: bool = False,
 ) -> None:
-    """Judge small sets with fresh networks, on test images seen as each set sees its own."""
+    """Judge small sets with fresh networks, on test images seen as each set sees its own.
+
+    Args:
+        job: how they are judged, and how images are normalised where their file does not say it.
+        files: of the sets.
+        out: the folder of the results; None chooses one below `runs`.
+        cache_dir: where a ZCA whitening of the data is kept.
+        report: told as it goes on.
+        explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
+            say otherwise.
+        dry: only say what would be done.
+    """
     if len(set(files)) < len(files):
         raise InputError("a file is named twice; name each once")
     try:
@@ -52,7 +64,7 @@ def run_evaluate(
         ) from error
     networks = {name: network_for(job, raw, name) for name in job.names}
     kept = None if dry else cache_dir
-    sets = [read_set(job, path, raw, kept, report) for path in files]
+    sets = [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
     warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}
     identity = identity_of(job, raw) | {"sets": given}
@@ -63,6 +75,9 @@ def run_evaluate(
         f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "
         f"epochs, augmentation {job.data.augment}; in {folder}"
     )
+    for small in sets:
+        if small.said:
+            report.say(small.said)
     check_free(folder, identity, proven=folder == own)
     if not (folder / "result.json").exists():
         for network in networks.values():
@@ -124,7 +139,7 @@ def _rows(
                 small.rate,
                 report,
                 name=f"{small.path} by {name} at rate {small.rate:.4g}",
-                architecture=name,
+                architecture=f"{name} {small.digest}",
                 key=evaluation_key(seed),
             )["test"]
             about = {**small.about, "file": str(small.path), "architecture": name}

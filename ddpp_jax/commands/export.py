@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ddpp_jax
+from ddpp_jax.buffers import teachers_in, write_buffers
+from ddpp_jax.configs import digest
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, export, load_distilled
-from ddpp_jax.files import claimed_folder
+from ddpp_jax.files import claimed_folder, read_json
 from ddpp_jax.report import Report
+from ddpp_jax.storage import TeacherStore
+
+_BUFFERS = "mtt-buffers"
+_MANIFEST = "manifest.json"
 
 
 def run_export(
@@ -23,8 +29,8 @@ def run_export(
     """Write a set in some formats, into a folder that holds nothing else.
 
     Args:
-        path: a run folder, or a `.safetensors` of this program.
-        formats: of `export.FORMATS`.
+        path: a run folder, or a `.safetensors` of this program; or a store of teachers.
+        formats: of `export.FORMATS`; or `mtt-buffers` alone, of a store.
         out: the folder; None takes `export` beside the set.
         report: told what was written.
         iterate: which of a run's sets.
@@ -33,10 +39,14 @@ def run_export(
     Raises:
         InputError: there is no such set or format, or the folder is of something else.
     """
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in (*FORMATS, _BUFFERS)]
     if unknown or not formats:
         got = repr(unknown[0]) if unknown else "none"
-        raise InputError(f"no format is called {got}; wanted some of {', '.join(FORMATS)}")
+        known = ", ".join((*FORMATS, _BUFFERS))
+        raise InputError(f"no format is called {got}; wanted some of {known}")
+    if _BUFFERS in formats or (path / _MANIFEST).exists():
+        _export_buffers(path, formats, out, report)
+        return
     small = load_distilled(path, iterate=iterate)
     folder = out or (path if path.is_dir() else path.parent) / "export"
     content = small.images.tobytes() + small.labels.tobytes() + repr(small.alpha).encode()
@@ -50,3 +60,28 @@ def run_export(
             report.say(f"{written}")
     count, classes = len(small.labels), len(small.class_names)
     report.say(f"{count} images of {classes} classes, alpha {small.alpha:.4g}, are in {folder}")
+
+
+def _export_buffers(path: Path, formats: Sequence[str], out: Path | None, report: Report) -> None:
+    """Write the teachers of a store as MTT's buffers."""
+    if not (path / _MANIFEST).is_file():
+        raise InputError(
+            f"{path} is no store of teachers, which {_BUFFERS} is of; name a folder below "
+            "runs/teachers, as distill and teachers say it"
+        )
+    if tuple(formats) != (_BUFFERS,):
+        raise InputError(f"{path} is a store of teachers; give --formats {_BUFFERS}")
+    manifest, store = read_json(path / _MANIFEST), TeacherStore(path)
+    count = teachers_in(store)
+    folder = out or path / "export"
+    identity = {"version": ddpp_jax.__version__, "teachers": count, "of": digest(manifest)}
+    with claimed_folder(folder, identity, name="export.json"):
+        for written in write_buffers(store, folder):
+            report.say(f"{written}")
+    kernel = next(shape for name, shape in store.known(0)["tensors"] if name == "Conv3x3_0/kernel")
+    if kernel[2] == 1:
+        report.warn(
+            "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, ours by 1: "
+            "in MTT's networks.py these parameters make other networks"
+        )
+    report.say(f"{count} teachers are in {folder}")

@@ -30,6 +30,7 @@ from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.storage import TeacherStore
 
+_IMPORT_AGAIN = "python -m ddpp_jax.teachers --import with the same files and settings"
 _MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
 
@@ -57,21 +58,43 @@ def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> 
         job: what is asked for.
         places: where things are kept.
         raw: the job's data, where they were read before.
+
+    Raises:
+        InputError: it asks for imported teachers that are not there.
     """
-    raw = load_raw(job.data) if raw is None else raw
+    problem = problem_of(job, places, load_raw(job.data) if raw is None else raw)
+    if job.teaching.imported is not None:
+        _require_imported(job, problem)
+    return problem
+
+
+def problem_of(job: TeachersJob, places: Places, raw: RawDataset) -> Problem:
+    """The problem that a job sets with some data, whether or not its teachers are there."""
+    manifest = _manifest(job, raw)
+    kind = "" if job.teaching.imported is None else "imported-"
+    folder = places.teachers_dir / f"{raw.name}-{kind}{digest(manifest)}"
+    network = network_for(job, raw)
+    return Problem(raw=raw, network=network, store=TeacherStore(folder), manifest=manifest)
+
+
+def _manifest(job: TeachersJob, raw: RawDataset) -> dict[str, Any]:
+    """What a store of teachers must hold: those that a job trains, or that were imported for it."""
     settings = plain(job, raw)
-    manifest = {
-        "version": ddpp_jax.__version__,
-        "fingerprint": raw.fingerprint,
+    common = {"version": ddpp_jax.__version__, "fingerprint": raw.fingerprint}
+    if job.teaching.imported is not None:
+        # What they were trained by is not known; they are what they are.
+        return common | {
+            "imported": job.teaching.imported,
+            "data": {"dataset": raw.name, "zca": job.data.zca},
+            "model": {"width": job.model.width, "depth": job.model.depth},
+        }
+    return common | {
         "data": settings["data"],
         "model": settings["model"],
         "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
         "seed": job.seed,
         **_compiled_otherwise(),
     }
-    folder = places.teachers_dir / f"{raw.name}-{digest(manifest)}"
-    network = network_for(job, raw)
-    return Problem(raw=raw, network=network, store=TeacherStore(folder), manifest=manifest)
 
 
 def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
@@ -79,6 +102,8 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
     settings["data"]["dataset"] = raw.name
+    if "teaching" in settings and settings["teaching"]["imported"] is None:
+        del settings["teaching"]["imported"]  # As it was before there were imported ones.
     return settings
 
 
@@ -137,11 +162,18 @@ def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> 
 
 
 def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report: Report) -> None:
-    """Train the teachers that the problem's store lacks.
+    """Train the teachers that the problem's store lacks; imported ones must be there.
 
     The store is held by this process only where it lacks some, so that several runs may read it.
+
+    Raises:
+        InputError: an imported teacher is damaged.
     """
     store = problem.store
+    if job.teaching.imported is not None:
+        for damage in teachers.lacking(job.teaching, store, report).values():
+            raise InputError(f"{damage or store.folder}; {_IMPORT_AGAIN} replaces it")
+        return
     # The store's folder is named by the digest of the manifest.
     claim = {"identity": problem.manifest, "name": "manifest.json", "proven": True}
     claimed = check_claim(store.folder, **claim)
@@ -149,6 +181,29 @@ def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report:
     if not claimed or missing or teachers.lacking(job.teaching, store, report):
         with claimed_folder(store.folder, **claim), report.run(store.folder, problem.manifest):
             teachers.run(job, dataset, problem.network, store, report)
+
+
+def _require_imported(job: TeachersJob, problem: Problem) -> None:
+    """Refuse imported teachers that are not there, or of which too little is kept."""
+    teaching, store = job.teaching, problem.store
+    if not check_claim(store.folder, problem.manifest, name="manifest.json", proven=True):
+        raise InputError(
+            f"no teachers were imported as {teaching.imported} for these data and this network: "
+            f"there is no {store.folder}; give the flags that they were imported with, or "
+            f"{_IMPORT_AGAIN} brings them"
+        )
+    for index in store.missing(teaching.teachers):
+        has = f"give --teachers {index}, or " if index else ""
+        raise InputError(
+            f"{store.folder} lacks teacher {index}; {has}{_IMPORT_AGAIN} brings it back"
+        )
+    kept = min(len(store.known(index)["arrays"]) for index in range(teaching.teachers)) - 1
+    if kept < teaching.last_kept:
+        name = "epochs" if teaching.keep_epochs is None else "keep-epochs"
+        raise InputError(
+            f"{store.folder} keeps epochs 0 to {kept} of its teachers, fewer than --{name} "
+            f"{teaching.last_kept}; give --{name} {kept}"
+        )
 
 
 def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
@@ -171,7 +226,8 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
     report.say(
         f"{teaching.teachers} teacher{'s' if teaching.teachers > 1 else ''} of {teaching.epochs} "
         f"epochs{kept} ({gib(teaching.teachers * size)}) in {problem.store.folder}: "
-        f"{teaching.teachers - missing} found, {missing} to train"
+        f"{teaching.teachers - missing} found, {missing} to "
+        f"{'train' if teaching.imported is None else 'import'}"
     )
 
 

@@ -1,13 +1,19 @@
 """Small sets of any origin, brought to what evaluation takes."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
+from ddpp_jax.commands.transforms import (
+    Seen,
+    own_transform,
+    require_no_contradiction,
+    seen_by_networks,
+)
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import (
     GivenSet,
@@ -15,12 +21,10 @@ from ddpp_jax.data import (
     RawDataset,
     Soft,
     Transform,
-    apply,
-    fit_transform,
     read_given,
     require_learnable,
     test_fingerprint,
-    transform_from,
+    transform_arrays,
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import differences
@@ -28,6 +32,8 @@ from ddpp_jax.report import Report
 from ddpp_jax.results import DistilledFile, is_distilled, iterate_path, read_distilled
 
 _SHOWN = ("method", "ipc", "seed", "iterate", "step")
+_EXPORTED = ("distilled.safetensors", "distilled.npz", "images_best.pt", "images.pt", "images")
+"""What an export may hold, in the order in which it is taken."""
 _FREE = ("iterate", "networks", "held_out", "per_class")
 """Settings that may differ between sets that are judged together."""
 
@@ -44,6 +50,7 @@ class SmallSet(NamedTuple):
         about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `iterate`, `step` and
             a digest of the `settings`.
         settings: of the job that made it, if a job of this program did.
+        said: how its images are seen, for a person; empty for a set of this program.
     """
 
     path: Path
@@ -53,12 +60,15 @@ class SmallSet(NamedTuple):
     transform: Transform
     about: Mapping[str, Any]
     settings: Mapping[str, Any] | None
+    said: str
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that change with the images or the labels."""
-        content = self.images.tobytes() + self.labels.tobytes()
-        return hashlib.sha256(content).hexdigest()[:16]
+        """Sixteen hexadecimal digits that change with the images, the labels or the transform."""
+        content = hashlib.sha256(self.images.tobytes() + self.labels.tobytes())
+        for name, array in transform_arrays(self.transform).items():
+            content.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()[:16]
 
 
 def settings_of(path: Path) -> Mapping[str, Any] | None:
@@ -68,53 +78,83 @@ def settings_of(path: Path) -> Mapping[str, Any] | None:
 
 
 def read_set(
-    job: EvaluateJob, path: Path, raw: RawDataset, cache_dir: Path | None, report: Report
+    job: EvaluateJob,
+    path: Path,
+    raw: RawDataset,
+    cache_dir: Path | None,
+    report: Report,
+    *,
+    explicit: Set[str] = frozenset(),
 ) -> SmallSet:
     """The set of a run folder, a file, or a folder of images.
 
     Args:
-        job: which of a run's sets, the learning rate, and how plain images are normalised.
+        job: which of a run's sets, the learning rate, and how images are normalised where their
+            file does not say it.
         path: of the folder or the file.
         raw: the data that it is judged by.
-        cache_dir: where a ZCA whitening of plain images is kept; None keeps it nowhere.
+        cache_dir: where a ZCA whitening of the data is kept; None keeps it nowhere.
         report: told of classes that are missing.
+        explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
+            say otherwise.
 
     Raises:
-        InputError: it is damaged, does not belong to the data, or cannot be trained on.
+        InputError: it is damaged, does not belong to the data, cannot be trained on, or says
+            something else of its images than the flags do.
     """
-    if (path / "export.json").exists():
-        raise InputError(f"{path} is an export; name {path / 'images'}, or a file in it")
-    file = _in_run(path, job.evaluation.iterate) if path.is_dir() else path
+    file = _in_folder(path, job.evaluation.iterate) if path.is_dir() else path
     distilled = read_distilled(file) if is_distilled(file) else None
     found = distilled or read_given(file, job.data, normalised=job.normalised)
-    normalised = job.normalised or (isinstance(found, GivenSet) and found.normalised)
+    require_no_contradiction(job, path, found, explicit)
     _check_shape(path, found.images.shape[1:], raw)
     labels = _labels(path, found, raw)
     rate = found.alpha if job.rate is None else job.rate
     if rate is None:
         raise InputError(f"{path} comes with no learning rate; give --rate")
+    about: dict[str, Any] = {"method": path.name}
+    settings = None
+    if isinstance(found, GivenSet):
+        seen = seen_by_networks(job, file, found, raw, cache_dir)
+    else:
+        about, settings = _origin(path, found, raw)
+        seen = Seen(found.images, own_transform(path, found), "")
     present = labels if labels.ndim == 1 else np.flatnonzero((labels > 0).any(axis=0))
     missing = [n for label, n in enumerate(raw.class_names) if label not in present]
     if missing:
         report.warn(f"{path} has no image of {', '.join(missing)}")
-    about: dict[str, Any] = {"method": path.name}
-    if distilled is not None:
-        origin = about | dict(distilled.origin)
-        if "test" in origin and origin["test"] != test_fingerprint(raw):
-            raise InputError(
-                f"{path} was made with other test images, and may hold some of these; give the "
-                "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
-                "made with, or judge it alone"
-            )
-        about = {name: origin[name] for name in _SHOWN if name in origin}
-        settings = origin.get("settings")
-        if settings is not None:
-            about["settings"] = digest(_making(settings))
-        transform = transform_from(distilled.transform)
-        return SmallSet(path, distilled.images, labels, rate, transform, about, settings)
-    transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
-    images = found.images if normalised else apply(transform, found.images)
-    return SmallSet(path, images, labels, rate, transform, about, None)
+    images, transform, said = seen
+    return SmallSet(path, images, labels, rate, transform, about, settings, said)
+
+
+def _origin(
+    path: Path, distilled: DistilledFile, raw: RawDataset
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """What is known of where a set of this program comes from, and the settings that made it."""
+    origin: dict[str, Any] = {"method": path.name} | dict(distilled.origin)
+    if "test" in origin and origin["test"] != test_fingerprint(raw):
+        raise InputError(
+            f"{path} was made with other test images, and may hold some of these; give the "
+            "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
+            "made with, or judge it alone"
+        )
+    about = {name: origin[name] for name in _SHOWN if name in origin}
+    settings = origin.get("settings")
+    if settings is not None:
+        about["settings"] = digest(_making(settings))
+    return about, settings
+
+
+def _in_folder(folder: Path, iterate: str) -> Path:
+    """What a folder's set lies in: a file of a run or of an export, or the folder itself."""
+    if not (folder / "export.json").exists():
+        return _in_run(folder, iterate)
+    for name in _EXPORTED:
+        if (folder / name).exists():
+            return folder / name
+    raise InputError(
+        f"{folder} is an export without a set that can be judged; export it again with "
+        "--formats npz"
+    )
 
 
 def _in_run(folder: Path, iterate: str) -> Path:

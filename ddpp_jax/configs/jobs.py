@@ -104,7 +104,7 @@ class EvaluateJob:
     """Learning rate at first; none takes the alpha that comes with each set."""
 
     normalised: bool = False
-    """The images of plain files are normalised, or whitened, as the data settings say."""
+    """Images whose file does not say it are normalised, or whitened, as the data settings say."""
 
     seed: int | None = None
     """Decides every random draw; none takes the seed that each set was made with, or 0."""

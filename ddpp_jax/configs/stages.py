@@ -4,6 +4,7 @@ The defaults are the paper's for CIFAR-10 at one image per class, filled from MT
 silent.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,6 +117,9 @@ class TeachConfig:
     keep_epochs: int | None = None
     """Keep the parameters up to this epoch only; none keeps all of them."""
 
+    imported: str | None = None
+    """Take the teachers that `teachers --import` named so; none trains them."""
+
     @property
     def last_kept(self) -> int:
         """The last epoch whose parameters are kept."""
@@ -129,6 +133,11 @@ class TeachConfig:
                 f"--keep-epochs is {self.keep_epochs}; wanted 1 to --epochs {self.epochs}, or none"
             )
         above_zero(teacher_rate=self.teacher_rate)
+        if self.imported is not None and not re.fullmatch("[0-9a-f]{8}", self.imported):
+            raise InputError(
+                f"--imported is {self.imported!r}; wanted the eight digits that teachers --import "
+                "gave, such as 5d1f03ab, or none"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

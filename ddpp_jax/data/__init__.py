@@ -5,11 +5,22 @@ from pathlib import Path
 import numpy as np
 
 from ddpp_jax.configs import DataConfig
+from ddpp_jax.data.carried import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    LAYOUT,
+    ZcaProbe,
+    arrays_of,
+    carried_transform,
+    small_record,
+    transform_words,
+)
 from ddpp_jax.data.dataset import (
     Dataset,
     PerChannel,
     Transform,
     Zca,
+    agrees,
     apply,
     normalised,
     transform_arrays,
@@ -39,14 +50,29 @@ from ddpp_jax.data.raw import (
     shape_words,
     test_fingerprint,
 )
+from ddpp_jax.data.safetensors_files import EXPORT_FORMAT
 from ddpp_jax.data.sampling import random_indices, random_per_class, require_per_class
 from ddpp_jax.data.splits import HELD_OUT, per_class_subset, stratified_split
+from ddpp_jax.data.torch_files import (
+    IMAGES_DIGEST,
+    TRANSFORM_FILE,
+    images_digest,
+    load_torch,
+    require_torch,
+    tensor_array,
+)
 from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import expanded
 
 __all__ = [
+    "CHANNELS_FIRST",
+    "CHANNELS_LAST",
+    "EXPORT_FORMAT",
+    "IMAGES_DIGEST",
+    "LAYOUT",
     "RANGE_FILE",
+    "TRANSFORM_FILE",
     "Dataset",
     "GivenSet",
     "Hard",
@@ -55,15 +81,21 @@ __all__ = [
     "Soft",
     "Transform",
     "Zca",
+    "ZcaProbe",
+    "agrees",
     "apply",
+    "arrays_of",
+    "carried_transform",
     "checked_images",
     "checked_labels",
     "fit_transform",
     "fit_zca",
     "given_images",
     "given_labels",
+    "images_digest",
     "load_dataset",
     "load_raw",
+    "load_torch",
     "normalised",
     "per_class_subset",
     "random_indices",
@@ -72,12 +104,16 @@ __all__ = [
     "read_given",
     "require_learnable",
     "require_per_class",
+    "require_torch",
     "require_transform",
     "shape_words",
+    "small_record",
     "stratified_split",
+    "tensor_array",
     "test_fingerprint",
     "transform_arrays",
     "transform_from",
+    "transform_words",
     "undo",
     "unit",
 ]

@@ -17,6 +17,8 @@ _CHUNK = 48 * 2**20
 """Bytes of float32 images that are worked on at once."""
 _FLAT = 1e-6
 """A deviation below this is rounding."""
+_ROUNDING = 1e-2
+"""What float32 may lose where a whitening is undone and done again, of the largest pixel."""
 
 
 class PerChannel(NamedTuple):
@@ -118,6 +120,13 @@ def apply(transform: Transform, pixels: Pixels) -> Images:
     images = _by_chunks(lambda chunk: change(unit(chunk)), pixels)
     images.flags.writeable = False  # JAX may share the memory
     return images
+
+
+def agrees(transform: Transform, pixels: Images, images: Images) -> bool:
+    """Whether some images are what the transform makes of some pixels, but for rounding."""
+    most = max(1.0, float(np.abs(images).max()))
+    with np.errstate(all="ignore"):  # What overflows does not agree.
+        return bool(np.abs(apply(transform, pixels) - images).max() <= _ROUNDING * most)
 
 
 def undo(transform: Transform, images: Images) -> Images:

@@ -1,17 +1,25 @@
-"""Small labelled sets as other programs write them: .npz, safetensors, or a folder of images."""
+"""Small labelled sets as other programs write them: .npz, safetensors, .pt, folders of images."""
 
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import safetensors
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.dataset import unit
+from ddpp_jax.data.carried import (
+    LAYOUT,
+    ZcaProbe,
+    carried_transform,
+    from_small_record,
+    is_channels_first,
+)
+from ddpp_jax.data.dataset import Transform, agrees, unit
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.npz import class_names_of, read_npz
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
+from ddpp_jax.data.safetensors_files import read_safetensors
+from ddpp_jax.data.torch_files import SUFFIXES, images_file, torch_set
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_json
 
@@ -33,12 +41,17 @@ class GivenSet(NamedTuple):
     """Images and labels as they were given.
 
     Attributes:
-        images: pixels, or, if that is what was promised, normalised already.
+        images: pixels, or normalised already.
         labels: a class for each image, or a row with the probability of each class.
         alpha: the learning rate that came with them, if one did.
         class_names: a name for each label, if there are any.
-        normalised: whether the images are as networks see them, as was promised or as an export of
-            this program is.
+        normalised: whether the images are as networks see them, as was promised or as the file
+            says; they are pixels otherwise.
+        transform: what made such images of pixels, or is to do so, as the file says; None where it
+            says nothing. A folder of pictures that were whitened says which whitening it was, and
+            does not hold it.
+        pixels: the images as they look, where the file holds them too.
+        note: what was assumed of the images; empty where nothing was.
     """
 
     images: Pixels
@@ -46,6 +59,9 @@ class GivenSet(NamedTuple):
     alpha: float | None
     class_names: tuple[str, ...] | None
     normalised: bool = False
+    transform: Transform | ZcaProbe | None = None
+    pixels: Pixels | None = None
+    note: str = ""
 
 
 def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
@@ -53,36 +69,76 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
 
     A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
-    rate, `alpha` or `lr`, and, in an .npz, `class_names`. Nothing is unpickled. A folder holds
-    CLASS/* with PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those
-    are the pixels that 0 and 255 stand for, in place of 0 and 1, and `lr` is a learning rate.
+    rate, `alpha` or `lr`, `class_names`, and the transform that made the images: `mean` and `std`,
+    or `zca_mean` and `zca_matrix`. Nothing is unpickled but tensors. A folder holds CLASS/* with
+    PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those are the
+    pixels that 0 and 255 stand for, in place of 0 and 1, `lr` is a learning rate, and `transform`
+    is the transform; or it holds the files of one tensor each that MTT and DD-Ranking have.
 
     Args:
-        path: ending in .npz or .safetensors, or a folder.
+        path: ending in .npz, .safetensors, .pt or .pth, or a folder.
         config: the channels and the size that a folder's images are brought to.
         normalised: whether the images of a file may be any numbers; otherwise they are pixels,
-            uint8 from 0 to 255 or floats from 0 to 1.
+            uint8 from 0 to 255 or floats from 0 to 1, unless the file says that they are not.
 
     Raises:
         InputError: it is not so, is damaged, or is of another kind.
     """
     if path.is_dir():
+        tensors = images_file(path)
+        if tensors is not None:
+            return _from_arrays(tensors, torch_set(tensors), normalised=True)
+        if normalised:
+            raise InputError(
+                f"{path} is a folder of pictures, whose pixels are not normalised; leave "
+                "--normalised out for it"
+            )
         return _folder(path, config)
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     if path.suffix == ".npz":
         arrays = read_npz(path)
     elif path.suffix == ".safetensors":
-        arrays = _read_safetensors(path)
+        arrays = read_safetensors(path)
+    elif path.suffix in SUFFIXES:
+        arrays = torch_set(path)
+        images = arrays.get("images")
+        # No pixel is below 0; PyTorch's programs keep images as their networks see them.
+        normalised |= images is not None and images.dtype.kind == "f" and bool((images < 0).any())
     else:
-        raise InputError(f"{path} is of no kind known here; wanted .npz, .safetensors or a folder")
+        raise InputError(
+            f"{path} is of no kind known here; wanted .npz, .safetensors, .pt or a folder"
+        )
+    return _from_arrays(path, arrays, normalised=normalised)
+
+
+def _from_arrays(
+    path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], *, normalised: bool
+) -> GivenSet:
     for name in ("images", "labels"):
         if name not in arrays:
             held = ", ".join(sorted(arrays)) or "nothing"
             raise InputError(f"{path} has no {name}; wanted images and labels, it holds {held}")
+    what, found = f"{path}: images", arrays["images"]
+    first = is_channels_first(found, arrays.get(LAYOUT), what)
     # An export has the images as they look, too.
-    normalised = normalised or "pixels" in arrays
-    images = given_images(arrays["images"], f"{path}: images", normalised=normalised)
+    seen = normalised or "pixels" in arrays
+    carries = any(name in arrays for name in ("mean", "std", "zca_mean", "zca_matrix"))
+    note = ""
+    if carries and not seen and found.dtype.kind == "f" and found.size:
+        seen = not (found.min() >= 0 and found.max() <= 1)
+        if not seen:
+            note = "its images lie between 0 and 1, and are taken as pixels not yet transformed"
+    images = given_images(found, what, normalised=seen, channels_first=first)
+    transform = carried_transform(arrays, images.shape[1:], str(path), channels_first=first)
+    pixels = None
+    if "pixels" in arrays:
+        pixels = _pixels(path, arrays["pixels"], images, channels_first=first)
+        if transform is not None and not agrees(transform, pixels, images):
+            raise InputError(
+                f"{path} holds images that are not its pixels under its own transform; it is "
+                "damaged, or an earlier version wrote it with --channels-first: export it again"
+            )
     names = class_names_of(path, arrays["class_names"]) if "class_names" in arrays else None
     labels = given_labels(arrays["labels"], images, f"{path}: labels")
     if labels.ndim == 2 and names is not None and labels.shape[1] != len(names):
@@ -90,7 +146,26 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
             f"{path} has {labels.shape[1]} probabilities for each image and {len(names)} "
             "class_names; wanted as many"
         )
-    return GivenSet(images, labels, _alpha(path, arrays), names, normalised)
+    return GivenSet(images, labels, _alpha(path, arrays), names, seen, transform, pixels, note)
+
+
+def _pixels(
+    path: Path,
+    pixels: Shaped[np.ndarray, "..."],
+    images: Pixels,
+    *,
+    channels_first: bool,
+) -> Pixels:
+    """The images as they look, beyond black and white or not."""
+    if pixels.dtype == np.uint8:
+        pixels = unit(pixels)
+    pixels = given_images(pixels, f"{path}: pixels", normalised=True, channels_first=channels_first)
+    if pixels.shape != images.shape:
+        raise InputError(
+            f"{path} holds pixels of shape {pixels.shape} for images of {images.shape}; wanted one "
+            "shape"
+        )
+    return pixels
 
 
 def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
@@ -129,45 +204,58 @@ def _folder(path: Path, config: DataConfig) -> GivenSet:
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
     images, labels = source.train.read(np.arange(source.train.length))
-    low, high, alpha = _range(path / RANGE_FILE)
+    low, high, alpha, record = _range(path / RANGE_FILE)
     if (low, high) != (0.0, 1.0):
         images = low + unit(images) * np.float32(high - low)
-    return GivenSet(images, labels.astype(np.int32), alpha, source.class_names)
+    transform = None
+    if record is not None:
+        transform = from_small_record(
+            record, source.shape, f"{path / RANGE_FILE}: transform is damaged"
+        )
+    labels = labels.astype(np.int32)
+    return GivenSet(images, labels, alpha, source.class_names, transform=transform)
 
 
-def _range(path: Path) -> tuple[float, float, float | None]:
-    """What 0 and 255 stand for, and the learning rate that came with the images, if one did."""
+def _range(path: Path) -> tuple[float, float, float | None, Any]:
+    """What 0 and 255 stand for, and the learning rate and the transform, if they came with them."""
     if not path.exists():
-        return 0.0, 1.0, None
+        return 0.0, 1.0, None, None
     try:
         found = read_json(path)
         low, high = float(found["low"]), float(found["high"])
         alpha = float(found["lr"]) if "lr" in found else None
-    except (KeyError, TypeError, ValueError) as error:
+        record = found.get("transform")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
-    if not -np.inf < low < high < np.inf:
+    most = float(np.finfo(np.float32).max)
+    if not -most < low < high < most:
         raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
-    return low, high, alpha
-
-
-def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}
-    except (OSError, safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+    if alpha is not None and not 0 < alpha < most:
+        raise InputError(f"{path} has lr {alpha:g}; wanted a finite number above 0")
+    return low, high, alpha, record
 
 
 def given_images(
-    images: Shaped[np.ndarray, "..."], what: str, *, normalised: bool
+    images: Shaped[np.ndarray, "..."],
+    what: str,
+    *,
+    normalised: bool,
+    channels_first: bool | None = None,
 ) -> Float32[np.ndarray, "..."] | UInt8[np.ndarray, "..."]:
     """Images with their channels last: pixels, or any numbers where they are normalised.
+
+    Args:
+        images: as they were given.
+        what: names them in a message.
+        normalised: whether they may be any numbers.
+        channels_first: whether their second axis holds the channels; None goes by the shape.
 
     Raises:
         InputError: they are not so, or there are none.
     """
-    if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
+    if channels_first is None:
+        channels_first = is_channels_first(images, None, what)
+    if channels_first and images.ndim == 4:
         images = np.ascontiguousarray(np.moveaxis(images, 1, 3))
     elif images.ndim == 3:
         images = images[..., None]
@@ -187,9 +275,11 @@ def given_images(
         raise InputError(f"{what} are {images.dtype}; wanted floats, since they are normalised")
     if images.size == 0:
         raise InputError(f"{what} are of shape {images.shape}; wanted at least one image")
-    if not np.isfinite(images).all():
-        raise InputError(f"{what} hold NaN or infinite pixels")
-    return images.astype(np.float32)
+    with np.errstate(over="ignore"):
+        floats = images.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise InputError(f"{what} hold NaN or infinite pixels, or some beyond float32")
+    return floats
 
 
 def given_labels(
@@ -213,7 +303,7 @@ def given_labels(
     if not (labels >= 0).all() or not (np.abs(sums - 1) <= _SUM).all():
         raise InputError(
             f"{what} are rows of {labels.shape[1]} numbers that are no probabilities; "
-            "wanted 0 or more, and 1 together"
+            "wanted 0 or more, and 1 together: of logits give the softmax"
         )
     return labels.astype(np.float32)
 
@@ -224,7 +314,8 @@ def _alpha(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> float | 
     for name in _RATES:
         if name in arrays:
             values = arrays[name]
-            if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < np.inf:
+            most = float(np.finfo(np.float32).max)
+            if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < most:
                 raise InputError(f"{path}: {name} is not one finite number above 0")
             return float(values.item())
     return None

@@ -1,6 +1,5 @@
 """The files that other tools read."""
 
-import importlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,20 @@ import safetensors.numpy
 from jaxtyping import Float
 from PIL import Image
 
-from ddpp_jax.data import RANGE_FILE
-from ddpp_jax.errors import InputError
+from ddpp_jax.data import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    EXPORT_FORMAT,
+    IMAGES_DIGEST,
+    LAYOUT,
+    RANGE_FILE,
+    TRANSFORM_FILE,
+    arrays_of,
+    images_digest,
+    require_torch,
+    small_record,
+    transform_from,
+)
 from ddpp_jax.export.card import write_card
 from ddpp_jax.export.loading import DistilledSet
 from ddpp_jax.files import Replacement, write_json
@@ -67,7 +78,9 @@ def _png(what: Export) -> list[Path]:
     """A folder for each class, as `torchvision.datasets.ImageFolder` and our own commands read.
 
     Where training pushed pixels beyond black or white, eight bits stand for that wider range, which
-    `range.json` in the folder tells: cut pixels would be another set.
+    `range.json` in the folder tells: cut pixels would be another set. It also says by which
+    transform networks must see the pictures; of a whitening, whose matrix would be too large, it
+    holds what tells it from others.
     """
     small, folder = what.small, what.folder / "images"
     low, high = pixel_range(small.pixels)
@@ -81,13 +94,18 @@ def _png(what: Export) -> list[Path]:
         with Replacement(folder / names[label] / f"{places[label]:04d}.png") as temporary:
             picture.save(temporary)
         places[label] += 1
-    write_json(folder / RANGE_FILE, {"low": low, "high": high, "lr": small.alpha})
+    transform = small_record(transform_from(small.arrays))
+    about = {"low": low, "high": high, "lr": small.alpha, "transform": transform}
+    write_json(folder / RANGE_FILE, about)
     return [folder]
 
 
 def _npz(what: Export) -> list[Path]:
     path = what.folder / "distilled.npz"
-    arrays: dict[str, Any] = _arrays(what) | {"class_names": np.array(what.small.class_names)}
+    arrays: dict[str, Any] = _arrays(what) | {
+        "class_names": np.array(what.small.class_names),
+        LAYOUT: np.array(_layout(what)),
+    }
     with Replacement(path) as temporary:
         np.savez_compressed(temporary, **arrays)
     return [path]
@@ -95,9 +113,12 @@ def _npz(what: Export) -> list[Path]:
 
 def _safetensors(what: Export) -> list[Path]:
     path = what.folder / "distilled.safetensors"
-    about = {"class_names": json.dumps(what.small.class_names)}
+    # One entry, since safetensors writes several in an order that changes from run to run.
+    about = json.dumps({"class_names": what.small.class_names, LAYOUT: _layout(what)})
     with Replacement(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(_arrays(what), metadata=about))
+        temporary.write_bytes(
+            safetensors.numpy.save(_arrays(what), metadata={EXPORT_FORMAT: about})
+        )
     return [path]
 
 
@@ -109,7 +130,17 @@ def _arrays(what: Export) -> dict[str, np.ndarray]:
         "labels": small.labels.astype(np.int64),
         "lr": np.asarray(small.alpha, np.float32),
     }
-    return arrays | {name: np.ascontiguousarray(array) for name, array in small.arrays.items()}
+    return arrays | _transform(small, channels_first=what.channels_first)
+
+
+def _transform(small: DistilledSet, *, channels_first: bool) -> dict[str, np.ndarray]:
+    """The arrays of the transform, in the order in which the images beside them are flattened."""
+    transform = transform_from(small.arrays)
+    return arrays_of(transform, small.images.shape[1:], channels_first=channels_first)
+
+
+def _layout(what: Export) -> str:
+    return CHANNELS_FIRST if what.channels_first else CHANNELS_LAST
 
 
 def _placed(images: np.ndarray, channels_first: bool) -> np.ndarray:
@@ -118,31 +149,32 @@ def _placed(images: np.ndarray, channels_first: bool) -> np.ndarray:
 
 
 def _tensors(images: str, labels: str, rate: str) -> Callable[[Export], list[Path]]:
-    """PyTorch's files of three tensors, by name: normalised floats, classes, and the rate."""
+    """PyTorch's files of one tensor each, by name: normalised floats, classes, and the rate.
+
+    `transform.pt` beside them has the transform that made the images, channels first as they are.
+    """
 
     def write(what: Export) -> list[Path]:
-        torch = _torch()
+        torch = require_torch("the formats mtt and dd-ranking")
         small = what.small
+        pictures = _placed(small.images, True)
+        transform = _transform(small, channels_first=True)
         found = {
-            images: torch.from_numpy(_placed(small.images, True)),
+            images: torch.from_numpy(pictures),
             labels: torch.from_numpy(small.labels.astype(np.int64)),
             rate: torch.tensor(small.alpha, dtype=torch.float32),
+            TRANSFORM_FILE: {
+                **{name: torch.from_numpy(array) for name, array in transform.items()},
+                "class_names": list(small.class_names),
+                IMAGES_DIGEST: images_digest(pictures),
+            },
         }
-        for name, tensor in found.items():
+        for name, content in found.items():
             with Replacement(what.folder / name) as temporary:
-                torch.save(tensor, temporary)
+                torch.save(content, temporary)
         return [what.folder / name for name in found]
 
     return write
-
-
-def _torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        raise InputError(
-            'the formats mtt and dd-ranking need PyTorch: pip install "ddpp-jax[torch]"'
-        ) from None
 
 
 FORMATS: Mapping[str, Callable[[Export], list[Path]]] = {

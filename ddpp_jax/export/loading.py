@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from ddpp_jax.data import Transform, apply, checked_images, transform_from
+from ddpp_jax.data import Transform, apply, carried_transform, checked_images
 from ddpp_jax.errors import InputError
 from ddpp_jax.results import iterate_path, read_distilled
 
@@ -63,12 +63,15 @@ def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
             f"there is no {file}; wanted the folder of a finished run, or a .safetensors of one"
         )
     found = read_distilled(file)
+    transform = carried_transform(found.transform, found.images.shape[1:], str(file))
+    if transform is None:
+        raise InputError(f"{file} is damaged: it holds no transform; make it again")
     return DistilledSet(
         images=found.images,
         labels=found.labels,
         alpha=found.alpha,
         class_names=found.class_names,
-        transform=partial(_seen, transform_from(found.transform), found.images.shape[1:]),
+        transform=partial(_seen, transform, found.images.shape[1:]),
         pixels=found.pixels,
         arrays=found.transform,
         origin=found.origin,

@@ -42,6 +42,13 @@ class Network(NamedTuple):
     names: tuple[str, ...]
     at_once: int
 
+    @property
+    def tensors(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The name and the shape of every tensor, in the vector's order."""
+        vector = jax.ShapeDtypeStruct((self.num_params,), jnp.float32)
+        leaves = jax.tree.leaves(jax.eval_shape(self.unflatten, vector))
+        return [(name, leaf.shape) for name, leaf in zip(self.names, leaves, strict=True)]
+
     def parts(self, batch_size: int) -> int:
         """Into how many equal parts a minibatch had best be cut, for the default backend.
 

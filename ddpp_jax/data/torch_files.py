@@ -1,0 +1,178 @@
+"""Files that `torch.save` wrote: tensors, read without running anything that they hold."""
+
+import hashlib
+import importlib
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
+from ddpp_jax.errors import InputError
+
+SUFFIXES = (".pt", ".pth")
+
+TRANSFORM_FILE = "transform.pt"
+"""Beside files of one tensor each: the transform of their images."""
+
+IMAGES_DIGEST = "images_sha256"
+"""Its entry that says of which images it is."""
+
+_NAMES = {"image_syn": "images", "label_syn": "labels", "syn_lr": "lr"}
+"""What the programs of the field call them; `images`, `labels`, `lr` and `alpha` stay."""
+
+_OF_A_STEP = re.compile(r"images_(\d+)\.pt")
+
+
+def require_torch(what: str) -> Any:
+    """PyTorch.
+
+    Args:
+        what: needs it, in the plural, for the message.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise InputError(f'{what} need PyTorch: pip install "ddpp-jax[torch]"') from None
+
+
+def load_torch(path: Path, *, mapped: bool = False) -> Any:
+    """What a file holds: tensors, plain values, and lists and mappings of them.
+
+    Args:
+        path: of the file.
+        mapped: whether tensors are read from the disk only where they are used.
+
+    Raises:
+        InputError: PyTorch is not installed, or the file is damaged, or holds anything else.
+    """
+    torch = require_torch("files of PyTorch's torch.save, .pt and .pth,")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of how PyTorch reads its older files.
+            mapped = mapped and zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except MemoryError:
+        raise
+    except Exception as error:  # What a damaged file raises has no bounds.
+        said = str(error).lower()
+        if "unsupported global" in said or "unsupported class" in said:
+            said = "it holds more than tensors and plain values, and no code of it is run"
+        else:
+            said = "it is damaged, or no file of torch.save"
+        raise InputError(
+            f"{path} cannot be read by torch.load(weights_only=True): {said}"
+        ) from error
+
+
+def tensor_array(value: Any, what: str) -> Shaped[np.ndarray, "..."]:
+    """A tensor, or a number, as an array; bfloat16 as float32.
+
+    Raises:
+        InputError: it is neither.
+    """
+    torch = require_torch("tensors")
+    if isinstance(value, bool | int | float):
+        return np.asarray(value)
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"{what} is a {type(value).__name__}; wanted a tensor")
+    try:
+        tensor = value.detach()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{what} is a tensor of {value.dtype} that NumPy cannot hold; wanted float32"
+        ) from error
+
+
+def torch_set(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays of a small set: one file with a mapping of names to tensors, or three with one.
+
+    Args:
+        path: a file with a mapping; or one of the images alone, `images_NAME.pt`, beside which lie
+            `labels_NAME.pt` and maybe `lr_NAME.pt`, as MTT (`best`) and DD-Ranking (no name) have
+            them; there `transform.pt` may hold the transform of the images.
+
+    Raises:
+        InputError: it is not so, or damaged.
+    """
+    content = load_torch(path)
+    arrays = _mapping(path, content) if isinstance(content, Mapping) else _beside(path, content)
+    images = arrays.get("images")
+    if images is not None and images.ndim == 4 and images.shape[1] in (1, 3):
+        arrays.setdefault(LAYOUT, np.asarray(CHANNELS_FIRST))  # PyTorch's, where both could be.
+    return arrays
+
+
+def _beside(path: Path, content: Any) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays of a file of images and of those beside it."""
+    images = tensor_array(content, str(path))
+    if not path.stem.startswith("images"):
+        raise InputError(
+            f"{path} is one tensor; wanted a mapping of names to tensors (images, labels and maybe "
+            "lr), or a file called images*.pt with labels*.pt beside it"
+        )
+    ending = path.name.removeprefix("images")
+    labels = path.with_name(f"labels{ending}")
+    if not labels.is_file():
+        raise InputError(f"{path} is of images alone; wanted their labels in {labels}")
+    arrays = {"images": images, "labels": tensor_array(load_torch(labels), str(labels))}
+    rate = path.with_name(f"lr{ending}")
+    if rate.is_file():
+        arrays["lr"] = _rate(tensor_array(load_torch(rate), str(rate)))
+    place = path.with_name(TRANSFORM_FILE)
+    if place.is_file():
+        beside = load_torch(place)
+        if not isinstance(beside, Mapping):
+            raise InputError(f"{place} is a {type(beside).__name__}; wanted a mapping of tensors")
+        if beside.get(IMAGES_DIGEST, images_digest(images)) != images_digest(images):
+            raise InputError(f"{place} is of other images than {path}; remove it, or export again")
+        arrays |= _mapping(place, {n: v for n, v in beside.items() if n != IMAGES_DIGEST})
+    return arrays
+
+
+def images_file(folder: Path) -> Path | None:
+    """The file of images in a folder of PyTorch's files: the best, the only, or the latest ones."""
+    for name in ("images_best.pt", "images.pt"):
+        if (folder / name).is_file():
+            return folder / name
+    names = (_OF_A_STEP.fullmatch(path.name) for path in folder.iterdir())
+    steps = [int(found[1]) for found in names if found is not None]
+    return folder / f"images_{max(steps)}.pt" if steps else None
+
+
+def images_digest(images: Shaped[np.ndarray, "..."]) -> str:
+    """Hexadecimal digits that change with any pixel."""
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+
+
+def _mapping(path: Path, content: Mapping[Any, Any]) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays that are known by name; what else a mapping holds is left alone."""
+    known = {"images", "pixels", "labels", "lr", "alpha"}
+    known |= {"mean", "std", "zca_mean", "zca_matrix"}
+    found = {}
+    for name, value in content.items():
+        ours = _NAMES.get(name, name)
+        if ours in found:
+            raise InputError(f"{path} holds {ours} under two names; wanted one of them")
+        if ours in known:
+            array = tensor_array(value, f"{path}: {name}")
+            found[ours] = _rate(array) if ours in ("lr", "alpha") else array
+        elif ours in ("class_names", LAYOUT):
+            found[ours] = np.asarray(value)
+    return found
+
+
+def _rate(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """A whole number is a rate too, where Python wrote it so."""
+    return array.astype(np.float64) if array.dtype.kind in "iu" else array
