@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -83,7 +84,7 @@ def _number(kind: type, wanted: str) -> Callable[[str], Any]:
         try:
             return kind(text)
         except ValueError:
-            raise ValueError(f"got {text!r}, wanted {wanted}") from None
+            raise ValueError(f"got {textwrap.shorten(text, 60)!r}, wanted {wanted}") from None
 
     return number
 

@@ -5,7 +5,9 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from ddpp_jax.cli.environment import own_numbers
@@ -106,20 +108,17 @@ def _forget_program(name: str) -> str:
 
 def _system_error(error: OSError) -> str:
     place = None if error.filename is None else os.fsdecode(error.filename)
-    if place is None and _output_fails():
+    if place is None and _is_of_output(error):
+        _unread()
         place = "the output of this command"
     said = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
     return said if place is None else f"{place}: {said}"
 
 
-def _output_fails() -> bool:
-    """Whether it is stdout that cannot be written to."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _unread()
-        return True
-    return False
+def _is_of_output(error: OSError) -> bool:
+    """Whether the error was raised by those who write to stdout alone, and name no file."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+    return bool({"rich", "tyro", "cli"} & set(raised_in))
 
 
 def _unread() -> None:

@@ -39,8 +39,13 @@ def forget_program(name: str) -> str:
         A line that says so.
     """
     folder = Path(_kept_in() or ".")
-    for path in folder.glob(f"{glob.escape(name)}-*-cache"):
-        path.unlink(missing_ok=True)
+    if not folder.is_dir():
+        return f"compiled programs cannot be kept, since {folder} is no folder and cannot be made"
+    try:
+        for path in folder.glob(f"{glob.escape(name)}-*-cache"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return f"compiled programs in {folder} cannot be read, nor removed ({error}); delete it"
     return f"compiled programs in {folder} were damaged; they are removed and compiled again"
 
 

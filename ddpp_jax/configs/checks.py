@@ -1,5 +1,7 @@
 """Checks that several settings share; each error names the flag."""
 
+import math
+
 from ddpp_jax.errors import InputError
 
 SMALLEST = 1e-30
@@ -33,6 +35,9 @@ MOST = {
 """The most that each whole number may be: what no machine of today could work through or hold."""
 
 
+_MOST_DIGITS = 20
+
+
 def flag(name: str) -> str:
     """A field's flag on the command line."""
     return "--" + name.replace("_", "-")
@@ -42,9 +47,9 @@ def at_least(least: int, **values: int) -> None:
     """Refuse a whole number below `least`, or beyond what `MOST` has for its name."""
     for name, value in values.items():
         if value < least:
-            raise InputError(f"{flag(name)} is {_shown(value)}; wanted {least} or more")
+            raise InputError(f"{flag(name)} is {shown(value)}; wanted {least} or more")
         if value > MOST[name]:
-            raise InputError(f"{flag(name)} is {_shown(value)}; wanted {least} to {MOST[name]}")
+            raise InputError(f"{flag(name)} is {shown(value)}; wanted {least} to {MOST[name]}")
 
 
 def above_zero(**values: float) -> None:
@@ -88,11 +93,11 @@ def check_seed(**values: int) -> None:
     for name, value in values.items():
         if not 0 <= value < 2**32:
             raise InputError(
-                f"{flag(name)} is {_shown(value)}; wanted a whole number from 0 to {2**32 - 1}"
+                f"{flag(name)} is {shown(value)}; wanted a whole number from 0 to {2**32 - 1}"
             )
 
 
-def _shown(value: int) -> str:
-    """The number, or how long it is where nobody would read it."""
-    digits = str(value) if abs(value) < 10**20 else f"{value:.3g}" if abs(value) < 10**300 else None
-    return digits or "a number of hundreds of digits"
+def shown(value: int | None) -> str:
+    """The number, in short where it has more digits than anybody reads."""
+    digits = 1 if not value else int(math.log10(abs(value))) + 1
+    return str(value) if digits <= _MOST_DIGITS else f"of {digits} digits"

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpp_jax._types import OPERATIONS, Precision
-from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, check_seed, share, zero_or_more
+from ddpp_jax.configs.checks import (
+    SMALLEST,
+    above_zero,
+    at_least,
+    check_seed,
+    share,
+    shown,
+    zero_or_more,
+)
 from ddpp_jax.errors import InputError
 
 _MOST_MOMENTUM = 0.9999  # Nearer to 1, float32 and any number of steps make it 1.
@@ -58,7 +66,7 @@ class DataConfig:
         if self.per_class is not None:
             at_least(1, per_class=self.per_class)
         if self.channels not in (None, 1, 3):
-            raise InputError(f"--channels is {self.channels}; wanted 1, 3 or none")
+            raise InputError(f"--channels is {shown(self.channels)}; wanted 1, 3 or none")
         share("a share", test_share=self.test_share)
         if self.held_out is not None:
             share("a share", none=True, held_out=self.held_out)
@@ -128,9 +136,10 @@ class TeachConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         at_least(1, teachers=self.teachers, epochs=self.epochs, teacher_batch=self.teacher_batch)
-        if not 1 <= self.last_kept <= self.epochs:  # Which has a bound of its own.
+        if not 1 <= self.last_kept <= self.epochs:
             raise InputError(
-                f"--keep-epochs is {self.keep_epochs}; wanted 1 to --epochs {self.epochs}, or none"
+                f"--keep-epochs is {shown(self.keep_epochs)}; "
+                f"wanted 1 to --epochs {self.epochs}, or none"
             )
         above_zero(teacher_rate=self.teacher_rate)
         if self.imported is not None and not re.fullmatch("[0-9a-f]{8}", self.imported):

@@ -107,6 +107,18 @@ class Watch:
                 "--alpha, or the --threshold where little is kept"
             )
 
+    def require_progress(self) -> None:
+        """Refuse a run of which no step changed anything: its images are real ones.
+
+        Raises:
+            InputError: all of its steps were skipped.
+        """
+        if self._in_a_row and not self._good:
+            raise InputError(
+                f"all {self._in_a_row} steps were skipped, since loss or gradient were not finite, "
+                "and nothing was learnt; lower --pixel-rate, --alpha-rate or --alpha"
+            )
+
     def _count(self, row: Mapping[str, Any]) -> None:
         if row.get("skipped"):
             self._in_a_row += 1

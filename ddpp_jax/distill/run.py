@@ -213,6 +213,7 @@ def run(
                 tick(now, watch.shown)
     finally:
         feed.close()
+    watch.require_progress()
     write(path, "last", step=settings.steps)
     checkpoints.remove()
     distilled = read_finished(folder, chosen)

@@ -139,7 +139,7 @@ def run_sweep(
                             append_row(file, row)
                     if name in given_up:
                         continue
-                    trouble = _trouble(watches[name], rows)
+                    trouble = _trouble(watches[name], rows, settings.steps)
                     if trouble is not None:
                         report.warn(f"{name} is given up, the others go on: {trouble}")
                         write_json(_given_up(member), {"why": trouble})
@@ -205,11 +205,13 @@ def _some(names: Set[str]) -> Set[str]:
     return names
 
 
-def _trouble(watch: Watch, rows: list[dict[str, Any]]) -> str | None:
+def _trouble(watch: Watch, rows: list[dict[str, Any]], steps: int) -> str | None:
     """Why a member cannot go on; None where it can."""
     try:
         for row in rows:
             watch.saw(row)
+            if row["step"] == steps:
+                watch.require_progress()
     except InputError as error:
         return str(error)
     return None

@@ -51,7 +51,8 @@ class TeacherStore:
 
     def damaged(self, index: int) -> str | None:
         """What is wrong with a teacher that is there, naming the file, or None; reads all of it."""
-        return damage(self._path(index))
+        found = damage(self._path(index))
+        return self._spoilt(index) if found is None else found
 
     def set_aside(self, index: int) -> Path:
         """Where a teacher lies after it was moved out of the way."""
@@ -79,11 +80,24 @@ class TeacherStore:
         """Some snapshots of one teacher, as they were written; nothing else is read.
 
         Raises:
-            InputError: the teacher is missing, damaged, lacks an epoch, or has another size.
+            InputError: the teacher is missing, damaged, lacks an epoch, has another size, or is not
+                finite.
         """
         like = {_epoch(number): np.empty(num_params, np.float32) for number in epochs}
         tree = load_tree(self._path(index), like)
+        for name, vector in tree.items():
+            if not np.isfinite(vector).all():
+                raise InputError(
+                    f"{self._path(index)} holds NaN or infinite parameters in {name}; delete that "
+                    "folder, and the same command trains this teacher again"
+                )
         return np.stack([tree[_epoch(number)] for number in epochs])
+
+    def _spoilt(self, index: int) -> str | None:
+        """What keeps a teacher that is whole from being of use, or None."""
+        kinds = {str(kind) for _, kind in notes(self._path(index))["arrays"].values()}
+        others = ", ".join(sorted(kinds - {"float32"}))
+        return f"{self._path(index)} holds {others}, wanted float32" if others else None
 
     def _path(self, index: int) -> Path:
         return self.folder / f"teacher-{index:03d}"
