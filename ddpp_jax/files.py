@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -249,3 +250,36 @@ def gib(size: int | float) -> str:
     if size < 2**20:
         return f"{size / 2**10:.1f} KiB"
     return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def plain_file(path: Path) -> Path:
+    """The path, where it is a plain file or a link to one: nothing else is ever opened.
+
+    To open a named pipe would wait for somebody who writes to it, and a device may never end.
+
+    Raises:
+        InputError: it is something else, or there is nothing.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError as error:
+        if path.is_symlink():
+            raise InputError(f"{path} is a link to nothing; replace or remove it") from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"there is no file {path}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if kind != stat.S_IFREG:
+        raise InputError(
+            f"{path} is {_KINDS.get(kind, 'something else')}; wanted a plain file: "
+            "replace or remove it"
+        )
+    return path

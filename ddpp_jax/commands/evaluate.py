@@ -47,6 +47,8 @@ def run_evaluate(
     identity = identity_of(job, raw) | {"sets": given}
     own = Path("runs") / f"evaluation-{digest(identity)}"
     folder = out or own
+    for note in raw.notes:
+        report.say(note)
     report.say(
         f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} networks of each of "
         f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "

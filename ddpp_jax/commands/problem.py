@@ -73,6 +73,8 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     """The job as plain values, without where on this machine the data lie."""
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
+    if settings["data"]["range"] is None:
+        del settings["data"]["range"]  # Stores and runs keep the names that they had before it.
     settings["data"]["dataset"] = raw.name
     return settings
 
@@ -158,6 +160,8 @@ def describe_data(raw: RawDataset, report: Report) -> None:
         f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
         f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
     )
+    for note in raw.notes:
+        report.say(note)
     if len(raw.y_held):
         report.say(f"{len(raw.y_held)} training images are kept apart to choose by")
     counts = np.bincount(raw.y_test, minlength=raw.classes)

@@ -86,7 +86,7 @@ def read_set(
         raise InputError(f"{path} is an export; name {path / 'images'}, or a file in it")
     file = _in_run(path, job.evaluation.iterate) if path.is_dir() else path
     distilled = read_distilled(file) if is_distilled(file) else None
-    found = distilled or read_given(file, job.data, normalised=job.normalised)
+    found = distilled or read_given(file, job.data, normalised=job.normalised, scale=raw.scale)
     normalised = job.normalised or (isinstance(found, GivenSet) and found.normalised)
     _check_shape(path, found.images.shape[1:], raw)
     labels = _labels(path, found, raw)

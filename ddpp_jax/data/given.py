@@ -1,5 +1,7 @@
 """Small labelled sets as other programs write them: .npz, safetensors, or a folder of images."""
 
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -9,11 +11,13 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.dataset import unit
+from ddpp_jax.data.depth import EIGHT_BITS, Scale
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.npz import class_names_of, read_npz
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_json
+from ddpp_jax.files import plain_file, read_json
+from ddpp_jax.text import checked_names
 
 Hard: TypeAlias = Int32[np.ndarray, " images"]
 """A class for each image."""
@@ -48,28 +52,31 @@ class GivenSet(NamedTuple):
     normalised: bool = False
 
 
-def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
+def read_given(
+    path: Path, config: DataConfig, *, normalised: bool, scale: Scale | None = None
+) -> GivenSet:
     """The set of a file or a folder.
 
     A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, and, in an .npz, `class_names`. Nothing is unpickled. A folder holds
     CLASS/* with PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those
-    are the pixels that 0 and 255 stand for, in place of 0 and 1, and `lr` is a learning rate.
+    are the pixels that 0 and 255 stand for, in place of 0 and 1, `lr` is a learning rate, and
+    `classes` has the true names of the classes by folder, in the order of the labels.
 
     Args:
         path: ending in .npz or .safetensors, or a folder.
         config: the channels and the size that a folder's images are brought to.
         normalised: whether the images of a file may be any numbers; otherwise they are pixels,
             uint8 from 0 to 255 or floats from 0 to 1.
+        scale: of the pixels of the data that the set was made from, which those of a folder share.
 
     Raises:
         InputError: it is not so, is damaged, or is of another kind.
     """
     if path.is_dir():
-        return _folder(path, config)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        return _folder(path, config, scale)
+    plain_file(path)
     if path.suffix == ".npz":
         arrays = read_npz(path)
     elif path.suffix == ".safetensors":
@@ -124,30 +131,72 @@ def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
         )
 
 
-def _folder(path: Path, config: DataConfig) -> GivenSet:
-    source = folder_source(path, config)
+def _folder(path: Path, config: DataConfig, scale: Scale | None) -> GivenSet:
+    ends = path / RANGE_FILE
+    own = ends.exists()
+    source = folder_source(path, replace(config, range=None), scale=None if own else scale)
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
+    if source.scale is not None and source.scale != scale:
+        raise InputError(
+            f"the images of {path} are {source.scale.kind}, and nothing says which of their pixels "
+            f"are black and white; wanted {EIGHT_BITS} ones, or those of the data: convert them"
+        )
     images, labels = source.train.read(np.arange(source.train.length))
-    low, high, alpha = _range(path / RANGE_FILE)
+    labels, names = labels.astype(np.int32), source.class_names
+    if not own:
+        return GivenSet(images, labels, None, names)
+    low, high, alpha, classes = _range(ends)
     if (low, high) != (0.0, 1.0):
         images = low + unit(images) * np.float32(high - low)
-    return GivenSet(images, labels.astype(np.int32), alpha, source.class_names)
+    if classes is not None:
+        labels, names = _true_classes(ends, labels, names, classes)
+    return GivenSet(images, labels, alpha, names)
 
 
-def _range(path: Path) -> tuple[float, float, float | None]:
-    """What 0 and 255 stand for, and the learning rate that came with the images, if one did."""
-    if not path.exists():
-        return 0.0, 1.0, None
+def _true_classes(
+    path: Path, labels: Hard, folders: tuple[str, ...], classes: dict[str, str]
+) -> tuple[Hard, tuple[str, ...]]:
+    """Labels in the order of the true names of the classes, and these, by those of the folders."""
+    places = {unicodedata.normalize("NFC", name): n for n, name in enumerate(classes)}
+    strange = [name for name in folders if name not in places]
+    if strange:
+        raise InputError(
+            f"{path} names no class for the folder {strange[0]}; rename it as it was, or delete "
+            f"{path}"
+        )
+    return np.array([places[n] for n in folders], np.int32)[labels], tuple(classes.values())
+
+
+class _Range(NamedTuple):
+    """What is said of the images beside it: the ends of their eight bits, and what they are."""
+
+    low: float
+    high: float
+    alpha: float | None
+    classes: dict[str, str] | None
+
+
+def _range(path: Path) -> _Range:
+    """What `range.json` says; `classes` has the true name of the class of each folder, in order."""
     try:
-        found = read_json(path)
+        found = read_json(plain_file(path))
         low, high = float(found["low"]), float(found["high"])
         alpha = float(found["lr"]) if "lr" in found else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
+        classes = found.get("classes")
+        if classes is not None and not all(isinstance(name, str) for name in classes.values()):
+            raise TypeError
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged; wanted low and high, two numbers, and maybe lr and classes"
+        ) from error
     if not -np.inf < low < high < np.inf:
         raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
-    return low, high, alpha
+    if classes is not None:
+        checked_names([*classes.values()], str(path))
+    return _Range(low, high, alpha, classes)
 
 
 def _read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
