@@ -52,7 +52,8 @@ def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:
     for name in names:
         whole = checked_name(name, f"{what}: the class")
         if whole in found:
-            forms = "" if found[whole] == name else f" in two Unicode forms ({name!a})"
+            other = found[whole]
+            forms = "" if other == name else f" in two Unicode forms ({other!a} and {name!a})"
             raise InputError(f"{what}: two classes are called {whole!r}{forms}; rename one of them")
         found[whole] = name
     return tuple(found)

@@ -60,9 +60,7 @@ def tiff(values, *, order="<", photometric=None, bits=16):
     )
     mark = b"II*\0" if order == "<" else b"MM\0*"
     start = struct.pack(f"{order}I", 8 + len(data) + len(more))
-    return (
-        mark + start + data + more + struct.pack(f"{order}H", len(fields)) + entries + bytes(4)
-    )
+    return mark + start + data + more + struct.pack(f"{order}H", len(fields)) + entries + bytes(4)
 
 
 def jpeg_or_png(pixels, kind, orientation=None):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.text import printable
 
 _GOES_ON = "the same command goes on from what is saved"
 _LESS_MEMORY = {
@@ -66,5 +67,5 @@ def _interrupted(program: str) -> NoReturn:
 
 def _leave(line: str, *, status: int) -> NoReturn:
     sys.stdout.flush()
-    print(" ".join(line.split()), file=sys.stderr)
+    print(printable(" ".join(line.split())), file=sys.stderr)
     sys.exit(status)

@@ -21,7 +21,9 @@ class _File(NamedTuple):
     header: Header
 
 
-def folder_source(folder: Path, config: DataConfig, *, scale: Scale | None = None) -> Source:
+def folder_source(
+    folder: Path, config: DataConfig, *, scale: Scale | None = None, classes_only: bool = False
+) -> Source:
     """The images of a folder: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
 
     The classes are in the order of their names, and so are the images of each. Hidden files
@@ -33,13 +35,14 @@ def folder_source(folder: Path, config: DataConfig, *, scale: Scale | None = Non
         folder: as `layout.sides` has it.
         config: the channels, the size and the range.
         scale: of pixels of its kind, in place of what the config and the images say.
+        classes_only: the folders are classes, whatever they are called.
 
     Raises:
         InputError: the folders are not laid out so, a class has no images, the images differ in
             shape and the config has no size, or in depth, or a file is not an image.
     """
     folder = folder.resolve()
-    found = sides(folder)
+    found = sides(folder, classes_only=classes_only)
     names = tuple(found.train)
     train, notes = _files(found.train, names)
     test, more = _files(found.test or {}, names)

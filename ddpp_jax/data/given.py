@@ -133,8 +133,13 @@ def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
 
 def _folder(path: Path, config: DataConfig, scale: Scale | None) -> GivenSet:
     ends = path / RANGE_FILE
-    own = ends.exists()
-    source = folder_source(path, replace(config, range=None), scale=None if own else scale)
+    said = _range(ends) if ends.exists() else None
+    source = folder_source(
+        path,
+        replace(config, range=None),
+        scale=scale if said is None else None,
+        classes_only=said is not None and said.classes is not None,
+    )
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
     if source.scale is not None and source.scale != scale:
@@ -144,9 +149,9 @@ def _folder(path: Path, config: DataConfig, scale: Scale | None) -> GivenSet:
         )
     images, labels = source.train.read(np.arange(source.train.length))
     labels, names = labels.astype(np.int32), source.class_names
-    if not own:
+    if said is None:
         return GivenSet(images, labels, None, names)
-    low, high, alpha, classes = _range(ends)
+    low, high, alpha, classes = said
     if (low, high) != (0.0, 1.0):
         images = low + unit(images) * np.float32(high - low)
     if classes is not None:
@@ -195,7 +200,8 @@ def _range(path: Path) -> _Range:
     if not -np.inf < low < high < np.inf:
         raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
     if classes is not None:
-        checked_names([*classes.values()], str(path))
+        true = checked_names([*classes.values()], str(path))
+        classes = dict(zip(classes, true, strict=True))
     return _Range(low, high, alpha, classes)
 
 

@@ -31,12 +31,16 @@ class Sides(NamedTuple):
     notes: tuple[str, ...]
 
 
-def sides(folder: Path) -> Sides:
+def sides(folder: Path, *, classes_only: bool = False) -> Sides:
     """The files of `train/CLASS/*` and `test/CLASS/*`, or of `CLASS/*`.
 
     `train` and `test` are the two parts where they hold folders, and classes where they hold files
     like the other classes. A class is called by its folder's name in Unicode's composed form, so
     that it is one class in both parts whatever file systems it came over.
+
+    Args:
+        folder: of all of them.
+        classes_only: the folders are classes, whatever they are called.
 
     Raises:
         InputError: the folders are not laid out so, a class has no images or a name that cannot be
@@ -44,8 +48,8 @@ def sides(folder: Path) -> Sides:
     """
     folders = {path.name: path for path in _folders(folder)}
     split = [name for name in ("train", "test") if name in folders and _folders(folders[name])]
-    if not split:
-        if folders and folders.keys() <= _PARTS:
+    if classes_only or not split:
+        if not classes_only and folders and folders.keys() <= _PARTS:
             first = next(iter(folders.values()))
             raise InputError(
                 f"{first} holds no folders of classes; wanted a folder of images for each class "
