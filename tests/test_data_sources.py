@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import png
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
@@ -150,6 +151,39 @@ def test_damaged_tfds_image_is_named(small_tfds, monkeypatch):
     monkeypatch.setattr(source, "__getitem__", damaged)
     line = refusal("mine", data_dir=str(small_tfds.parents[1]))
     assert "cifar100-train.array_record-00000-of-00001, example 7 of train" in line
+
+
+@needs_tfds
+def test_deep_tfds_images_keep_their_depth(small_tfds, monkeypatch):
+    import tensorflow_datasets
+
+    source = tensorflow_datasets.core.data_sources.array_record.ArrayRecordDataSource
+    read = source.__getitem__
+    pixels = np.random.default_rng(0).integers(0, 4000, (5, 32, 32, 3), dtype=np.uint16)
+    pixels[0, 0, 0] = 0, 4000, 1
+    files = [png(image) for image in pixels]
+
+    def deep(self, index):
+        return {**read(self, index), "image": files[index % 5]}
+
+    monkeypatch.setattr(source, "__getitem__", deep)
+    raw = load("mine", data_dir=str(small_tfds.parents[1]))
+    np.testing.assert_allclose(raw.x_train[:5], pixels / 4000, rtol=1e-6)
+    assert raw.notes == (
+        "pixels of mine are 16-bit from 0 to 4000; taken as 0 to 1 by that range; --range LOW,HIGH "
+        "overrules",
+    )
+
+
+@needs_tfds
+def test_a_validation_split_that_is_tested_on_is_mentioned(small_tfds):
+    info = small_tfds / "dataset_info.json"
+    info.write_text(info.read_text().replace('"name": "test"', '"name": "validation"'))
+    for path in small_tfds.glob("*-test*"):
+        path.rename(path.with_name(path.name.replace("-test", "-validation")))
+    raw = load("mine", data_dir=str(small_tfds.parents[1]), image_size=2)
+    assert len(raw.y_test) == 1000
+    assert raw.notes == ("mine has no test split; its validation split is tested on",)
 
 
 @needs_tfds
@@ -520,3 +554,26 @@ def test_bad_files_are_named(tmp_path):
     data[400] ^= 255
     path.write_bytes(bytes(data))
     assert f"{path}: x_train cannot be read" in refusal(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_arrays_are_read_or_refused_and_nothing_else(tmp_path, save):
+    path, rng = tmp_path / "zoo.npz", np.random.default_rng(0)
+    save(path, **arrays(class_names=np.array(["ant", "bee"])))
+    whole, refusals = path.read_bytes(), []
+    heads = [place for place in range(len(whole)) if whole[place : place + 6] == b"\x93NUMPY"]
+    for number in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            # Half of them in what the arrays and the archive say of themselves.
+            near = rng.choice([*heads, len(data) - 400]) if number % 2 and heads else 0
+            data[min(near + rng.integers(128 if near else len(data)), len(data) - 1)] = (
+                rng.integers(256)
+            )
+        path.write_bytes(bytes(data))
+        try:
+            load(path)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50
+    assert all("\n" not in line for line in refusals)

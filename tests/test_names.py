@@ -296,6 +296,14 @@ def test_a_damaged_list_of_names_is_refused(tmp_path, change, words):
         read_given(tmp_path / "out" / "images", DataConfig(), normalised=False)
 
 
+def test_the_card_of_deep_images_says_what_black_and_white_were(tmp_path):
+    small = named(tmp_path, ("a", "b"))
+    scale = {"kind": "16-bit", "low": 0.0, "high": 3299.0}
+    text = write_card(small._replace(origin={"scale": scale}), tmp_path, (0.0, 1.0)).read_text()
+    assert "16-bit, black is 0.0 and white\n3299.0" in text
+    assert "In the real images" not in write_card(small, tmp_path, (0.0, 1.0)).read_text()
+
+
 def test_a_card_holds_any_name_as_text(tmp_path):
     yaml = pytest.importorskip("yaml")
     small = named(tmp_path, (*NAMES, "a\nb", "\x1b[0m", "\u2028", "\x85", "😀", "\udcff"))

@@ -92,12 +92,14 @@ def origin_of(
     method: str, job: TeachersJob | SelectJob, raw: RawDataset, *, ipc: int
 ) -> dict[str, Any]:
     """What a set's file says of where it comes from."""
+    scale = {} if raw.scale is None else {"scale": raw.scale._asdict()}
     return {
         "method": method,
         "ipc": ipc,
         "seed": job.seed,
         "test": test_fingerprint(raw),
         "settings": plain(job, raw),
+        **scale,
     }
 
 

@@ -32,7 +32,8 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
         f"Teachers: {missing * teaching.epochs * batches:,} SGD steps of "
         f"{min(teaching.teacher_batch, len(raw.y_train))} images"
     )
-    report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+    for line in f"Settings: {json.dumps(plain(job, raw), indent=2)}".splitlines():
+        report.say(line)
 
 
 def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:

@@ -54,6 +54,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_SAY_ORIENTATION = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 # Pillow reads 16 bits of colour as the upper eight, from where the order of the bytes has them; in
 # the other order they are the lower eight.
 _LOWER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -293,12 +294,12 @@ def _lower_bits(file: Encoded, what: str) -> UInt8[np.ndarray, "height width cha
 
 
 def _orientation(image: Image.Image) -> int:
-    """How EXIF has the image turned; Pillow turns a TIFF by itself."""
-    if image.format == "TIFF":
+    """How EXIF has the image turned; Pillow turns a TIFF by itself.
+
+    What a PNG says behind its pixels is known once they are read.
+    """
+    if image.format == "TIFF" or _SAY_ORIENTATION.isdisjoint(image.info):
         return 1
-    known = "exif" in image.info or "Raw profile type exif" in image.info
-    if image.format == "PNG" and not known and getattr(image, "tile", None):
-        return 1  # To look behind pixels that are not read yet, Pillow would read them all.
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except _UNREADABLE as error:

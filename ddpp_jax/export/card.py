@@ -46,6 +46,7 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "chosen": "indices" in small.origin,
         "sorted": file_names(small.class_names) == sorted(file_names(small.class_names)),
         "renamed": list(small.class_names) != file_names(small.class_names),
+        "scale": small.origin.get("scale"),
         "mean": [],
         "std": [],
     }

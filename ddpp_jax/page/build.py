@@ -81,7 +81,7 @@ def _is_fresh(path: Path) -> bool:
 def is_comparison(path: Path) -> bool:
     """Whether a file is a page that `write_comparison` wrote."""
     try:
-        return _MARK in path.read_text(encoding="utf-8")[:4000]
+        return path.is_file() and _MARK in path.read_text(encoding="utf-8")[:4000]
     except (OSError, UnicodeDecodeError):
         return False
 
