@@ -20,7 +20,7 @@ from ddpp_jax.data import PerChannel, load_raw, transform_arrays
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export, write_card
-from ddpp_jax.page import figures
+from ddpp_jax.page import build, figures
 from ddpp_jax.report import Report
 from ddpp_jax.results import DistilledFile, iterate_path, write_distilled
 
@@ -203,6 +203,14 @@ def test_pictures_of_any_names_say_nothing(tmp_path, count, capfd):
     assert "<script>" not in shown
     assert r"\x1b[31mred" in shown
     assert capfd.readouterr() == ("", "")
+
+
+def test_pages_show_names_as_text():
+    page = build._PAGES.from_string(
+        "<p>{{ name }}</p>{{ svg | safe }}{% if 1 %}{{ [1] }}{% endif %}"
+    )
+    shown = page.render(name="<b>\x1b\u202e\udcff", svg="<svg>\n</svg>")
+    assert shown == r"<p>&lt;b&gt;\x1b\u202e\xff</p>" + "<svg>\n</svg>[1]"
 
 
 def test_fonts_that_are_there_help_out(tmp_path, monkeypatch):

@@ -30,8 +30,7 @@ class DataConfig:
     """1 for grey, 3 for colour; none keeps the images as they are."""
 
     range: str | None = None
-    """LOW,HIGH: the pixels that are black and white; none takes eight bits, or 0 to 1, as they are,
-    and of deeper pixels the range of the whole dataset."""
+    """LOW,HIGH, the pixels that are black and white; none takes those of the format, or data."""
 
     zca: bool = False
     """ZCA whitening, fitted on the training images; without it, normalisation per channel."""

@@ -76,9 +76,10 @@ def _files(classes: Classes, names: tuple[str, ...]) -> tuple[list[_File], list[
     files, told = [], []
     with quietly() as said:
         for name, paths in classes.items():
+            label = names.index(name)
             for path in paths:
                 before = len(said)
-                files.append(_File(path, names.index(name), read_header(path, str(path))))
+                files.append(_File(path, label, read_header(path, str(path))))
                 if len(said) > before:
                     told.append((path, " ".join(str(said[-1].message).split())))
     if not told:

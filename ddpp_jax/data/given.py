@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.dataset import unit
-from ddpp_jax.data.depth import EIGHT_BITS, Scale
+from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.npz import class_names_of, read_npz
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
@@ -142,7 +142,7 @@ def _folder(path: Path, config: DataConfig, scale: Scale | None) -> GivenSet:
     )
     if source.test is not None:
         raise InputError(f"{path} holds train and test; name {path / 'train'}")
-    if source.scale is not None and source.scale != scale:
+    if source.scale not in (None, scale, Scale(FLOATS, 0.0, 1.0)):
         raise InputError(
             f"the images of {path} are {source.scale.kind}, and nothing says which of their pixels "
             f"are black and white; wanted {EIGHT_BITS} ones, or those of the data: convert them"
