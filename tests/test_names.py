@@ -124,7 +124,7 @@ def test_names_of_folders_are_checked_before_anything_is_read(tmp_path, names, w
 
 def test_the_name_of_the_dataset_is_checked_and_cut(tmp_path):
     for name in (os.fsdecode(b"d\xe9"), "d\x1b[31m"):
-        assert "--dataset: the name" in refusal(zoo(tmp_path / name, "a", "b"))
+        assert "--dataset: the dataset" in refusal(zoo(tmp_path / name, "a", "b"))
     raw = load(zoo(tmp_path / ("é" * 120), "a", "b"))
     assert len(raw.name.encode()) <= 120
 

@@ -115,7 +115,7 @@ def load_raw(config: DataConfig) -> RawDataset:
         said = " ".join(str(error).split())
         raise InputError(f"--dataset {config.dataset} cannot be read: {said}") from error
     # The name is part of the names of folders.
-    name = cut(checked_name(source.name, "--dataset: the name"))
+    name = cut(checked_name(source.name, "--dataset: the dataset"))
     names, seed = checked_names(source.class_names, name), config.split_seed
     labels = None if source.test and config.per_class is None else source.train.labels()
     if source.test is not None:
