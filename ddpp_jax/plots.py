@@ -1,7 +1,9 @@
 """Pictures of a run, drawn from its result files."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,30 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 
 from ddpp_jax.files import Replacement
 from ddpp_jax.results import DistilledFile, shown_range
+from ddpp_jax.text import printable, shortened
 
 MOST_PER_CLASS = 10
 _CELLS_IN_A_ROW = 10
 _DOTS_PER_INCH = 150
 _LETTERS_AN_INCH = 12
 _MOST_CLASSES_NAMED = 20
+_LONGEST_NAME = 40
+_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans",
+    "Arial Unicode MS",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Nirmala UI",
+    "FreeSans",
+)
+"""For letters that matplotlib's own font lacks, where they are installed."""
 
 
 def shown_pixels(distilled: DistilledFile) -> Float[np.ndarray, "images height width channels"]:
@@ -39,8 +56,30 @@ def needs_less_contrast(distilled: DistilledFile) -> bool:
 
 def as_words(name: str) -> str:
     """A name as matplotlib shows it unchanged: no formulas, and not hidden by an underscore."""
-    name = name.replace("$", r"\$")
+    name = printable(name).replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
+
+
+def class_words(name: str) -> str:
+    """The name of a class as matplotlib shows it, cut where it would leave no room for the rest."""
+    return as_words(shortened(name, _LONGEST_NAME))
+
+
+@contextmanager
+def drawing(figure: Figure) -> Iterator[None]:
+    """Draw names in any script: what no font here has becomes a box, and nothing is said of it.
+
+    Names that leave no room for the picture beside them are drawn over its edge, likewise.
+    """
+    families = {font.name for font in fontManager.ttflist}
+    more = [name for name in _FONTS if name in families]
+    for text in figure.findobj(Text) if more else ():
+        assert isinstance(text, Text)
+        text.set_fontfamily([*text.get_fontfamily(), *more])
+    with warnings.catch_warnings():
+        for message in (r"Glyph \d+ .* missing from", r"constrained_layout not applied"):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
 
 
 def draw_image(ax: Axes, image: Float[np.ndarray, "height width channels"]) -> None:
@@ -83,10 +122,10 @@ def save_grid(path: Path, distilled: DistilledFile, *, title: str) -> None:
             ax.set_axis_on()
             draw_image(ax, images[index])
             if ipc == 1:
-                ax.set_title(as_words(names[label]), fontsize=9)
+                ax.set_title(class_words(names[label]), fontsize=9)
             elif place == 0:
                 ax.set_ylabel(
-                    as_words(names[label]), fontsize=9, rotation=0, ha="right", va="center"
+                    class_words(names[label]), fontsize=9, rotation=0, ha="right", va="center"
                 )
     _save(figure, path)
 
@@ -203,7 +242,7 @@ def save_confusions(path: Path, result: Mapping[str, Any], names: Sequence[str])
         ax.set_xlabel("taken for", fontsize=7)
         ax.set_ylabel("class", fontsize=7)
         if len(classes) <= _MOST_CLASSES_NAMED:
-            shown = [as_words(name) for name in classes]
+            shown = [class_words(name) for name in classes]
             ax.set_xticks(range(len(classes)), shown, rotation=90, fontsize=6)
             ax.set_yticks(range(len(classes)), shown, fontsize=6)
     for ax in figure.axes[len(rows) :]:
@@ -226,8 +265,8 @@ def draw_sweep(ax: Axes, rows: Sequence[Mapping[str, Any]], *, name: str) -> Non
         100 * np.asarray([row[n] for row in rows]) for n in ("mean", "std", "kept_fraction")
     )
     ax.errorbar(places, means, deviations, fmt="o-", capsize=3, color="C0")
-    ax.set_xticks(places, [row["value"] for row in rows])
-    ax.set(xlabel=name, ylabel="test accuracy, %")
+    ax.set_xticks(places, [as_words(str(row["value"])) for row in rows])
+    ax.set(xlabel=as_words(name), ylabel="test accuracy, %")
     ax.yaxis.label.set_color("C0")
     right = ax.twinx()
     right.plot(places, kept, "s--", color="C1")
@@ -251,5 +290,5 @@ def save_sweep(path: Path, rows: Sequence[Mapping[str, Any]], *, name: str, titl
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with Replacement(path) as temporary:
+    with Replacement(path) as temporary, drawing(figure):
         figure.savefig(temporary, dpi=_DOTS_PER_INCH)

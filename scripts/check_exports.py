@@ -5,6 +5,7 @@ equal to the bit, and pictures to half a level of their eight bits.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -45,8 +46,6 @@ def npz(folder):
 
 def unpacked(pictures, folder, small):
     """Images as networks see them, of eight bits and the range that they stand for."""
-    import json
-
     ends = json.loads((folder / "images" / "range.json").read_text())
     pixels = np.stack(pictures).astype(np.float32) / 255
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
@@ -58,7 +57,8 @@ def image_folder(folder, small):
     import torchvision
 
     found = torchvision.datasets.ImageFolder(folder / "images")
-    names = [found.classes.index(name) for name in small.class_names]
+    folders = json.loads((folder / "images" / "range.json").read_text())["classes"]
+    names = [found.classes.index(name) for name in folders]
     # torchvision opens all pictures in colour.
     grey = torchvision.transforms.Grayscale() if small.images.shape[3] == 1 else lambda image: image
     pictures, labels = zip(
@@ -79,7 +79,8 @@ def hub_folder(folder, small):
     with tempfile.TemporaryDirectory() as cache:
         found = datasets.load_dataset(str(folder), split="train", cache_dir=cache)
         names = found.features["label"].names
-        labels = [small.class_names.index(names[row["label"]]) for row in found]
+        folders = list(json.loads((folder / "images" / "range.json").read_text())["classes"])
+        labels = [folders.index(names[row["label"]]) for row in found]
         order = np.argsort(labels, kind="stable")
         pictures = [np.asarray(found[int(place)]["image"]) for place in order]
     return unpacked(pictures, folder, small), np.sort(labels), small.alpha

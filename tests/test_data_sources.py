@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import png
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
@@ -153,6 +154,39 @@ def test_damaged_tfds_image_is_named(small_tfds, monkeypatch):
 
 
 @needs_tfds
+def test_deep_tfds_images_keep_their_depth(small_tfds, monkeypatch):
+    import tensorflow_datasets
+
+    source = tensorflow_datasets.core.data_sources.array_record.ArrayRecordDataSource
+    read = source.__getitem__
+    pixels = np.random.default_rng(0).integers(0, 4000, (5, 32, 32, 3), dtype=np.uint16)
+    pixels[0, 0, 0] = 0, 4000, 1
+    files = [png(image) for image in pixels]
+
+    def deep(self, index):
+        return {**read(self, index), "image": files[index % 5]}
+
+    monkeypatch.setattr(source, "__getitem__", deep)
+    raw = load("mine", data_dir=str(small_tfds.parents[1]))
+    np.testing.assert_allclose(raw.x_train[:5], pixels / 4000, rtol=1e-6)
+    assert raw.notes == (
+        "pixels of mine are 16-bit from 0 to 4000; taken as 0 to 1 by that range; --range LOW,HIGH "
+        "overrules",
+    )
+
+
+@needs_tfds
+def test_a_validation_split_that_is_tested_on_is_mentioned(small_tfds):
+    info = small_tfds / "dataset_info.json"
+    info.write_text(info.read_text().replace('"name": "test"', '"name": "validation"'))
+    for path in small_tfds.glob("*-test*"):
+        path.rename(path.with_name(path.name.replace("-test", "-validation")))
+    raw = load("mine", data_dir=str(small_tfds.parents[1]), image_size=2)
+    assert len(raw.y_test) == 1000
+    assert raw.notes == ("mine has no test split; its validation split is tested on",)
+
+
+@needs_tfds
 def test_several_configs_are_named(small_tfds):
     for config in ("grey", "tinted"):
         shutil.copytree(small_tfds, small_tfds.parent / config / "1.0.0")
@@ -278,14 +312,6 @@ def colour_of(folder, path, channels=3):
     return images[0, 0, 0].tolist()
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    path = tmp_path / "deep" / "0.png"
-    path.parent.mkdir()
-    Image.fromarray(np.full((6, 6), 128 * 257, np.uint16)).save(path)
-    assert colour_of(tmp_path, path) == [128, 128, 128]
-    assert colour_of(tmp_path, path, channels=1) == [128]
-
-
 def test_transparency_lies_over_white(tmp_path):
     path = tmp_path / "clear" / "0.png"
     picture(path, mode="RGBA", value=(0, 0, 0, 0))
@@ -332,7 +358,7 @@ def empty_file(zoo):
 
 def broken_link(zoo):
     (zoo / "ant" / "9.png").symlink_to("nowhere.png")
-    return f"{zoo / 'ant' / '9.png'} is not an image"
+    return f"{zoo / 'ant' / '9.png'} is a link to nothing"
 
 
 def nested(zoo):
@@ -363,12 +389,17 @@ def other_shape(zoo):
 
 def float_pixels(zoo):
     Image.fromarray(np.ones((6, 6), np.float32)).save(zoo / "bee" / "8.tiff")
-    return f"{zoo / 'bee' / '8.tiff'} has floating-point pixels"
+    return f"0.png is 8-bit and {zoo / 'bee' / '8.tiff'} is floating-point; nobody can tell"
 
 
 def only_train(zoo):
-    (zoo / "train").mkdir()
+    picture(zoo / "train" / "ant" / "0.png")
     return f"{zoo} holds train and no test"
+
+
+def empty_train(zoo):
+    (zoo / "train").mkdir()
+    return f"{zoo / 'train'} holds no images"
 
 
 def single_image(zoo):
@@ -390,6 +421,7 @@ def single_image(zoo):
         other_shape,
         float_pixels,
         only_train,
+        empty_train,
         single_image,
     ],
 )
@@ -473,7 +505,7 @@ IMAGES, TESTS = arrays()["x_train"], arrays()["x_test"]
         ({"y_train": None}, "has no y_train; .* it holds x_test, x_train, y_test"),
         ({"x_test": None}, "has no x_test"),
         ({"y_train": np.array([0, None], object)}, "y_train cannot be read: Object arrays"),
-        ({"y_train": np.arange(8) / 2}, "y_train are float64; wanted whole numbers"),
+        ({"y_train": np.arange(8) / 2}, "y_train are float64 and hold 0.5; wanted whole"),
         ({"y_train": np.arange(8) % 2 - 1}, "y_train hold -1; wanted 0 or more"),
         ({"y_test": np.array([0, 1, 2, 1])}, "y_test hold 2; wanted 0 to 1"),
         (
@@ -481,20 +513,22 @@ IMAGES, TESTS = arrays()["x_train"], arrays()["x_test"]
             "3 labels from 0 to 2147483646; wanted .* 0 to 2",
         ),
         ({"y_train": np.arange(7) % 2}, r"y_train are of shape \(7,\) for 8 images"),
-        ({"y_train": np.arange(8) % 2 + 1}, "2 labels from 1 to 2; wanted .* 0 to 1"),
+        ({"y_train": np.arange(8) % 2 + 1}, "y_train holds 1 to 2 and y_test 0 to 1; wanted 0 as"),
+        ({"y_train": np.arange(8) % 2 * 3}, "2 labels from 0 to 3; wanted .* 0 to 1; numpy.unique"),
         ({"class_names": np.array(["ant"])}, "y_train hold 1; wanted 0 to 0"),
         ({"class_names": np.array([1, 2])}, "class_names is int64"),
         ({"class_names": np.array(["a", "b", "c"])}, "class c has no training image"),
-        ({"x_train": np.full(IMAGES.shape, np.nan)}, "x_train hold NaN"),
-        ({"x_test": np.full(TESTS.shape, np.inf)}, "x_test hold NaN or infinite"),
-        ({"x_train": IMAGES.astype(float)}, "x_train are floats from .* wanted 0 to 1"),
-        ({"x_train": IMAGES - 0.5}, "x_train are floats from"),
-        ({"x_train": IMAGES.astype(np.int16)}, "x_train are int16; wanted uint8"),
-        ({"x_train": IMAGES / 255}, "x_train is float32 and x_test uint8"),
+        ({"x_train": IMAGES * np.nan, "x_test": TESTS / 255}, "x_train hold NaN"),
+        ({"x_train": IMAGES / 255, "x_test": TESTS / 255 + np.inf}, "x_test hold NaN or infinite"),
+        ({"x_train": IMAGES * 0 + 7.0, "x_test": TESTS * 0 + 7.0}, "pixels are all 7; give other"),
+        ({"x_train": IMAGES.astype(complex)}, "x_train is complex128; wanted uint8"),
+        ({"x_train": IMAGES.astype(np.int16)}, "x_train is int16 and x_test uint8"),
+        ({"x_train": IMAGES / 255}, "x_train is float64 and x_test uint8"),
+        ({"x_train": np.moveaxis(IMAGES, 3, 1)}, r"numpy.moveaxis\(x_train, 1, 3\) moves"),
         ({"x_train": IMAGES[0, 0]}, r"x_train is of shape \(6, 3\); wanted \(n, height, width\)"),
         ({"x_train": IMAGES[..., :2]}, "x_train is of shape .* 1 or 3 channels"),
         ({"x_test": TESTS[:, :5]}, "x_train holds images of 6x6x3, x_test of 5x6x3"),
-        ({"x_train": IMAGES[:0], "y_train": np.arange(0)}, "x_train are of shape .* at least one"),
+        ({"x_train": IMAGES[:0], "y_train": np.arange(0)}, "x_train is of shape .* at least one"),
     ],
 )
 def test_bad_arrays_are_named(tmp_path, changes, message):
@@ -520,3 +554,26 @@ def test_bad_files_are_named(tmp_path):
     data[400] ^= 255
     path.write_bytes(bytes(data))
     assert f"{path}: x_train cannot be read" in refusal(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_arrays_are_read_or_refused_and_nothing_else(tmp_path, save):
+    path, rng = tmp_path / "zoo.npz", np.random.default_rng(0)
+    save(path, **arrays(class_names=np.array(["ant", "bee"])))
+    whole, refusals = path.read_bytes(), []
+    heads = [place for place in range(len(whole)) if whole[place : place + 6] == b"\x93NUMPY"]
+    for number in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            # Half of them in what the arrays and the archive say of themselves.
+            near = rng.choice([*heads, len(data) - 400]) if number % 2 and heads else 0
+            data[min(near + rng.integers(128 if near else len(data)), len(data) - 1)] = (
+                rng.integers(256)
+            )
+        path.write_bytes(bytes(data))
+        try:
+            load(path)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50
+    assert all("\n" not in line for line in refusals)

@@ -9,7 +9,7 @@ import ddpp_jax
 
 ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = {
-    0: ["_process", "_types", "configs", "errors", "files"],
+    0: ["_process", "_types", "configs", "errors", "files", "text"],
     1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
     2: ["records", "tensors", "together"],
     3: ["data", "draws", "models", "report", "results", "statistics", "storage", "training"],

@@ -13,6 +13,7 @@ from typing import NoReturn
 from ddpp_jax.cli.environment import own_numbers
 from ddpp_jax.cli.notices import plain_notices
 from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.text import printable
 
 _GOES_ON = "the same command goes on from what is saved"
 _ROOM = f"make room, and {_GOES_ON}"
@@ -141,5 +142,5 @@ def _leave(line: str, *, status: int) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _unread()
-    print(one_line(line), file=sys.stderr)
+    print(printable(one_line(line)), file=sys.stderr)
     sys.exit(status)

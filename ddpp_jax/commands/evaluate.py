@@ -1,6 +1,5 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
-import json
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from ddpp_jax.commands.problem import (
     finished,
     identity_of,
     network_for,
-    plain,
     result,
+    say_settings,
     show,
 )
 from ddpp_jax.commands.programs import keep_programs
@@ -70,6 +69,8 @@ def run_evaluate(
     identity = identity_of(job, raw) | {"sets": given}
     own = Path("runs") / f"evaluation-{digest(identity)}"
     folder = out or own
+    for note in raw.notes:
+        report.say(note)
     report.say(
         f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} networks of each of "
         f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "
@@ -83,7 +84,7 @@ def run_evaluate(
         for network in networks.values():
             require_evaluation(job.evaluation, network, job.model.width)
     if dry:
-        report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+        say_settings(job, raw, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():

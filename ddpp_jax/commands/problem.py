@@ -1,6 +1,7 @@
 """What all commands set out from: the data, the network, and where its teachers are kept."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,18 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     """The job as plain values, without where on this machine the data lie."""
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
+    if settings["data"]["range"] is None:
+        del settings["data"]["range"]  # Stores and runs keep the names that they had before it.
     settings["data"]["dataset"] = raw.name
     if "teaching" in settings and settings["teaching"]["imported"] is None:
         del settings["teaching"]["imported"]  # As it was before there were imported ones.
     return settings
+
+
+def say_settings(job: TeachersJob | EvaluateJob, raw: RawDataset, report: Report) -> None:
+    """Show all settings of a job."""
+    for line in f"Settings: {json.dumps(plain(job, raw), indent=2)}".splitlines():
+        report.say(line)
 
 
 def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
@@ -127,12 +136,14 @@ def origin_of(
     method: str, job: TeachersJob | SelectJob, raw: RawDataset, *, ipc: int
 ) -> dict[str, Any]:
     """What a set's file says of where it comes from."""
+    scale = {} if raw.scale is None else {"scale": raw.scale._asdict()}
     return {
         "method": method,
         "ipc": ipc,
         "seed": job.seed,
         "test": test_fingerprint(raw),
         "settings": plain(job, raw),
+        **scale,
     }
 
 
@@ -238,6 +249,8 @@ def describe_data(raw: RawDataset, report: Report) -> None:
         f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
         f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
     )
+    for note in raw.notes:
+        report.say(note)
     if len(raw.y_held):
         report.say(f"{len(raw.y_held)} training images are kept apart to choose by")
     counts = np.bincount(raw.y_test, minlength=raw.classes)

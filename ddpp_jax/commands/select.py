@@ -1,7 +1,6 @@
 """`python -m ddpp_jax.select`: real images chosen per class, as a set like a distilled one."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -18,8 +17,8 @@ from ddpp_jax.commands.problem import (
     identity_of,
     load,
     origin_of,
-    plain,
     prepare,
+    say_settings,
     train_teachers,
 )
 from ddpp_jax.commands.programs import keep_programs
@@ -71,7 +70,7 @@ def run_select(
             describe(job, problem, report)
             require_teaching(job, problem, places)
     if dry:
-        report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+        say_settings(job, raw, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if path.exists():

@@ -104,7 +104,7 @@ def read_set(
     """
     file = _in_folder(path, job.evaluation.iterate) if path.is_dir() else path
     distilled = read_distilled(file) if is_distilled(file) else None
-    found = distilled or read_given(file, job.data, normalised=job.normalised)
+    found = distilled or read_given(file, job.data, normalised=job.normalised, scale=raw.scale)
     require_no_contradiction(job, path, found, explicit)
     _check_shape(path, found.images.shape[1:], raw)
     labels = _labels(path, found, raw)

@@ -1,11 +1,10 @@
 """What a job would take in memory and on disk, and its settings: for `--dry-run`."""
 
-import json
 import math
 from pathlib import Path
 
 from ddpp_jax import distill, teachers
-from ddpp_jax.commands.problem import Problem, plain
+from ddpp_jax.commands.problem import Problem, say_settings
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.files import free_bytes, gib
 from ddpp_jax.report import Report
@@ -32,7 +31,7 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
         f"Teachers: {missing * teaching.epochs * batches:,} SGD steps of "
         f"{min(teaching.teacher_batch, len(raw.y_train))} images"
     )
-    report.say(f"Settings: {json.dumps(plain(job, raw), indent=2)}")
+    say_settings(job, raw, report)
 
 
 def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:

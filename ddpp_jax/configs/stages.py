@@ -4,6 +4,7 @@ The defaults are the paper's for CIFAR-10 at one image per class, filled from MT
 silent.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +40,9 @@ class DataConfig:
     channels: int | None = None
     """1 for grey, 3 for colour; none keeps the images as they are."""
 
+    range: str | None = None
+    """LOW,HIGH, the pixels that are black and white; none takes those of the format, or data."""
+
     zca: bool = False
     """ZCA whitening, fitted on the training images; without it, normalisation per channel."""
 
@@ -70,6 +74,11 @@ class DataConfig:
         share("a share", test_share=self.test_share)
         if self.held_out is not None:
             share("a share", none=True, held_out=self.held_out)
+        if self.range is not None and self.low_high is None:
+            raise InputError(
+                f"--range is {self.range!r}; wanted LOW,HIGH, two finite numbers, the first below "
+                "the second, such as 0,4095, or none"
+            )
         check_seed(split_seed=self.split_seed)
         if len(set(self.operations)) < len(self.operations):
             raise InputError(f"--augment {self.augment!r} names an operation twice; name it once")
@@ -79,6 +88,15 @@ class DataConfig:
                 f"--augment names {unknown[0]!r}; "
                 f"wanted some of {','.join(OPERATIONS)}, or all, or none"
             )
+
+    @property
+    def low_high(self) -> tuple[float, float] | None:
+        """The two numbers of `range`; none where it is none, or is not two such numbers."""
+        try:
+            low, high = map(float, (self.range or "").split(","))
+        except ValueError:
+            return None
+        return (low, high) if -math.inf < low < high < math.inf else None
 
     @property
     def operations(self) -> tuple[str, ...]:

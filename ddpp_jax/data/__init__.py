@@ -1,5 +1,6 @@
 """The real datasets, one file a source, behind one function."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from ddpp_jax.data.dataset import (
     undo,
     unit,
 )
+from ddpp_jax.data.depth import Scale
 from ddpp_jax.data.given import (
-    RANGE_FILE,
     GivenSet,
     Hard,
     Soft,
@@ -38,6 +39,7 @@ from ddpp_jax.data.given import (
     read_given,
     require_learnable,
 )
+from ddpp_jax.data.picture_sets import RANGE_FILE
 from ddpp_jax.data.raw import (
     Part,
     RawDataset,
@@ -63,7 +65,8 @@ from ddpp_jax.data.torch_files import (
 )
 from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import expanded
+from ddpp_jax.files import expanded, plain_file
+from ddpp_jax.text import checked_name, checked_names, cut
 
 __all__ = [
     "CHANNELS_FIRST",
@@ -78,6 +81,7 @@ __all__ = [
     "Hard",
     "PerChannel",
     "RawDataset",
+    "Scale",
     "Soft",
     "Transform",
     "Zca",
@@ -147,7 +151,9 @@ def load_raw(config: DataConfig) -> RawDataset:
     except OSError as error:
         said = " ".join(str(error).split())
         raise InputError(f"--dataset {config.dataset} cannot be read: {said}") from error
-    names, seed = source.class_names, config.split_seed
+    # The name is part of the names of folders.
+    name = cut(checked_name(source.name, "--dataset: the dataset"))
+    names, seed = checked_names(source.class_names, name), config.split_seed
     labels = None if source.test and config.per_class is None else source.train.labels()
     if source.test is not None:
         test_part, train, test = source.test, _all(source.train), _all(source.test)
@@ -168,13 +174,14 @@ def load_raw(config: DataConfig) -> RawDataset:
     x_train, y_train = source.train.read(train)
     x_test, y_test = test_part.read(test)
     raw = raw_dataset(
-        name=source.name,
+        name=name,
         class_names=names,
         x_train=x_train,
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
     )
+    raw = replace(raw, scale=source.scale, notes=source.notes)
     if config.held_out is None:
         return raw
     parts = stratified_split(
@@ -196,9 +203,7 @@ def _source(config: DataConfig) -> Source:
     if config.dataset.endswith(".npz"):
         from ddpp_jax.data.npz import npz_source
 
-        if not path.is_file():
-            raise InputError(f"--dataset {config.dataset}: there is no file {path}")
-        return npz_source(path, config)
+        return npz_source(plain_file(path), config)
     if path.is_dir():
         from ddpp_jax.data.tfds import prepared_folder, tfds_source
 
@@ -209,7 +214,9 @@ def _source(config: DataConfig) -> Source:
 
         return folder_source(path, config)
     if path.exists() or config.dataset.startswith(("/", ".", "~")):
-        held = "is a file" if path.exists() else "does not exist"
+        held = "does not exist"
+        if path.exists():
+            held = "is a file" if path.is_file() else "is neither a file nor a folder"
         raise InputError(
             f"--dataset {config.dataset}: {path} {held}; wanted a folder of images or an .npz file"
         )

@@ -17,10 +17,12 @@ def digits_source(config: DataConfig) -> Source:
     image.
 
     Raises:
-        InputError: `data_dir` is given.
+        InputError: `data_dir` or `range` is given.
     """
     if config.data_dir is not None:
         raise InputError("the digits come with scikit-learn; leave --data-dir out")
+    if config.range is not None:
+        raise InputError("the digits are pixels from 0 to 1 already; leave --range out")
     pixels, labels = load_digits(return_X_y=True)
     images = (pixels.reshape(-1, 8, 8, 1) / 16).astype(np.float32)
     is_test = np.zeros(len(labels), dtype=bool)

@@ -5,156 +5,154 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
-from PIL import Image
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.pixels import UNREADABLE, converted_shape, decoded, is_grey, stacked
+from ddpp_jax.data.depth import EIGHT_BITS, Scale, scale_of, scale_words
+from ddpp_jax.data.layout import Classes, sides
+from ddpp_jax.data.pictures import Header, quietly, read_header
+from ddpp_jax.data.pixels import converted_shape, extent_of, pixels_of, stacked
 from ddpp_jax.data.raw import Indices, Part, Pixels, Source, shape_words
 from ddpp_jax.errors import InputError
 
-_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 
-
-class _Header(NamedTuple):
+class _File(NamedTuple):
     path: Path
-    size: tuple[int, int]
-    grey: bool
+    label: int
+    header: Header
 
 
-def folder_source(folder: Path, config: DataConfig) -> Source:
+def folder_source(
+    folder: Path, config: DataConfig, *, scale: Scale | None = None, classes_only: bool = False
+) -> Source:
     """The images of a folder: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
 
     The classes are in the order of their names, and so are the images of each. Hidden files
     and those that Windows leaves are left out, and so is what lies beside the folders of the
     classes. The images are grey if every one of them is, and in colour otherwise, unless the config
-    says which.
+    says which. Pixels of more than eight bits become float32 (`depth.scale_of`).
+
+    Args:
+        folder: as `layout.sides` has it.
+        config: the channels, the size and the range.
+        scale: of pixels of its kind, in place of what the config and the images say.
+        classes_only: the folders are classes, whatever they are called.
 
     Raises:
         InputError: the folders are not laid out so, a class has no images, the images differ in
-            shape and the config has no size, or a file is not an image.
+            shape and the config has no size, or in depth, or a file is not an image.
     """
     folder = folder.resolve()
-    train, test = _sides(folder)
-    class_names = tuple(train)
-    if test is not None:
-        for name in test:
-            if name not in train:
-                raise InputError(
-                    f"{folder / 'test' / name} is a class that {folder / 'train'} does not have"
-                )
-        if not any(test.values()):
-            raise InputError(f"{folder / 'test'} holds no images; add some or remove it")
-    for name, paths in train.items():
-        if not paths:
-            place = folder if test is None else folder / "train"
-            raise InputError(f"{place / name} holds no images; add some or remove it")
-    train_headers = _headers(train)
-    test_headers = None if test is None else _headers(test)
-    every = [*train_headers, *(test_headers or [])]
+    found = sides(folder, classes_only=classes_only)
+    names = tuple(found.train)
+    train, notes = _files(found.train, names)
+    test, more = _files(found.test or {}, names)
+    every = [*train, *test]
     if config.image_size is None:
         _check_one_shape(every)
-    width, height = every[0].size
-    channels = 1 if all(header.grey for header in every) else 3
+    _check_one_depth(every)
+    width, height = every[0].header.size
+    channels = 1 if all(file.header.grey for file in every) else 3
     shape = converted_shape((height, width, channels), config)
+    scale, lines = _scale(every, config, scale, folder)
+    parts = [
+        _part(files, shape[-1], config.image_size, scale) if files else None
+        for files in (train, test)
+    ]
+    assert parts[0] is not None
     return Source(
         name=folder.name,
-        class_names=class_names,
+        class_names=names,
         shape=shape,
-        itemsize=1,
-        train=_part(train_headers, class_names, shape[-1], config.image_size),
-        test=None
-        if test_headers is None
-        else _part(test_headers, class_names, shape[-1], config.image_size),
+        itemsize=1 if scale is None else 4,
+        train=parts[0],
+        test=parts[1],
+        scale=scale,
+        notes=(*found.notes, *notes, *more, *lines),
     )
 
 
-def _sides(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]] | None]:
-    """Paths by class, to train and to test on; none for the test where it is not apart."""
-    names = [path.name for path in _folders(folder)]
-    if "train" not in names and "test" not in names:
-        return _classes(folder), None
-    for name, other in (("train", "test"), ("test", "train")):
-        if name not in names:
+def _files(classes: Classes, names: tuple[str, ...]) -> tuple[list[_File], list[str]]:
+    """The files of some classes with their headers, and what Pillow said of them, in a line."""
+    files, told = [], []
+    with quietly() as said:
+        for name, paths in classes.items():
+            label = names.index(name)
+            for path in paths:
+                before = len(said)
+                files.append(_File(path, label, read_header(path, str(path))))
+                if len(said) > before:
+                    told.append((path, " ".join(str(said[-1].message).split())))
+    if not told:
+        return files, []
+    path, message = told[0]
+    many = f", and of {len(told) - 1} more files" if len(told) > 1 else ""
+    return files, [f"Pillow warns of {path}{many}: {message}"]
+
+
+def _check_one_shape(files: list[_File]) -> None:
+    first = files[0]
+    for file in files:
+        if file.header.size != first.header.size:
             raise InputError(
-                f"{folder} holds {other} and no {name}; add {folder / name}, "
-                f"or name {folder / other} to have it split"
+                f"{first.path} is {shape_words(first.header.size[::-1])} and {file.path} is "
+                f"{shape_words(file.header.size[::-1])}; give --image-size"
             )
-    test = {path.name: _files(path) for path in _folders(folder / "test")}
-    return _classes(folder / "train"), test
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    classes = {path.name: _files(path) for path in _folders(folder)}
-    if len(classes) < 2:
-        held = f"one class only, {next(iter(classes))}" if classes else "no folders of classes"
-        raise InputError(f"{folder} holds {held}; wanted a folder of images for each class")
-    return classes
+def _check_one_depth(files: list[_File]) -> None:
+    first = files[0]
+    for file in files:
+        if file.header.depth != first.header.depth:
+            raise InputError(
+                f"{first.path} is {first.header.depth} and {file.path} is {file.header.depth}; "
+                "nobody can tell which of their pixels are equal: convert them to one depth"
+            )
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        entries = [
-            path
-            for path in folder.iterdir()
-            if not path.name.startswith(".") and path.name.lower() not in _OF_THE_SYSTEM
-        ]
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-    return sorted(entries, key=lambda path: path.name)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_dir()]
-
-
-def _files(folder: Path) -> list[Path]:
-    files = _entries(folder)
-    for path in files:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder inside a class; wanted images only")
-    return files
-
-
-def _headers(classes: dict[str, list[Path]]) -> list[_Header]:
-    return [_header(path) for paths in classes.values() for path in paths]
-
-
-def _header(path: Path) -> _Header:
-    try:
-        with Image.open(path) as image:
-            return _Header(path, image.size, is_grey(image.mode))
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+def _scale(
+    files: list[_File], config: DataConfig, scale: Scale | None, folder: Path
+) -> tuple[Scale | None, list[str]]:
+    """The scale of the pixels, and what is to be said of it."""
+    kind, given = files[0].header.depth, config.low_high
+    if scale is not None and scale.kind == kind:
+        return scale, []
+    if kind == EIGHT_BITS and given is None:
+        return None, []
+    if scale is not None and kind != EIGHT_BITS:
         raise InputError(
-            f"{path} is not an image that Pillow can read ({error}); replace or remove it"
-        ) from error
+            f"the images of {folder} are {kind}, and those of the data {scale.kind}; convert them"
+        )
+    width, height = files[0].header.size
+    found = extent_of(
+        range(len(files)),
+        lambda index: (files[index].path, str(files[index].path)),
+        given,
+        pixels=width * height,
+    )
+    scale = scale_of(kind, found, given, f"the pixels of {folder}")
+    if scale is None:  # Floats from 0 to 1.
+        return Scale(kind, 0.0, 1.0), []
+    words = scale_words(scale, found, given=given is not None, what=f"pixels of {folder.name}")
+    return scale, [words]
 
 
-def _check_one_shape(headers: list[_Header]) -> None:
-    first = headers[0]
-    for header in headers:
-        if header.size != first.size:
-            raise InputError(
-                f"{first.path} is {shape_words(first.size[::-1])} and {header.path} is "
-                f"{shape_words(header.size[::-1])}; give --image-size"
-            )
-
-
-def _part(
-    headers: list[_Header], class_names: tuple[str, ...], channels: int, size: int | None
-) -> Part:
-    place = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([place[header.path.parent.name] for header in headers], np.int32)
-    width, height = headers[0].size
+def _part(files: list[_File], channels: int, size: int | None, scale: Scale | None) -> Part:
+    labels = np.array([file.label for file in files], np.int32)
+    width, height = files[0].header.size
 
     def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
         images = stacked(
             chosen,
-            lambda index: decoded(
-                headers[index].path, channels=channels, size=size, what=str(headers[index].path)
+            lambda index: pixels_of(
+                files[index].path,
+                channels=channels,
+                size=size,
+                scale=scale,
+                what=str(files[index].path),
             ),
             pixels=width * height,
-            what=lambda index: str(headers[index].path),
+            what=lambda index: str(files[index].path),
         )
         return images, labels[chosen]
 
-    return Part(length=len(headers), labels=lambda: labels, read=read)
+    return Part(length=len(files), labels=lambda: labels, read=read)

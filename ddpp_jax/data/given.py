@@ -1,36 +1,28 @@
 """Small labelled sets as other programs write them: .npz, safetensors, .pt, folders of images."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.carried import (
-    LAYOUT,
-    ZcaProbe,
-    carried_transform,
-    from_small_record,
-    is_channels_first,
-)
+from ddpp_jax.data.carried import LAYOUT, ZcaProbe, carried_transform, is_channels_first
 from ddpp_jax.data.dataset import Transform, agrees, unit
-from ddpp_jax.data.folder import folder_source
+from ddpp_jax.data.depth import Scale
 from ddpp_jax.data.npz import class_names_of, read_npz
+from ddpp_jax.data.picture_sets import read_pictures
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
 from ddpp_jax.data.safetensors_files import read_safetensors
 from ddpp_jax.data.torch_files import SUFFIXES, images_file, torch_set
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_json
+from ddpp_jax.files import plain_file
 
 Hard: TypeAlias = Int32[np.ndarray, " images"]
 """A class for each image."""
 
 Soft: TypeAlias = Float32[np.ndarray, "images classes"]
 """A row with the probability of each class, for each image."""
-
-RANGE_FILE = "range.json"
-"""Beside the classes of a folder: which pixels the 0 and the 255 of its images stand for."""
 
 _RATES = ("alpha", "lr")
 _SUM = 1e-3
@@ -64,22 +56,24 @@ class GivenSet(NamedTuple):
     note: str = ""
 
 
-def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
+def read_given(
+    path: Path, config: DataConfig, *, normalised: bool, scale: Scale | None = None
+) -> GivenSet:
     """The set of a file or a folder.
 
     A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, `class_names`, and the transform that made the images: `mean` and `std`,
     or `zca_mean` and `zca_matrix`. Nothing is unpickled but tensors. A folder holds CLASS/* with
-    PNG, JPEG and the like; where `range.json` beside them has `low` and `high`, those are the
-    pixels that 0 and 255 stand for, in place of 0 and 1, `lr` is a learning rate, and `transform`
-    is the transform; or it holds the files of one tensor each that MTT and DD-Ranking have.
+    PNG, JPEG and the like, and maybe `range.json` (see `read_pictures`); or it holds the files of
+    one tensor each that MTT and DD-Ranking have.
 
     Args:
         path: ending in .npz, .safetensors, .pt or .pth, or a folder.
         config: the channels and the size that a folder's images are brought to.
         normalised: whether the images of a file may be any numbers; otherwise they are pixels,
             uint8 from 0 to 255 or floats from 0 to 1, unless the file says that they are not.
+        scale: of the pixels of the data that the set was made from, which those of a folder share.
 
     Raises:
         InputError: it is not so, is damaged, or is of another kind.
@@ -93,9 +87,15 @@ def read_given(path: Path, config: DataConfig, *, normalised: bool) -> GivenSet:
                 f"{path} is a folder of pictures, whose pixels are not normalised; leave "
                 "--normalised out for it"
             )
-        return _folder(path, config)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        found = read_pictures(path, config, scale)
+        return GivenSet(
+            found.images,
+            found.labels,
+            found.alpha,
+            found.class_names,
+            transform=found.transform,
+        )
+    plain_file(path)
     if path.suffix == ".npz":
         arrays = read_npz(path)
     elif path.suffix == ".safetensors":
@@ -197,42 +197,6 @@ def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
             f"{what} holds images of one class only, number {found[0]}; nothing can be learnt from "
             "that: wanted two classes or more"
         )
-
-
-def _folder(path: Path, config: DataConfig) -> GivenSet:
-    source = folder_source(path, config)
-    if source.test is not None:
-        raise InputError(f"{path} holds train and test; name {path / 'train'}")
-    images, labels = source.train.read(np.arange(source.train.length))
-    low, high, alpha, record = _range(path / RANGE_FILE)
-    if (low, high) != (0.0, 1.0):
-        images = low + unit(images) * np.float32(high - low)
-    transform = None
-    if record is not None:
-        transform = from_small_record(
-            record, source.shape, f"{path / RANGE_FILE}: transform is damaged"
-        )
-    labels = labels.astype(np.int32)
-    return GivenSet(images, labels, alpha, source.class_names, transform=transform)
-
-
-def _range(path: Path) -> tuple[float, float, float | None, Any]:
-    """What 0 and 255 stand for, and the learning rate and the transform, if they came with them."""
-    if not path.exists():
-        return 0.0, 1.0, None, None
-    try:
-        found = read_json(path)
-        low, high = float(found["low"]), float(found["high"])
-        alpha = float(found["lr"]) if "lr" in found else None
-        record = found.get("transform")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(f"{path} is damaged; wanted low and high, two numbers") from error
-    most = float(np.finfo(np.float32).max)
-    if not -most < low < high < most:
-        raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
-    if alpha is not None and not 0 < alpha < most:
-        raise InputError(f"{path} has lr {alpha:g}; wanted a finite number above 0")
-    return low, high, alpha, record
 
 
 def given_images(

@@ -1,25 +1,22 @@
 """Images of any kind brought to the channels and the size that are wanted."""
 
-import struct
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped, UInt8
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
+from ddpp_jax.data.depth import Extent, Scale, extent, joined
+from ddpp_jax.data.pictures import Encoded, eight_bits, quietly, unit_values, values
 from ddpp_jax.data.raw import Indices, Part, Pixels, shape_words
 from ddpp_jax.errors import InputError
 from ddpp_jax.together import cores
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow raises for damaged files; an unknown kind of file is an OSError."""
+Result = TypeVar("Result")
 
-_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 _THREADS_FROM = 200 * 200
 """Pixels of an image from which on threads pay; below, they hinder one another."""
 _BLOCK = 64
@@ -71,47 +68,66 @@ def array_part(images: Pixels, labels: Integer[np.ndarray, " images"], config: D
     return Part(length=len(labels), labels=lambda: labels, read=read)
 
 
-def is_grey(mode: str) -> bool:
-    """Whether Pillow's mode of an image has no colour."""
-    return mode in _GREY_MODES or mode.startswith("I;16")
-
-
-def decoded(
-    file: Path | BytesIO, *, channels: int, size: int | None, what: str
-) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an image file.
-
-    Palettes and other colours become RGB, 16 bits become 8, and what is transparent lies over
-    white. Of an animation it is the first frame.
+def pixels_of(
+    file: Encoded, *, channels: int, size: int | None, scale: Scale | None, what: str
+) -> Shaped[np.ndarray, "height width channels"]:
+    """The pixels of an image file: uint8, or float32 from 0 to 1 where there is a scale.
 
     Args:
-        file: anything that Pillow can identify.
+        file: the file.
         channels: 1 for grey, 3 for colour.
         size: pixels a side, antialiased; none keeps the image as it is.
+        scale: which values are black and white; none takes eight bits as they are.
         what: names it in a message.
 
     Raises:
-        InputError: Pillow cannot read it.
+        InputError: it cannot be read.
     """
-    try:
-        with Image.open(file) as image:
-            plain = _eight_bits(image, what).convert("L" if channels == 1 else "RGB")
-    except InputError:
-        raise
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise InputError(f"{what} cannot be read as an image: {error}; replace it") from error
-    if size is not None and plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(plain).reshape(plain.height, plain.width, channels)
+    if scale is None:
+        return eight_bits(file, channels=channels, size=size, what=what)
+    images = unit_values(values(file, what), scale)[None]
+    if channels != images.shape[-1]:
+        images = grey(images) if channels == 1 else colour(images)
+    if size is not None and images.shape[1:3] != (size, size):
+        images = resized(images, size)
+    return images[0]
+
+
+def extent_of(
+    files: Sequence[int],
+    read: Callable[[int], tuple[Encoded, str]],
+    given: tuple[float, float] | None,
+    *,
+    pixels: int,
+) -> Extent:
+    """Between which values the pixels of image files lie.
+
+    Args:
+        files: indices of them, at least one.
+        read: the file at an index, and its name for a message.
+        given: a range, of which is told what lies beyond.
+        pixels: in an image, about.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+
+    def one(index: int) -> Extent:
+        found = values(*read(index))
+        solid = found[..., : 3 if found.shape[-1] >= 3 else 1]
+        return extent(solid, given)
+
+    with quietly():
+        return joined(_in_order(np.asarray(files), one, threads=pixels >= _THREADS_FROM))
 
 
 def stacked(
     chosen: Indices,
-    read: Callable[[int], UInt8[np.ndarray, "height width channels"]],
+    read: Callable[[int], Shaped[np.ndarray, "height width channels"]],
     *,
     pixels: int,
     what: Callable[[int], str],
-) -> UInt8[np.ndarray, "chosen height width channels"]:
+) -> Pixels:
     """Images read one by one into one array; in threads where that pays.
 
     Args:
@@ -124,45 +140,26 @@ def stacked(
         InputError: images are not of one shape.
     """
     images = np.empty((0,), np.uint8)
-    for place, image in enumerate(_in_order(chosen, read, threads=pixels >= _THREADS_FROM)):
-        if place == 0:
-            images = np.empty((len(chosen), *image.shape), np.uint8)
-        if image.shape != images.shape[1:]:
-            raise InputError(
-                f"{what(int(chosen[0]))} is {shape_words(images.shape[1:])} and "
-                f"{what(int(chosen[place]))} is {shape_words(image.shape)}; give --image-size"
-            )
-        images[place] = image
+    with quietly():
+        for place, image in enumerate(_in_order(chosen, read, threads=pixels >= _THREADS_FROM)):
+            if place == 0:
+                images = np.empty((len(chosen), *image.shape), image.dtype)
+            if image.shape != images.shape[1:]:
+                raise InputError(
+                    f"{what(int(chosen[0]))} is {shape_words(images.shape[1:])} and "
+                    f"{what(int(chosen[place]))} is {shape_words(image.shape)}; give --image-size"
+                )
+            images[place] = image
     return images
 
 
-def _in_order(
-    chosen: Indices, read: Callable[[int], UInt8[np.ndarray, "..."]], *, threads: bool
-) -> Iterator[UInt8[np.ndarray, "..."]]:
+def _in_order(chosen: Indices, read: Callable[[int], Result], *, threads: bool) -> Iterator[Result]:
     if not threads:
         yield from (read(int(index)) for index in chosen)
         return
     with ThreadPoolExecutor(min(cores(), _BLOCK)) as pool:
         for start in range(0, len(chosen), _BLOCK):
             yield from pool.map(read, chosen[start : start + _BLOCK].tolist())
-
-
-def _eight_bits(image: Image.Image, what: str) -> Image.Image:
-    if image.mode == "F":
-        raise InputError(f"{what} has floating-point pixels; wanted 8 or 16 bits: convert it")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise InputError(
-                f"{what} has pixels from {values.min()} to {values.max()}; "
-                "wanted 8 or 16 bits: convert it"
-            )
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image)
-    return image
 
 
 def _each(

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 from jaxtyping import Float32, Int, Int32, Integer, Shaped, UInt8
 
+from ddpp_jax.data.depth import Scale
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import gib
 
@@ -46,6 +47,8 @@ class Source(NamedTuple):
         itemsize: bytes in a pixel's channel as it will be read.
         train: images to train on, or all of them where there is no test set.
         test: images to test on, if the source has them.
+        scale: what brought the pixels to the scale from 0 to 1, if they did not have it.
+        notes: what was assumed of the source or left out of it, a line each, for people.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Source(NamedTuple):
     itemsize: int
     train: Part
     test: Part | None
+    scale: Scale | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +75,8 @@ class RawDataset:
         fingerprint: changes with any pixel, label or class name; 16 hexadecimal digits.
         x_held: training images that were kept apart; there may be none.
         y_held: labels.
+        scale: what brought the pixels of its files to the scale from 0 to 1, if something did.
+        notes: what was assumed of its files or left out of them, a line each, for people.
     """
 
     name: str
@@ -90,6 +97,8 @@ class RawDataset:
         | Float32[np.ndarray, "held size size channels"]
     )
     y_held: Int32[np.ndarray, " held"]
+    scale: Scale | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

@@ -1,6 +1,5 @@
 """The datasets of TensorFlow Datasets, read from ArrayRecord files without TensorFlow."""
 
-import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, UInt8
-from PIL import Image
+from jaxtyping import Int32, Shaped
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.pixels import UNREADABLE, converted_shape, decoded, stacked
+from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, joined, scale_of, scale_words
+from ddpp_jax.data.pictures import Header, quietly, read_header
+from ddpp_jax.data.pixels import converted_shape, extent_of, pixels_of, stacked
 from ddpp_jax.data.raw import Indices, Part, Pixels, Source
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import expanded
@@ -61,18 +61,47 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
     image, label = _keys(info, config.dataset)
     train_reader = _Reader(builder, "train", image, label)
     test_reader = None if test is None else _Reader(builder, test, image, label)
-    width, height = train_reader.size(0)
+    with quietly():
+        header = train_reader.header(0)
+    width, height = header.size
     channels = 1 if info.features[image].shape[-1] == 1 else 3
     shape = converted_shape((height, width, channels), config)
-    how = (shape[-1], config.image_size, width * height)
+    readers = [reader for reader in (train_reader, test_reader) if reader is not None]
+    name = _display_name(folder, config.dataset)
+    scale, notes = _scale(name, readers, header, config)
+    parts = [reader.part(shape[-1], config.image_size, width * height, scale) for reader in readers]
     return Source(
-        name=_display_name(folder, config.dataset),
+        name=name,
         class_names=tuple(info.features[label].names),
         shape=shape,
-        itemsize=1,
-        train=train_reader.part(*how),
-        test=None if test_reader is None else test_reader.part(*how),
+        itemsize=1 if scale is None else 4,
+        train=parts[0],
+        test=None if test is None else parts[1],
+        scale=scale,
+        notes=(*_unused(name, splits, test), *notes),
     )
+
+
+def _unused(name: str, splits: set[str], test: str | None) -> list[str]:
+    """What is to be said of a dataset's validation split."""
+    if test == "validation":
+        return [f"{name} has no test split; its validation split is tested on"]
+    return [f"{name} also has a validation split, not used"] if "validation" in splits else []
+
+
+def _scale(
+    name: str, readers: "list[_Reader]", header: Header, config: DataConfig
+) -> tuple[Scale | None, list[str]]:
+    """The scale of the pixels, by those of all splits that are read, and what is said of it."""
+    given = config.low_high
+    if header.depth == EIGHT_BITS and given is None:
+        return None, []
+    width, height = header.size
+    found = joined(reader.extent(given, pixels=width * height) for reader in readers)
+    scale = scale_of(header.depth, found, given, f"the pixels of {name}")
+    if scale is None:  # Floats from 0 to 1.
+        return Scale(header.depth, 0.0, 1.0), []
+    return scale, [scale_words(scale, found, given=given is not None, what=f"pixels of {name}")]
 
 
 def prepared_folder(folder: Path) -> Path | None:
@@ -214,16 +243,20 @@ class _Reader:
                 f"{self._what(index)}, is damaged: {_first_line(error)}; prepare the dataset anew"
             ) from error
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Width and height of an image."""
-        file = io.BytesIO(self._example(index)[self._image])
-        try:
-            with Image.open(file) as image:
-                return image.size
-        except UNREADABLE as error:
-            raise InputError(f"{self._what(index)}, is not an image: {error}") from error
+    def header(self, index: int) -> Header:
+        """What an image says of its pixels."""
+        return read_header(self._example(index)[self._image], self._what(index))
 
-    def part(self, channels: int, size: int | None, pixels: int) -> Part:
+    def extent(self, given: tuple[float, float] | None, *, pixels: int) -> Extent:
+        """Between which values the pixels of the split lie."""
+        return extent_of(
+            range(self._split.num_examples),
+            lambda index: (self._example(index)[self._image], self._what(index)),
+            given,
+            pixels=pixels,
+        )
+
+    def part(self, channels: int, size: int | None, pixels: int, scale: Scale | None) -> Part:
         """The split as a part of a source."""
         count = self._split.num_examples
 
@@ -233,11 +266,13 @@ class _Reader:
         def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
             found: dict[int, int] = {}
 
-            def image(index: int) -> UInt8[np.ndarray, "height width channels"]:
+            def image(index: int) -> Shaped[np.ndarray, "height width channels"]:
                 example = self._example(index)
                 found[index] = example[self._label]
-                file = io.BytesIO(example[self._image])
-                return decoded(file, channels=channels, size=size, what=self._what(index))
+                what = self._what(index)
+                return pixels_of(
+                    example[self._image], channels=channels, size=size, scale=scale, what=what
+                )
 
             images = stacked(chosen, image, pixels=pixels, what=self._what)
             return images, np.array([found[int(index)] for index in chosen], np.int32)

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 
 from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import plain_file
 
 SUFFIXES = (".pt", ".pth")
 
@@ -55,8 +56,7 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
         InputError: PyTorch is not installed, or the file is damaged, or holds anything else.
     """
     torch = require_torch("files of PyTorch's torch.save, .pt and .pth,")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
+    plain_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of how PyTorch reads its older files.

@@ -1,6 +1,9 @@
 """A dataset card as the Hugging Face Hub reads it."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -8,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import ddpp_jax
 from ddpp_jax.export.loading import DistilledSet
 from ddpp_jax.files import Replacement
+from ddpp_jax.text import file_names, printable
 
+_MARKS = re.compile(r"[\\`*_\[\]|~$#]")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"))
 
 
@@ -39,7 +44,9 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "zca": "zca_matrix" in small.arrays,
         "grey": small.images.shape[3] == 1,
         "chosen": "indices" in small.origin,
-        "sorted": list(small.class_names) == sorted(small.class_names),
+        "sorted": file_names(small.class_names) == sorted(file_names(small.class_names)),
+        "renamed": list(small.class_names) != file_names(small.class_names),
+        "scale": small.origin.get("scale"),
         "mean": [],
         "std": [],
     }
@@ -55,11 +62,22 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters["yaml"] = lambda text: "'" + str(text).replace("'", "''") + "'"
+    pages.filters["yaml"], pages.filters["words"] = _yaml, _words
     path = folder / "README.md"
     with Replacement(path) as temporary:
         temporary.write_text(pages.get_template("card.md.jinja").render(values), encoding="utf-8")
     return path
+
+
+def _yaml(value: Any) -> str:
+    """A value as a string of YAML, of which those of JSON are a part."""
+    return json.dumps(printable(str(value)), ensure_ascii=False)
+
+
+def _words(value: Any) -> str:
+    """A value as Markdown shows it unchanged: one line, and neither marks nor HTML."""
+    text = _MARKS.sub(r"\\\g<0>", printable(str(value)))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _numbers(values: np.ndarray) -> list[float]:

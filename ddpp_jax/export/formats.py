@@ -1,7 +1,6 @@
 """The files that other tools read."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +27,7 @@ from ddpp_jax.data import (
 from ddpp_jax.export.card import write_card
 from ddpp_jax.export.loading import DistilledSet
 from ddpp_jax.files import Replacement, write_json
-
-_IN_FILE_NAMES = re.compile(r"[^\w .,+()-]")
+from ddpp_jax.text import file_names
 
 
 class Export(NamedTuple):
@@ -78,24 +76,28 @@ def _png(what: Export) -> list[Path]:
     """A folder for each class, as `torchvision.datasets.ImageFolder` and our own commands read.
 
     Where training pushed pixels beyond black or white, eight bits stand for that wider range, which
-    `range.json` in the folder tells: cut pixels would be another set. It also says by which
+    `range.json` in the folder tells: cut pixels would be another set. It also has the true name of
+    the class in each folder, since not every name can be that of a folder, and says by which
     transform networks must see the pictures; of a whitening, whose matrix would be too large, it
     holds what tells it from others.
     """
     small, folder = what.small, what.folder / "images"
     low, high = pixel_range(small.pixels)
     levels = np.rint((small.pixels - low) / (high - low) * 255).astype(np.uint8)
-    names = [_IN_FILE_NAMES.sub("_", name).strip(". ") or "_" for name in small.class_names]
-    if len({name.lower() for name in names}) < len(names):
-        names = [f"{label:03d} {name}" for label, name in enumerate(names)]
+    names = file_names(small.class_names)
     places = np.zeros(len(names), int)
     for image, label in zip(levels, small.labels, strict=True):
         picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
         with Replacement(folder / names[label] / f"{places[label]:04d}.png") as temporary:
             picture.save(temporary)
         places[label] += 1
-    transform = small_record(transform_from(small.arrays))
-    about = {"low": low, "high": high, "lr": small.alpha, "transform": transform}
+    about = {
+        "low": low,
+        "high": high,
+        "lr": small.alpha,
+        "classes": dict(zip(names, small.class_names, strict=True)),
+        "transform": small_record(transform_from(small.arrays)),
+    }
     write_json(folder / RANGE_FILE, about)
     return [folder]
 

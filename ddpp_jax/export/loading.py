@@ -23,7 +23,8 @@ class DistilledSet(NamedTuple):
         class_names: a name for each label.
         transform: `transform(pixels)`, real images, uint8 or floats from 0 to 1, of shape (images,
             height, width, channels), as these networks must see them: apply it to test images. An
-            InputError says what else it was given.
+            InputError says what else it was given. Deeper pixels are first brought to 0 to 1 by the
+            `low` and `high` of `origin["scale"]`.
         pixels: the images as they look, with the transform undone: 0 is black, 1 is white, and what
             training pushed beyond stays beyond.
         arrays: what the transform is made of: `mean` and `std` per channel, or `zca_mean` and

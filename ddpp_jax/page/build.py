@@ -16,6 +16,7 @@ from ddpp_jax.page.costs import costs
 from ddpp_jax.page.images import method_values
 from ddpp_jax.page.read import Method, Run, read_run
 from ddpp_jax.page.words import class_names, flat, is_unfinished, result_rows, row_names, title
+from ddpp_jax.text import printable
 
 REPORT = "report.html"
 
@@ -23,9 +24,16 @@ _MOST_CONFUSIONS = 6
 
 _MARK = '<meta name="generator" content="ddpp-jax comparison">'
 
+
+def _shown(value: Any) -> Any:
+    """A value as it stands in a page; figures and what else is written as HTML here stay."""
+    return printable(value) if type(value) is str else value
+
+
 _PAGES = Environment(
     loader=PackageLoader("ddpp_jax", "page"),
     autoescape=True,
+    finalize=_shown,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -86,7 +94,7 @@ def _is_fresh(path: Path) -> bool:
 def is_comparison(path: Path) -> bool:
     """Whether a file is a page that `write_comparison` wrote."""
     try:
-        return _MARK in path.read_text(encoding="utf-8")[:4000]
+        return path.is_file() and _MARK in path.read_text(encoding="utf-8")[:4000]
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpp_jax.page.read import Method
-from ddpp_jax.plots import as_words, draw_sweep
+from ddpp_jax.plots import as_words, class_words, draw_sweep, drawing
+from ddpp_jax.text import printable
 
 _INK = "#123456"  # Of which the page makes its own colour of text.
 _COLOURS = ("#2f7fd1", "#d9772b", "#3a9d5d", "#b0519f", "#8a8a2b", "#c0504d", "#5b8c9e", "#7a6fd0")
@@ -149,7 +150,7 @@ def confusion(row: Mapping[str, Any], names: Sequence[str], title: str) -> str:
     shown = ax.imshow(shares, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     ax.set(xlabel="taken for", ylabel="class")
     if len(names) <= _MOST_NAMED:
-        shown_names = [as_words(name) for name in names]
+        shown_names = [class_words(name) for name in names]
         ax.set_xticks(range(len(names)), shown_names, rotation=90)
         ax.set_yticks(range(len(names)), shown_names)
     figure.colorbar(shown, ax=ax, shrink=0.8, label="share of the class")
@@ -218,7 +219,7 @@ def _map(
         vmax=100 * highest or 1,
         extent=(*ends, len(names) - 0.5, -0.5),
     )
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [as_words(name) for name in names])
     ax.set_xlabel(axis)
     figure.colorbar(shown, ax=ax, label="pruned, %")
     return _svg(figure, title)
@@ -239,7 +240,7 @@ def _svg(figure: Figure, label: str) -> str:
         legend.get_frame().set(facecolor="none", edgecolor="none")
         for text in legend.get_texts():
             text.set(color=_INK, fontsize=8)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), drawing(figure):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
@@ -253,4 +254,5 @@ def _svg(figure: Figure, label: str) -> str:
 
 
 def _escaped(text: str) -> str:
+    text = printable(text)
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -25,6 +25,12 @@ _PARTS = {
 }
 
 
+class _Scale(TypedDict):
+    kind: str
+    low: float
+    high: float
+
+
 class _Origin(TypedDict, total=False):
     method: str
     ipc: int
@@ -35,6 +41,7 @@ class _Origin(TypedDict, total=False):
     test: str
     settings: dict[str, Any]
     indices: list[int]
+    scale: _Scale
 
 
 class _Settings(TypedDict, total=False):

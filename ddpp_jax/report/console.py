@@ -1,5 +1,6 @@
 """What a person sees while work goes on: a progress bar, plain lines, or nothing."""
 
+import copy
 import datetime
 import re
 import sys
@@ -27,6 +28,7 @@ from rich.text import Text
 from ddpp_jax.errors import InputError
 from ddpp_jax.report.forecast import Forecast
 from ddpp_jax.report.tracking import Tracker, Watcher, require_tracker, watchers
+from ddpp_jax.text import file_name, printable
 
 Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
@@ -74,16 +76,18 @@ class Report:
     def say(self, text: str) -> None:
         """Show one line."""
         if self._console is not None:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                Text(printable(text)), markup=False, highlight=False, soft_wrap=True
+            )
 
     def warn(self, text: str) -> None:
         """Show one line on stderr, even where nothing else is shown."""
-        print(f"warning: {' '.join(text.split())}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
     def show(self, table: Table) -> None:
         """Show a table."""
         if self._console is not None:
-            self._console.print(table)
+            self._console.print(_plain(table))
 
     def expect(self, work: Mapping[str, float]) -> None:
         """From here on, show how long the whole of a job will still take.
@@ -153,18 +157,19 @@ class Report:
 
     @contextmanager
     def _shown(self, name: str, total: int, unit: str, done: int) -> Iterator[Tick]:
+        name, unit = printable(name), printable(unit)
         if self._console is None:
             yield lambda _done, _values: None
         elif self._console.is_terminal:
             with Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 _Rate(unit),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[whole]}{task.fields[numbers]}"),
+                TextColumn("{task.fields[whole]}{task.fields[numbers]}", markup=False),
                 console=self._console,
             ) as bar:
                 task = bar.add_task(name, total=total, completed=done, whole="", numbers="")
@@ -184,7 +189,7 @@ class Report:
         if self._traces is None or self._tracing or unit in _TOO_LONG:
             yield lambda: None
             return
-        folder = self._traces / re.sub(r"[^\w.]+", "-", name.lower()).strip("-")
+        folder = self._traces / file_name(re.sub(r"[^\w.]+", "-", name.lower()).strip("-"))
         ticks = 0
 
         def turn(on: bool) -> None:
@@ -249,4 +254,22 @@ class _Rate(ProgressColumn):
 
 
 def _numbers(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return "  ".join(f"{printable(name)} {value:.4g}" for name, value in values.items())
+
+
+def _plain(table: Table) -> Table:
+    """The table with its text as it stands: no markup, and nothing that a terminal obeys."""
+
+    def shown(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        return Text("\n".join(printable(line) for line in cell.split("\n")))
+
+    plain = copy.copy(table)
+    plain.columns, plain.rows = [column.copy() for column in table.columns], []
+    plain.title, plain.caption = shown(table.title), shown(table.caption)
+    for column in plain.columns:
+        column.header = shown(column.header)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        plain.add_row(*map(shown, cells))
+    return plain

@@ -1,0 +1,125 @@
+"""Pixels of any depth brought to the scale from 0 (black) to 1 (white), and what was assumed."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+
+from ddpp_jax.errors import InputError
+
+EIGHT_BITS = "8-bit"
+FLOATS = "floating-point"
+
+_CHUNK = 2**22
+"""Pixels that are worked on at once."""
+
+
+class Scale(NamedTuple):
+    """Which values of pixels are black and white; what lies beyond is cut.
+
+    Attributes:
+        kind: of the pixels, as a word: `8-bit`, `16-bit`, `uint16`, `floating-point` and so on.
+        low: the value that is black, 0 on the scale of the program.
+        high: the value that is white, 1.
+    """
+
+    kind: str
+    low: float
+    high: float
+
+
+class Extent(NamedTuple):
+    """Between which values pixels lie.
+
+    Attributes:
+        low: the least; NaN where a pixel is.
+        high: the greatest.
+        total: how many there are.
+        below: how many are below a range that was given.
+        above: how many are above it.
+    """
+
+    low: float
+    high: float
+    total: int
+    below: int = 0
+    above: int = 0
+
+
+def extent(values: Shaped[np.ndarray, "..."], given: tuple[float, float] | None) -> Extent:
+    """Between which values pixels lie, and how many lie beyond a range."""
+    low, high = float(values.min()), float(values.max())
+    if given is None or (given[0] <= low and high <= given[1]):
+        return Extent(low, high, values.size)
+    below, above = int((values < given[0]).sum()), int((values > given[1]).sum())
+    return Extent(low, high, values.size, below, above)
+
+
+def joined(extents: Iterable[Extent]) -> Extent:
+    """The extent of all pixels together; there is at least one part."""
+    table = np.asarray([*extents], float)
+    low, high = float(table[:, 0].min()), float(table[:, 1].max())
+    count, below, above = (int(total) for total in table[:, 2:].sum(axis=0))
+    return Extent(low, high, count, below, above)
+
+
+def scale_of(
+    kind: str, found: Extent, given: tuple[float, float] | None, what: str
+) -> Scale | None:
+    """How pixels become numbers from 0 to 1; none where they are such, or eight bits, already.
+
+    A range that is given decides. Without one it is that of the whole dataset, training and test
+    images alike: which values a format's pixels take is known of it beforehand, and is nothing that
+    is fitted.
+
+    Args:
+        kind: of the pixels, as a word.
+        found: between which values they lie.
+        given: black and white, by hand.
+        what: names them in a message.
+
+    Raises:
+        InputError: a pixel is not finite, or all of them are equal.
+    """
+    if not np.isfinite([found.low, found.high]).all():
+        raise InputError(f"{what} hold NaN or infinite pixels; wanted finite ones")
+    if given is not None:
+        return Scale(kind, *given)
+    if kind == EIGHT_BITS or (kind == FLOATS and found.low >= 0 and found.high <= 1):
+        return None
+    if found.low == found.high:
+        raise InputError(
+            f"{what} are all {found.low:g}; give other images, or --range LOW,HIGH "
+            "if that is what they are"
+        )
+    return Scale(kind, found.low, found.high)
+
+
+def scale_words(scale: Scale, found: Extent, *, given: bool, what: str) -> str:
+    """What was made of the pixels, in a line.
+
+    Args:
+        scale: of the pixels.
+        found: between which values they lie.
+        given: whether the scale was, by `--range`.
+        what: names them.
+    """
+    are = f"{what} are {scale.kind} from {found.low:g} to {found.high:g}"
+    if not given:
+        return f"{are}; taken as 0 to 1 by that range; --range LOW,HIGH overrules"
+    beyond = 100 * (found.below + found.above) / found.total
+    cut = f", and {beyond:.2g} % of them lie beyond it and are cut" if beyond else ""
+    return f"{are}; {scale.low:g} to {scale.high:g} are taken as 0 to 1 by --range{cut}"
+
+
+def to_unit(
+    values: Shaped[np.ndarray, "first *rest"], scale: Scale
+) -> Float32[np.ndarray, "first *rest"]:
+    """Pixels on the scale from 0 to 1, as float32; what lies beyond is cut."""
+    result = np.empty(values.shape, np.float32)
+    rows = max(1, _CHUNK // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        chunk = values[start : start + rows].astype(np.float64)
+        result[start : start + rows] = np.clip((chunk - scale.low) / (scale.high - scale.low), 0, 1)
+    return result

@@ -1,0 +1,226 @@
+"""Labels in the forms that people keep them in, as whole numbers from 0."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.text import checked_names
+
+_MOST = 2**31 - 1
+_UNIQUE = "numpy.unique(labels, return_inverse=True) numbers them so"
+
+
+class Labels(NamedTuple):
+    """Labels and the classes that they stand for.
+
+    Attributes:
+        arrays: whole numbers from 0, by the name of the array.
+        class_names: a name for each of them.
+        notes: what was converted, a line each.
+    """
+
+    arrays: dict[str, Int32[np.ndarray, " images"]]
+    class_names: tuple[str, ...]
+    notes: list[str]
+
+
+def label_arrays(
+    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
+    counts: Mapping[str, int],
+    class_names: tuple[str, ...] | None,
+    what: str,
+) -> Labels:
+    """Labels of one meaning, converted to whole numbers from 0.
+
+    They are whole numbers from 0 or from 1, of any type; in a row or a column; rows with a single 1
+    at the place of the class; or strings, names of the classes.
+
+    Args:
+        arrays: by name; the first are those to train on, which decide what the classes are.
+        counts: how many images there are to each.
+        class_names: in the order of the labels, where they are known.
+        what: stands before the name of an array in a message.
+
+    Raises:
+        InputError: they are nothing of that, or nobody can tell what they are.
+    """
+    notes: list[str] = []
+    flat = {
+        name: _flat(array, counts[name], f"{what} {name}", notes) for name, array in arrays.items()
+    }
+    kinds = {name: array.dtype.kind in "US" for name, array in flat.items()}
+    if len(set(kinds.values())) > 1:
+        shown = " and ".join(f"{name} is {array.dtype}" for name, array in flat.items())
+        raise InputError(f"{what} {shown}; wanted one type")
+    if all(kinds.values()):
+        return _named(flat, class_names, what, notes)
+    numbers = {
+        name: _whole(array, f"{what} {name}", notes) if array.ndim == 1 else array
+        for name, array in flat.items()
+    }
+    widths = {name: array.shape[1] for name, array in numbers.items() if array.ndim == 2}
+    if widths:
+        numbers, classes = _from_rows(numbers, widths, class_names, what, notes)
+    else:
+        numbers, classes = _from_zero(numbers, class_names, what, notes)
+    names = class_names or tuple(str(label) for label in range(classes))
+    for name, labels in numbers.items():
+        wrong = labels[(labels < 0) | (labels >= len(names))]
+        if len(wrong):
+            raise InputError(f"{what} {name} hold {wrong[0]}; wanted 0 to {len(names) - 1}")
+    return Labels({n: a.astype(np.int32) for n, a in numbers.items()}, names, notes)
+
+
+def as_texts(array: Shaped[np.ndarray, "..."], what: str) -> Shaped[np.ndarray, "..."] | None:
+    """An array of strings or of bytes as one of strings; none where it is neither.
+
+    Raises:
+        InputError: bytes are not UTF-8.
+    """
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind != "S":
+        return None
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: a name is not UTF-8; write it anew, as UTF-8") from error
+
+
+def _flat(
+    array: Shaped[np.ndarray, "..."], count: int, what: str, notes: list[str]
+) -> Shaped[np.ndarray, "..."]:
+    """Labels in a row, or in rows that are longer than 1."""
+    if array.dtype.kind not in "biufUS":
+        raise InputError(f"{what} are {array.dtype}; wanted whole numbers or strings")
+    if array.ndim == 2 and array.shape[1] == 1 and len(array) == count:
+        notes.append(f"{what} is a column of shape {array.shape}; taken as {count} labels")
+        array = array[:, 0]
+    if array.ndim not in (1, 2) or len(array) != count:
+        raise InputError(
+            f"{what} are of shape {array.shape} for {count} images; wanted one for each"
+        )
+    if array.ndim == 2 and array.dtype.kind in "US":
+        raise InputError(f"{what} are strings of shape {array.shape}; wanted one for each image")
+    return array
+
+
+def _named(
+    arrays: Mapping[str, Shaped[np.ndarray, " images"]],
+    class_names: tuple[str, ...] | None,
+    what: str,
+    notes: list[str],
+) -> Labels:
+    texts = {name: as_texts(array, f"{what} {name}") for name, array in arrays.items()}
+    first, train = next(iter(texts.items()))
+    assert train is not None
+    found, names = {}, class_names
+    if names is None:
+        names = checked_names(np.unique(train).tolist(), f"{what} {first}")
+        names = tuple(sorted(names))
+        notes.append(f"{what} {first} holds names; they are the classes, in alphabetical order")
+    else:
+        notes.append(f"{what} {first} holds names; taken as places in class_names")
+    for name, array in texts.items():
+        assert array is not None
+        unique, inverse = np.unique(array, return_inverse=True)
+        whole = checked_names(unique.tolist(), f"{what} {name}")
+        place = {label: number for number, label in enumerate(names)}
+        strange = [label for label in whole if label not in place]
+        if strange:
+            among = "class_names" if class_names is not None else first
+            raise InputError(f"{what} {name} holds {strange[0]!r}, which {among} does not have")
+        numbers = np.array([place[label] for label in whole], np.int32)
+        found[name] = numbers[inverse.reshape(-1)]
+    return Labels(found, names, notes)
+
+
+def _whole(
+    labels: Shaped[np.ndarray, " images"], what: str, notes: list[str]
+) -> Shaped[np.ndarray, " images"]:
+    """Whole numbers of a type that can be negative."""
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
+            odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))][0]
+            raise InputError(f"{what} are {labels.dtype} and hold {odd:g}; wanted whole numbers")
+        notes.append(f"{what} are {labels.dtype}, all of them whole; taken as whole numbers")
+    elif labels.dtype.kind == "b":
+        notes.append(f"{what} are False and True; taken as classes 0 and 1")
+    low, high = float(labels.min()), float(labels.max())
+    if low < 0 or high > _MOST:
+        raise InputError(f"{what} hold {low if low < 0 else high:.0f}; wanted 0 or more; {_UNIQUE}")
+    return labels.astype(np.int64)
+
+
+def _from_rows(
+    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
+    widths: Mapping[str, int],
+    class_names: tuple[str, ...] | None,
+    what: str,
+    notes: list[str],
+) -> tuple[dict[str, Shaped[np.ndarray, " images"]], int]:
+    """Labels of rows with a single 1 each, and how many classes there are."""
+    first, classes = next(iter(widths.items()))
+    for name in arrays:
+        if widths.get(name) != classes:
+            raise InputError(
+                f"{what} {first} is of shape {arrays[first].shape} and {name} of shape "
+                f"{arrays[name].shape}; wanted the same form in both"
+            )
+    if class_names is not None and len(class_names) != classes:
+        raise InputError(
+            f"{what} {first} has rows of {classes} and class_names {len(class_names)} names; "
+            "wanted as many"
+        )
+    found = {}
+    for name, rows in arrays.items():
+        ones = rows == 1
+        odd = np.flatnonzero((ones.sum(axis=1) != 1) | ((rows != 0) & ~ones).any(axis=1))
+        if len(odd):
+            raise InputError(
+                f"{what} {name}, row {odd[0]}, is {_row_words(rows[odd[0]])}; wanted a label for "
+                "each image, or rows with a single 1 and 0 elsewhere (labels.argmax(1) takes the "
+                "greatest of each)"
+            )
+        found[name] = ones.argmax(axis=1)
+    names = " and ".join(arrays)
+    notes.append(
+        f"{what} {names}: rows of {classes} with a single 1; taken as classes by its place"
+    )
+    return found, classes
+
+
+def _row_words(row: Shaped[np.ndarray, " classes"]) -> str:
+    shown = ", ".join(f"{float(value):g}" for value in row[:6])
+    return f"({shown}{', ...' if len(row) > 6 else ''})"
+
+
+def _from_zero(
+    arrays: Mapping[str, Shaped[np.ndarray, " images"]],
+    class_names: Sequence[str] | None,
+    what: str,
+    notes: list[str],
+) -> tuple[dict[str, Shaped[np.ndarray, " images"]], int]:
+    """Labels that may begin at 1, and how many classes there are."""
+    first, train = next(iter(arrays.items()))
+    used = np.unique(train)
+    classes = len(used) if class_names is None else len(class_names)
+    from_one = used[0] == 1 and used[-1] == classes and len(used) == classes
+    if from_one:
+        for name, labels in arrays.items():
+            if labels.min() < 1:
+                raise InputError(
+                    f"{what} {first} holds 1 to {classes} and {name} 0 to {labels.max()}; wanted 0 "
+                    "as the first class in both"
+                )
+        notes.append(f"{what} labels are 1 to {classes}; taken as 0 to {classes - 1}")
+        return {name: labels - 1 for name, labels in arrays.items()}, classes
+    if class_names is None and used[-1] != classes - 1:
+        raise InputError(
+            f"{what} {first} holds {classes} labels from {used[0]} to {used[-1]}; "
+            f"wanted every whole number from 0 to {classes - 1}; {_UNIQUE}"
+        )
+    return dict(arrays), classes
