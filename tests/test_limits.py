@@ -197,3 +197,31 @@ def test_a_store_of_teachers_that_another_process_fills_is_refused(refused, tmp_
     store = tmp_path / re.search(r"in (runs/teachers/\S+):", capfd.readouterr().out)[1]
     with claimed_folder(store, {}, name="other.json", proven=True):
         assert "another process is working in" in refused("teachers", flags)
+
+
+@pytest.mark.parametrize(
+    ("side", "flags", "advised"),
+    [
+        (1, "", "--image-size 2 --depth 1"),
+        (8, "--depth 4", "--depth 3"),
+        (8, "--student-batch 3", "--student-batch 2"),
+        (8, "--student-batch 10000", "--student-batch 2"),
+    ],
+)
+def test_what_is_advised_is_accepted(tmp_path, capfd, monkeypatch, side, flags, advised):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).uniform(size=(8, side, side, 1))
+    labels = np.arange(8) % 2
+    np.savez("data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    common = "--dataset data.npz --width 4 --teachers 1 --epochs 3 --max-start-epoch 1"
+    codes = []
+    for more in (flags, advised):
+        depth = "" if "depth" in more or side == 1 else " --depth 1"
+        command = f"{common} --student-steps 1 {more}{depth} --sweep seed=0,1 --dry-run"
+        with pytest.raises(SystemExit) as leaving:
+            cli.distill(shlex.split(command))
+        codes.append(leaving.value.code)
+        error = capfd.readouterr().err
+        if more == flags:
+            assert all(word in error for word in advised.split()[:2])
+    assert codes == [2, 0]

@@ -61,7 +61,7 @@ def run_command(
         ):
             if others and name in _LESS_MEMORY:
                 print(
-                    f"warning: {', '.join(others)} is left aside, since results or the run would "
+                    f"warning: {', '.join(others)} left aside, since results or the run would "
                     "depend on it",
                     file=sys.stderr,
                 )

@@ -169,7 +169,7 @@ def load_raw(config: DataConfig) -> RawDataset:
     require_memory(
         pixels * (source.itemsize + 4),
         what=f"{len(train) + len(test):,} images of {shape_words(source.shape)}",
-        remedy="lower --image-size or --per-class",
+        remedy="give a lower --image-size or --per-class",
     )
     x_train, y_train = source.train.read(train)
     x_test, y_test = test_part.read(test)

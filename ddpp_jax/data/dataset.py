@@ -167,9 +167,10 @@ def fit_per_channel(pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."
     squares = (np.square(unit(pixels[chunk], np.float64) - mean).sum(axes) for chunk in chunks)
     std = np.sqrt(sum(squares) / count).astype(np.float32)
     if std.min() < _FLAT:
+        advice = "--channels 1 or other images" if len(std) > 1 else "other images"
         raise InputError(
             f"channel {int(np.argmin(std))} of the training images is the same everywhere and "
-            "cannot be normalised; give --channels 1 or other images"
+            f"cannot be normalised; give {advice}"
         )
     return PerChannel(np.asarray(mean, np.float32), std)
 

@@ -129,7 +129,7 @@ def _require_memory(images: Shaped[np.ndarray, "images *shape"]) -> None:
     require_memory(
         8 * (_SQUARES * size**2 + 2 * _ROWS * size),
         what=f"images of {shape_words(images.shape[1:])} with ZCA whitening",
-        remedy="lower --image-size or use --no-zca",
+        remedy="give a lower --image-size, or --no-zca",
     )
 
 

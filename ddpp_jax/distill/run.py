@@ -81,8 +81,11 @@ def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
     """
     count = config.ipc * dataset.classes
     if config.student_batch is not None and count % config.student_batch:
+        below = min(config.student_batch, count)
+        divisor = next(size for size in range(below, 0, -1) if count % size == 0)
         raise InputError(
-            f"--student-batch {config.student_batch} does not divide the {count} distilled images"
+            f"--student-batch {config.student_batch} does not divide the {count} distilled images; "
+            f"give one that does, such as {divisor}"
         )
     require_per_class(dataset, config.ipc)
 

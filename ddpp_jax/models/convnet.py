@@ -36,6 +36,11 @@ class ConvNet(nn.Module):
 
         Without the `head` they are the features that the linear layer would take.
         """
+        if self.image_size < 2:
+            raise InputError(
+                f"images of {self.image_size}x{self.image_size} are too small for a ConvNet, whose "
+                "blocks halve them; give --image-size 2 or more"
+            )
         if self.image_size >> self.depth < 1:
             raise InputError(
                 f"images of {self.image_size}x{self.image_size} are too small for depth "
