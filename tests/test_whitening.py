@@ -207,6 +207,6 @@ def test_whitening_beyond_the_memory_is_refused_before_it_begins(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     monkeypatch.setattr(whitening.np, "zeros", None)
     with pytest.raises(
-        InputError, match=r"224x224x3 .* need \d+\.\d+ GiB.*8.00 GiB are free; give a lower --image-size"
+        InputError, match=r"224x224x3 .* need \d+\.\d+ GiB.*8.00 GiB are free; give a lower"
     ):
         fit_transform(raw, zca=True, cache_dir=None)
