@@ -10,8 +10,6 @@ from ddpp_jax.files import free_bytes, gib
 from ddpp_jax.report import Report
 from ddpp_jax.storage import device_room
 
-_TOO_MANY = 2**31
-
 
 def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> None:
     """Say what the first stage would take, and with which settings."""
@@ -44,10 +42,6 @@ def describe_distillation(job: DistillJob, problem: Problem, folder: Path, repor
         f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} for each method, "
         f"of {gib(state)}; the last two are kept below {folder} while it runs"
     )
-    if network.num_params >= _TOO_MANY:
-        copies = gib((settings.student_steps + 2) * network.num_params * 4)
-        report.say(f"Memory: more than {copies} for a distillation step; XLA cannot index it")
-        return
     needed = distill.memory(job, network, shape)
     size = "an amount unknown on this platform" if needed is None else gib(needed)
     report.say(f"Memory: {size} for the distillation steps as compiled for this device")
