@@ -1,6 +1,4 @@
-"""The one exception that a person, not a programmer, is meant to read, and warnings likewise."""
-
-import sys
+"""The one exception that a person, not a programmer, is meant to read."""
 
 
 class InputError(ValueError):
@@ -14,8 +12,3 @@ class InputError(ValueError):
 def one_line(text: str) -> str:
     """The text with every run of white space, ends of lines among them, as one space."""
     return " ".join(text.split())
-
-
-def warn(text: str) -> None:
-    """Show one line on stderr: something is not as it should be, and work goes on."""
-    print(f"warning: {one_line(text)}", file=sys.stderr, flush=True)

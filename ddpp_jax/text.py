@@ -5,10 +5,11 @@ marks that turn the direction of what follows, characters that nobody sees, byte
 """
 
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 
-from ddpp_jax.errors import InputError
+from ddpp_jax.errors import InputError, one_line
 
 LONGEST_FILE_NAME = 120
 """Bytes that a name takes at most within the name of a file or a folder."""
@@ -35,6 +36,11 @@ def printable(text: str) -> str:
     if text.isprintable() and _UNSEEN.isdisjoint(text):
         return text
     return "".join(_escaped(character) for character in text)
+
+
+def warn(text: str) -> None:
+    """Show one line on stderr: something is not as it should be, and work goes on."""
+    print(f"warning: {printable(one_line(text))}", file=sys.stderr, flush=True)
 
 
 def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ LEVELS = {
     8: ["cli"],
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
-# What may be imported sideways: _types and errors are the floor that configs stands on.
-FLOOR = {"_types", "errors"}
+# What may be imported sideways: the floor that files and configs stand on.
+FLOOR = {"_types", "errors", "text"}
 OUTSIDE_LAYER_1 = {"functools", "operator", "math", "zlib", "typing", "collections", "jax"}
 OUTSIDE_LAYER_1 |= {"jaxtyping", "numpy"}
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddpp_jax.errors import InputError, warn
+from ddpp_jax.errors import InputError
 from ddpp_jax.files.replacement import clear_leftover
 from ddpp_jax.files.sealed import read_json, read_sealed, write_json
+from ddpp_jax.text import warn
 
 _HELD = "another process is working in {}; wait for it or choose another folder"
 _MOST_DIFFERENCES, _LONGEST = 5, 90

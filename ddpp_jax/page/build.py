@@ -8,7 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
 from ddpp_jax import tables
-from ddpp_jax.errors import warn
 from ddpp_jax.files import Replacement
 from ddpp_jax.page import figures
 from ddpp_jax.page.comparison import comparison_values
@@ -16,7 +15,7 @@ from ddpp_jax.page.costs import costs
 from ddpp_jax.page.images import method_values
 from ddpp_jax.page.read import Method, Run, read_run
 from ddpp_jax.page.words import class_names, flat, is_unfinished, result_rows, row_names, title
-from ddpp_jax.text import printable
+from ddpp_jax.text import printable, warn
 
 REPORT = "report.html"
 

@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ddpp_jax.distill.history import FOLDER, REAL, read_frame
-from ddpp_jax.errors import InputError, warn
+from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_claim
 from ddpp_jax.records import check_identity, read_metrics, read_progress, read_result
 from ddpp_jax.report import PROGRESS
 from ddpp_jax.results import DistilledFile, iterate_path, read_distilled
+from ddpp_jax.text import warn
 
 
 class Frame(NamedTuple):

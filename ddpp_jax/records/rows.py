@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from ddpp_jax.errors import warn
 from ddpp_jax.files import read_rows
 from ddpp_jax.records.schema import require_kind
+from ddpp_jax.text import warn
 
 _MOST = 2**53
 """Above this a float does not hold every whole number."""

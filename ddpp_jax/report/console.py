@@ -3,7 +3,6 @@
 import copy
 import datetime
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from rich.text import Text
 from ddpp_jax.errors import InputError
 from ddpp_jax.report.forecast import Forecast
 from ddpp_jax.report.tracking import Tracker, Watcher, require_tracker, watchers
-from ddpp_jax.text import file_name, printable
+from ddpp_jax.text import file_name, printable, warn
 
 Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 """`tick(done, values)`: how much is done by now, and the numbers to show beside it."""
@@ -82,7 +81,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         """Show one line on stderr, even where nothing else is shown."""
-        print(f"warning: {printable(' '.join(text.split()))}", file=sys.stderr, flush=True)
+        warn(text)
 
     def show(self, table: Table) -> None:
         """Show a table."""
