@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import ddpp_jax
+from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.errors import InputError
 from ddpp_jax.records import check_origin
 from ddpp_jax.tensors import metadata_of, read_tensors, write_tensors
+from ddpp_jax.text import checked_names
 
 FORMAT = "ddpp-jax distilled set 4"
 """The key of the metadata, and a sign that a file is ours."""
@@ -138,7 +140,7 @@ def _read(path: Path) -> DistilledFile:
         pixels=tensors["pixels"],
         labels=tensors["labels"],
         alpha=float(alpha.item()),
-        class_names=tuple(names),
+        class_names=checked_names(names, str(path)),
         transform={name: array for name, array in tensors.items() if name not in _DTYPES},
         origin=dict(origin or {}),
     )
@@ -178,8 +180,8 @@ def _check_transform(path: Path, distilled: DistilledFile) -> None:
     for name, array in distilled.transform.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise InputError(f"{path} has a {name} that is not finite float32")
-        if name == "std" and array.min() <= 0:
-            raise InputError(f"{path} has a std that is not above 0")
+        if name == "std" and array.min() < SMALLEST:
+            raise InputError(f"{path} has a std of {array.min():g}; wanted {SMALLEST:g} or more")
 
 
 def shown_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:

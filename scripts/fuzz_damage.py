@@ -66,7 +66,8 @@ def outcome(path: Path, read: Callable[[Path, Callable[[str], None]], Any], whol
         found = read(path, warnings.append)
     except InputError as error:
         line = str(error)
-        named = path.name in line or path.parent.name in line
+        teacher = next((part for part in path.parts if part.startswith("teacher-")), path.name)
+        named = path.name in line or teacher.removesuffix(".json") in line
         fine = named and len(line.splitlines()) == 1
         return Outcome("refused" if fine else "silent", line)
     except Exception as error:  # The very thing that is looked for.

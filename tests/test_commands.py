@@ -434,7 +434,7 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path, untried):
         "1,200 SGD steps of 256 images",
         '"student_steps": 20',
         '"zca": true',
-        "Time: about 71 min by a short trial of each stage",
+        "Time: about 71 min from the start, by a short trial of each stage",
         "  teachers: 3 min\n",
         "  distil, MTT (no pruning): 34 min\n",
         "  judge random real images: 15 s\n",

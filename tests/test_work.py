@@ -1,6 +1,8 @@
 """How much work the stages of a job are, and what a trial of them says."""
 
+import dataclasses
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -48,25 +50,41 @@ def test_every_setting_asks_for_teachers_that_reach_its_targets():
     assert cpu.teaching.epochs == cpu.distillation.last_target
 
 
-def test_a_trial_says_the_time_of_each_stage_and_of_all():
+def test_a_trial_says_the_time_of_each_stage_and_of_all(monkeypatch, places):
     shown = io.StringIO()
     report = Report(Console(file=shown))
     stages = [work.Stage("teachers", epochs=60), work.Stage("distil", steps=100, evaluations=2)]
     costs = work.Costs(epoch=62.0, step=2.5, evaluation=20.0)
-    trial.describe(stages, lambda: costs, 1000, report)
+    monkeypatch.setattr(trial, "seconds", lambda *_: costs)
+    job = setting("digits")
+    problem = prepare(job, places)
+    trial.describe(lambda: trial.stage_seconds(job, problem, stages), 1000, report)
     lines = shown.getvalue().splitlines()
-    assert lines[0].startswith("Time: about 67 min by a short trial of each stage")
+    assert lines[0].startswith("Time: about 67 min from the start, by a short trial of each stage")
     assert lines[1:] == ["  teachers: 62 min", "  distil: 5 min"]
 
 
 def test_a_network_beyond_the_memory_is_not_tried():
     shown = io.StringIO()
 
-    def costs():
+    def seconds():
         raise AssertionError
 
-    trial.describe([], costs, 10**15, Report(Console(file=shown)))
+    trial.describe(seconds, 10**15, Report(Console(file=shown)))
     assert "too large to be tried" in shown.getvalue()
+
+
+def test_steps_beyond_the_memory_make_the_time_unknown(monkeypatch, places):
+    job = setting("digits")
+    distillation = dataclasses.replace(job.distillation, student_steps=2)
+    job = dataclasses.replace(job, distillation=distillation)
+    monkeypatch.setattr(trial, "device_room", lambda: 1000)
+    found = trial._step_seconds(job, prepare(job, places).network, (10, 8, 8, 1), 10)
+    assert math.isnan(found)
+    shown = io.StringIO()
+    monkeypatch.undo()
+    trial.describe(lambda: {"distil": found, "judge": 1.0}, 10, Report(Console(file=shown)))
+    assert shown.getvalue().startswith("Time: unknown")
 
 
 @pytest.mark.parametrize(("compiles", "expected"), [(True, [1, 1, 7]), (False, [1, 7])])

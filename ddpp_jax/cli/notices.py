@@ -2,13 +2,13 @@
 
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ddpp_jax.errors import one_line
+from ddpp_jax.text import warn
 
 _READING = re.compile(r"Error reading persistent compilation cache entry for '([^']*)'")
 _WRITING = re.compile(r"Error writing persistent compilation cache entry for '[^']*': (.*)")
@@ -28,7 +28,7 @@ def plain_notices(*, quiet: bool, repair: Callable[[str], str]) -> Iterator[None
     def show(line: str) -> None:
         if line not in shown:
             shown.add(line)
-            print(f"warning: {line}", file=sys.stderr, flush=True)
+            warn(line)
 
     def warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         text = one_line(str(message))

@@ -59,8 +59,11 @@ def run_distill(
     if dry:
         describe_distillation(job, problem, folder, report)
         describe_teaching(job, problem, report)
-        costs = partial(trial.seconds, job, problem)
-        trial.describe(stages, costs, problem.network.num_params, report)
+        if (folder / "result.json").exists():
+            report.say(f"{folder} is complete, and takes no more time")
+            return
+        tried = partial(trial.stage_seconds, job, problem, stages)
+        trial.describe(tried, problem.network.num_params, report)
         return
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):

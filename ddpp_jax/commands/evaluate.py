@@ -1,12 +1,14 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddpp_jax import page, plots, tables
+from ddpp_jax.commands import trial, work
 from ddpp_jax.commands.judge import Judge, Tests
 from ddpp_jax.commands.limits import check_free, require_evaluation
 from ddpp_jax.commands.problem import (
@@ -85,6 +87,10 @@ def run_evaluate(
             require_evaluation(job.evaluation, network, job.model.width)
     if dry:
         say_settings(job, raw, report)
+        if not (folder / "result.json").exists():
+            tried = partial(_seconds, job, raw, networks, sets)
+            most = max(network.num_params for network in networks.values())
+            trial.describe(tried, most, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if (folder / "result.json").exists():
@@ -94,6 +100,7 @@ def run_evaluate(
         else:
             keep_programs(cache_dir)
             judge = Judge(job, folder, classes=raw.classes)
+            report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
                 rows = _rows(job, judge, raw, networks, sets, report)
                 found = result(job, raw, rows)
@@ -115,6 +122,45 @@ def run_evaluate(
         page.write_report(folder, only_stale=True)
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
+
+
+def _title(small: SmallSet, architecture: str) -> str:
+    """What the evaluation of a set by an architecture is called."""
+    return f"{small.path} by {architecture} at rate {small.rate:.4g}"
+
+
+def _seconds(
+    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+) -> dict[str, float]:
+    """Seconds of each evaluation, by a trial."""
+    return {
+        f"judge {_title(small, name)}": trial.evaluation_seconds(
+            job.evaluation,
+            network,
+            small.images.shape,
+            classes=raw.classes,
+            operations=job.data.operations,
+            test=len(raw.y_test),
+        )
+        for small in sets
+        for name, network in networks.items()
+    }
+
+
+def _operations(
+    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+) -> dict[str, float]:
+    """Operations of each evaluation, by which the time that is left is told."""
+    shape = raw.x_train.shape[1:]
+    images = {name: work.forward_operations(net, shape) for name, net in networks.items()}
+    test = len(raw.y_test)
+    return {
+        f"judge {_title(small, name)}": work.evaluation_operations(
+            job.evaluation, image, len(small.labels), test
+        )
+        for small in sets
+        for name, image in images.items()
+    }
 
 
 def _rows(
@@ -139,7 +185,7 @@ def _rows(
                 small.labels,
                 small.rate,
                 report,
-                name=f"{small.path} by {name} at rate {small.rate:.4g}",
+                name=_title(small, name),
                 architecture=f"{name} {small.digest}",
                 key=evaluation_key(seed),
             )["test"]

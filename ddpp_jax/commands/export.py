@@ -9,7 +9,7 @@ from ddpp_jax.buffers import teachers_in, write_buffers
 from ddpp_jax.configs import digest
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, export, load_distilled
-from ddpp_jax.files import claimed_folder, read_json
+from ddpp_jax.files import claimed_folder, read_claim
 from ddpp_jax.report import Report
 from ddpp_jax.storage import TeacherStore
 
@@ -64,14 +64,15 @@ def run_export(
 
 def _export_buffers(path: Path, formats: Sequence[str], out: Path | None, report: Report) -> None:
     """Write the teachers of a store as MTT's buffers."""
-    if not (path / _MANIFEST).is_file():
+    if not any((path / name).is_file() for name in (_MANIFEST, f".{_MANIFEST}")):
         raise InputError(
             f"{path} is no store of teachers, which {_BUFFERS} is of; name a folder below "
             "runs/teachers, as distill and teachers say it"
         )
     if tuple(formats) != (_BUFFERS,):
         raise InputError(f"{path} is a store of teachers; give --formats {_BUFFERS}")
-    manifest, store = read_json(path / _MANIFEST), TeacherStore(path)
+    manifest = read_claim(path, name=_MANIFEST, warn_fn=report.warn)
+    store = TeacherStore(path)
     count = teachers_in(store)
     folder = out or path / "export"
     identity = {"version": ddpp_jax.__version__, "teachers": count, "of": digest(manifest)}

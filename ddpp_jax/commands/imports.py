@@ -15,13 +15,14 @@ from ddpp_jax.buffers import (
     read_buffers,
     torch_layout,
 )
+from ddpp_jax.commands.limits import require_data
 from ddpp_jax.commands.problem import Problem, describe, load, network_for, problem_of, result, show
 from ddpp_jax.commands.programs import keep_programs
 from ddpp_jax.commands.teachers import teacher_row
 from ddpp_jax.configs import Places, TeachersJob
 from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import claimed_folder, require_space
+from ddpp_jax.files import check_claim, check_unheld, claimed_folder, require_space
 from ddpp_jax.report import Report
 from ddpp_jax.results import versions
 from ddpp_jax.training import accuracies
@@ -66,6 +67,12 @@ def run_import(
             "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, ours by 1: "
             "teachers of MTT's networks.py are other networks here"
         )
+    require_data(job, raw, places)
+    check_claim(problem.store.folder, problem.manifest, name="manifest.json", proven=True)
+    check_unheld(problem.store.folder)
+    lacking = len(problem.store.missing(teaching.teachers))
+    size = lacking * teachers.stored_bytes(teaching, problem.network)
+    require_space(problem.store.folder, size, what=f"{lacking} teachers")
     if dry:
         report.say(f"They would be imported as {name} into {problem.store.folder}")
         return

@@ -208,13 +208,23 @@ def _require_imported(job: TeachersJob, problem: Problem) -> None:
         raise InputError(
             f"{store.folder} lacks teacher {index}; {has}{_IMPORT_AGAIN} brings it back"
         )
-    kept = min(len(store.known(index)["arrays"]) for index in range(teaching.teachers)) - 1
+    kept = min(_snapshots(store, index) for index in range(teaching.teachers)) - 1
     if kept < teaching.last_kept:
         name = "epochs" if teaching.keep_epochs is None else "keep-epochs"
         raise InputError(
             f"{store.folder} keeps epochs 0 to {kept} of its teachers, fewer than --{name} "
             f"{teaching.last_kept}; give --{name} {kept}"
         )
+
+
+def _snapshots(store: TeacherStore, index: int) -> int:
+    """How many snapshots an imported teacher has."""
+    try:
+        return len(store.known(index)["arrays"])
+    except InputError as error:
+        raise InputError(
+            f"what {store.folder} knows of teacher {index} is damaged; {_IMPORT_AGAIN} replaces it"
+        ) from error
 
 
 def describe(job: TeachersJob, problem: Problem, report: Report) -> None:

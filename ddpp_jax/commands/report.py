@@ -1,6 +1,5 @@
 """`python -m ddpp_jax.report`: pages of runs, and runs followed from another terminal."""
 
-import fcntl
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from ddpp_jax import page
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import is_held
 from ddpp_jax.records import read_progress
 from ddpp_jax.report import PROGRESS, Report
 
@@ -54,7 +54,7 @@ def follow(folder: Path, report: Report) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; name the folder of a run that was begun")
-    if not (folder / PROGRESS).exists() and not _is_held(folder):
+    if not (folder / PROGRESS).exists() and not is_held(folder):
         raise InputError(f"no process works in {folder}, and it has no {PROGRESS}")
     events = _events(folder, report)
     event = {"event": ""}
@@ -102,7 +102,7 @@ def _events(folder: Path, report: Report) -> Iterator[dict[str, Any]]:
     seen = starts[-1] - 1 if starts else 0
     while True:
         # Asked first: what is written before the lock is let go of is then surely read.
-        held = _is_held(folder)
+        held = is_held(folder)
         rows = read_progress(path, warn_fn=warn)
         yield from _collapsed([row for row in rows if row["row"] > seen])
         seen = max(seen, rows[-1]["row"] if rows else 0)
@@ -122,15 +122,3 @@ def _collapsed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if (row["event"], after["event"]) == ("stage", "tick"):
             row["done"] = after["done"]
     return found
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a process works in a run folder."""
-    try:
-        with (folder / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

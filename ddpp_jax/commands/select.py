@@ -1,6 +1,7 @@
 """`python -m ddpp_jax.select`: real images chosen per class, as a set like a distilled one."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from ddpp_jax import page, plots, select
 from ddpp_jax._types import Params
+from ddpp_jax.commands import trial
 from ddpp_jax.commands.limits import check_free, require_data, require_teaching
 from ddpp_jax.commands.problem import (
     Problem,
@@ -71,6 +73,9 @@ def run_select(
             require_teaching(job, problem, places)
     if dry:
         say_settings(job, raw, report)
+        if selection.method != "random" and not path.exists():
+            tried = partial(trial.teaching_seconds, job, problem)
+            trial.describe(tried, problem.network.num_params, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if path.exists():

@@ -69,8 +69,11 @@ def run_sweep(
     missing = sum(len(one.store.missing(job.teaching.teachers)) for one in problems.values())
     stages = work.sweep_stages(job, missing, [f"{name} {value}" for value in jobs])
     if dry:
-        costs = partial(trial.seconds, job, problem)
-        trial.describe(stages, costs, problem.network.num_params, report)
+        if (folder / "result.json").exists():
+            report.say(f"{folder} is complete, and takes no more time")
+            return
+        tried = partial(trial.stage_seconds, job, problem, stages)
+        trial.describe(tried, problem.network.num_params, report)
         return
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):

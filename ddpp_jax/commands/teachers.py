@@ -1,11 +1,12 @@
 """`python -m ddpp_jax.teachers`: the first stage alone."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ddpp_jax import tables
-from ddpp_jax.commands import trial, work
+from ddpp_jax.commands import trial
 from ddpp_jax.commands.limits import require_teaching
 from ddpp_jax.commands.problem import Problem, describe, load, prepare, result, show, train_teachers
 from ddpp_jax.commands.programs import keep_programs
@@ -21,13 +22,8 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
     require_teaching(job, problem, places)
     if dry:
         describe_teaching(job, problem, report)
-        missing = len(problem.store.missing(job.teaching.teachers))
-        stage = work.teaching(missing, job.teaching.epochs)
-
-        def costs() -> work.Costs:
-            return work.Costs(epoch=trial.epoch_seconds(job, problem), step=0, evaluation=0)
-
-        trial.describe([stage], costs, problem.network.num_params, report)
+        tried = partial(trial.teaching_seconds, job, problem)
+        trial.describe(tried, problem.network.num_params, report)
         return
     keep_programs(places.cache_dir)
     train_teachers(job, problem, load(job, problem, places, report), report)

@@ -140,5 +140,5 @@ def _said(found: GivenSet | DistilledFile) -> tuple[bool | None, bool | None]:
     if isinstance(found, DistilledFile):
         return "zca_matrix" in found.transform, True
     if found.transform is None:
-        return None, True if found.pixels is not None else None
+        return None, True if found.normalised or found.pixels is not None else None
     return isinstance(found.transform, Zca | ZcaProbe), found.normalised

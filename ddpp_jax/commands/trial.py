@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,8 +32,25 @@ _BATCHES = 2
 _TEST_IMAGES = 500
 
 
+def stage_seconds(job: DistillJob, problem: Problem, stages: Sequence[Stage]) -> dict[str, float]:
+    """Seconds of each stage of a distillation, by its name."""
+    tried = seconds(job, problem)
+    return {stage.name: tried.of(stage) for stage in stages}
+
+
+def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
+    """Seconds of training the missing teachers."""
+    missing = len(problem.store.missing(job.teaching.teachers))
+    if not missing:
+        return {"teachers": 0.0}
+    return {"teachers": missing * job.teaching.epochs * epoch_seconds(job, problem)}
+
+
 def seconds(job: DistillJob, problem: Problem) -> Costs:
-    """Seconds by unit: of a teacher's epoch, a distillation step and an evaluation."""
+    """Seconds by unit: of a teacher's epoch, a distillation step and an evaluation.
+
+    The step is NaN where the device has no room for it.
+    """
     raw, network = problem.raw, problem.network
     shape, count = raw.x_train.shape[1:], job.distillation.ipc * raw.classes
     return Costs(
@@ -51,24 +68,23 @@ def seconds(job: DistillJob, problem: Problem) -> Costs:
 
 
 def describe(
-    stages: Sequence[Stage], costs: Callable[[], Costs], num_params: int, report: Report
+    seconds_fn: Callable[[], Mapping[str, float]], num_params: int, report: Report
 ) -> None:
     """Say how long each stage will take, and all of them together.
 
     Args:
-        stages: of the job.
-        costs: tries what a unit of each kind takes, in seconds.
+        seconds_fn: tries the stages, and gives the seconds of each by its name; NaN of one that
+            this machine has no memory to try.
         num_params: of the network; one that is beyond the device's memory is not tried.
         report: told of it.
     """
-    if _COPIES * 4 * num_params > device_room():
-        report.say("Time: unknown, since the network is too large to be tried on this machine")
+    times = {} if _COPIES * 4 * num_params > device_room() else seconds_fn()
+    if not times or any(map(math.isnan, times.values())):
+        report.say("Time: unknown, since it is too large to be tried on this machine")
         return
-    tried = costs()
-    times = {stage.name: tried.of(stage) for stage in stages}
     report.say(
-        f"Time: about {_words(sum(times.values()))} by a short trial of each stage on this "
-        "machine, as busy as it is now:"
+        f"Time: about {_words(sum(times.values()))} from the start, by a short trial of each stage "
+        "on this machine, as busy as it is now:"
     )
     for name, taken in times.items():
         report.say(f"  {name}: {_words(taken)}")
@@ -112,6 +128,9 @@ def _step_seconds(job: DistillJob, network: Network, shape: tuple[int, ...], cla
     images, labels = _made_up(shape, classes)
     state = distill.init(images, alpha=settings.alpha, optimizer=distill.make_optimizer(settings))
     program = distill.compiled(job, network, state, labels)
+    needed = program.memory_analysis()
+    if needed is not None and needed.temp_size_in_bytes > device_room():
+        return math.nan
     start = flatten_params(network.init_fn(jax.random.key(0)))[0]
     rows = distill.steps_a_call(network)
     starts = jnp.tile(start, (rows, 1))

@@ -4,13 +4,13 @@ The defaults are the paper's for CIFAR-10 at one image per class, filled from MT
 silent.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from ddpp_jax._types import OPERATIONS, Precision
 from ddpp_jax.configs.checks import (
+    LARGEST,
     SMALLEST,
     above_zero,
     at_least,
@@ -96,7 +96,8 @@ class DataConfig:
             low, high = map(float, (self.range or "").split(","))
         except ValueError:
             return None
-        return (low, high) if -math.inf < low < high < math.inf else None
+        whole = -LARGEST <= low < high <= LARGEST and high - low >= SMALLEST
+        return (low, high) if whole else None
 
     @property
     def operations(self) -> tuple[str, ...]:

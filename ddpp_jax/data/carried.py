@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data.dataset import PerChannel, Transform, Zca, transform_arrays
 from ddpp_jax.data.raw import shape_words
 from ddpp_jax.errors import InputError
@@ -85,8 +86,8 @@ def carried_transform(
     size, channels = int(np.prod(shape)), shape[-1]
     if names == _KINDS[0]:
         mean, std = (_numbers(arrays[name], (channels,), f"{what}: {name}") for name in names)
-        if not (std > 0).all():
-            raise InputError(f"{what}: std holds {std.min():g}; wanted numbers above 0")
+        if std.min() < SMALLEST:
+            raise InputError(f"{what}: std holds {std.min():g}; wanted {SMALLEST:g} or more")
         return PerChannel(mean, std)
     mean = _numbers(arrays["zca_mean"], (size,), f"{what}: zca_mean")
     matrix = _numbers(arrays["zca_matrix"], (size, size), f"{what}: zca_matrix")

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.carried import LAYOUT, ZcaProbe, carried_transform, is_channels_first
 from ddpp_jax.data.dataset import Transform, agrees, unit
-from ddpp_jax.data.depth import Scale
+from ddpp_jax.data.depth import EIGHT_BITS, Scale, to_unit
 from ddpp_jax.data.npz import class_names_of, read_npz
 from ddpp_jax.data.picture_sets import read_pictures
 from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
@@ -73,7 +73,7 @@ def read_given(
         config: the channels and the size that a folder's images are brought to.
         normalised: whether the images of a file may be any numbers; otherwise they are pixels,
             uint8 from 0 to 255 or floats from 0 to 1, unless the file says that they are not.
-        scale: of the pixels of the data that the set was made from, which those of a folder share.
+        scale: of the pixels of the data that the set was made from, which its own pixels share.
 
     Raises:
         InputError: it is not so, is damaged, or is of another kind.
@@ -81,7 +81,7 @@ def read_given(
     if path.is_dir():
         tensors = images_file(path)
         if tensors is not None:
-            return _from_arrays(tensors, torch_set(tensors), normalised=True)
+            return _from_arrays(tensors, torch_set(tensors), normalised=True, scale=scale)
         if normalised:
             raise InputError(
                 f"{path} is a folder of pictures, whose pixels are not normalised; leave "
@@ -109,11 +109,15 @@ def read_given(
         raise InputError(
             f"{path} is of no kind known here; wanted .npz, .safetensors, .pt or a folder"
         )
-    return _from_arrays(path, arrays, normalised=normalised)
+    return _from_arrays(path, arrays, normalised=normalised, scale=scale)
 
 
 def _from_arrays(
-    path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]], *, normalised: bool
+    path: Path,
+    arrays: dict[str, Shaped[np.ndarray, "..."]],
+    *,
+    normalised: bool,
+    scale: Scale | None,
 ) -> GivenSet:
     for name in ("images", "labels"):
         if name not in arrays:
@@ -130,6 +134,8 @@ def _from_arrays(
         if not seen:
             note = "its images lie between 0 and 1, and are taken as pixels not yet transformed"
     images = given_images(found, what, normalised=seen, channels_first=first)
+    if images.dtype == np.uint8 and scale is not None and scale.kind == EIGHT_BITS:
+        images = to_unit(images, scale)
     transform = carried_transform(arrays, images.shape[1:], str(path), channels_first=first)
     pixels = None
     if "pixels" in arrays:

@@ -3,7 +3,7 @@
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Int32
@@ -16,6 +16,7 @@ from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.raw import Pixels
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import plain_file, read_json
+from ddpp_jax.records import require_kind
 from ddpp_jax.text import checked_names
 
 RANGE_FILE = "range.json"
@@ -40,6 +41,13 @@ class Pictures(NamedTuple):
     alpha: float | None
     class_names: tuple[str, ...]
     transform: Transform | ZcaProbe | None
+
+
+class _Record(TypedDict):
+    low: float
+    high: float
+    lr: NotRequired[float]
+    classes: NotRequired[dict[str, str]]
 
 
 class _Range(NamedTuple):
@@ -116,18 +124,16 @@ def _true_classes(
 
 
 def _range(path: Path) -> _Range:
-    wanted = f"{path} is damaged; wanted low and high, two numbers, and maybe lr and classes"
+    found = read_json(plain_file(path))
     try:
-        found = read_json(plain_file(path))
+        require_kind(found, _Record)
         low, high = float(found["low"]), float(found["high"])
         alpha = float(found["lr"]) if "lr" in found else None
-        classes = found.get("classes")
-        if classes is not None and not all(isinstance(name, str) for name in classes.values()):
-            raise InputError(wanted)
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(wanted) from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path} is damaged: {error}; wanted low and high, numbers, and maybe lr and classes"
+        ) from error
+    classes = found.get("classes")
     most = float(np.finfo(np.float32).max)
     if not -most < low < high < most:
         raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Integer, Shaped, UInt8
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.depth import Extent, Scale, extent, joined
+from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, joined
 from ddpp_jax.data.pictures import Encoded, eight_bits, quietly, unit_values, values
 from ddpp_jax.data.raw import Indices, Part, Pixels, shape_words
 from ddpp_jax.errors import InputError
@@ -81,11 +81,16 @@ def pixels_of(
         what: names it in a message.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or is of another depth than the scale.
     """
     if scale is None:
         return eight_bits(file, channels=channels, size=size, what=what)
-    images = unit_values(values(file, what), scale)[None]
+    found = values(file, what)
+    eight = found.dtype == np.uint8
+    if eight != (scale.kind == EIGHT_BITS):
+        depth = EIGHT_BITS if eight else "deeper"
+        raise InputError(f"{what} is {depth}, and others are {scale.kind}; convert it")
+    images = unit_values(found, scale)[None]
     if channels != images.shape[-1]:
         images = grey(images) if channels == 1 else colour(images)
     if size is not None and images.shape[1:3] != (size, size):

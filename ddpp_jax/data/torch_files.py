@@ -147,8 +147,8 @@ def images_file(folder: Path) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     names = (_OF_A_STEP.fullmatch(path.name) for path in folder.iterdir())
-    steps = [int(found[1]) for found in names if found is not None]
-    return folder / f"images_{max(steps)}.pt" if steps else None
+    found = [name for name in names if name is not None]
+    return folder / max(found, key=lambda name: int(name[1]))[0] if found else None
 
 
 def images_digest(images: Shaped[np.ndarray, "..."]) -> str:
@@ -169,8 +169,16 @@ def _mapping(path: Path, content: Mapping[Any, Any]) -> dict[str, Shaped[np.ndar
             array = tensor_array(value, f"{path}: {name}")
             found[ours] = _rate(array) if ours in ("lr", "alpha") else array
         elif ours in ("class_names", LAYOUT):
-            found[ours] = np.asarray(value)
+            found[ours] = _texts(value, f"{path}: {name}")
     return found
+
+
+def _texts(value: Any, what: str) -> Shaped[np.ndarray, "..."]:
+    """A text, or a list of them, as an array."""
+    listed = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+    if not listed and not isinstance(value, str):
+        raise InputError(f"{what} is no text and no list of texts; write it so, or leave it out")
+    return np.asarray(value)
 
 
 def _rate(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

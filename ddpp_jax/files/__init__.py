@@ -1,6 +1,13 @@
 """Files written whole or not at all, read only as they were written, and folders of one process."""
 
-from ddpp_jax.files.claims import check_claim, check_unheld, claimed_folder, differences, read_claim
+from ddpp_jax.files.claims import (
+    check_claim,
+    check_unheld,
+    claimed_folder,
+    differences,
+    is_held,
+    read_claim,
+)
 from ddpp_jax.files.plain import expanded, plain_file
 from ddpp_jax.files.replacement import Replacement, sync_tree
 from ddpp_jax.files.rows import append_row, cut_torn_row, read_rows, write_rows
@@ -27,6 +34,7 @@ __all__ = [
     "expanded",
     "free_bytes",
     "gib",
+    "is_held",
     "plain_file",
     "read_claim",
     "read_json",

@@ -7,13 +7,15 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.files.plain import plain_file
 from ddpp_jax.files.replacement import clear_leftover
 from ddpp_jax.files.sealed import read_json, read_sealed, write_json
 from ddpp_jax.text import warn
 
+_LOCK = ".lock"
 _HELD = "another process is working in {}; wait for it or choose another folder"
 _MOST_DIFFERENCES, _LONGEST = 5, 90
 
@@ -39,7 +41,7 @@ def claimed_folder(
     """
     check_claim(folder, identity, name=name, proven=proven)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
+    with _lock(folder, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -96,6 +98,23 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
     return False
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder, which need not exist."""
+    if not (folder / _LOCK).exists():
+        return False
+    with _lock(folder, "r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock(folder: Path, mode: Literal["a", "r"]) -> TextIO:
+    path = folder / _LOCK
+    return (plain_file(path) if path.exists() else path).open(mode)
+
+
 def check_unheld(folder: Path) -> None:
     """Refuse a folder that could not be claimed now, and touch nothing.
 
@@ -106,13 +125,8 @@ def check_unheld(folder: Path) -> None:
         InputError: another process holds it, or this user may not write to it, or it cannot be
             made since a part of its path is a file.
     """
-    lock = folder / ".lock"
-    if lock.exists():
-        with lock.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(_HELD.format(folder)) from None
+    if is_held(folder):
+        raise InputError(_HELD.format(folder))
     place = folder.absolute()
     while not place.exists():
         place = place.parent

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..*\.(\d+)\.ddpp-tmp.*")
+_TEMPORARY = re.compile(r"\..*\.(\d{1,9})\.ddpp-tmp.*")
 
 
 class Replacement:
@@ -61,7 +61,7 @@ def sync_tree(folder: Path) -> None:
 def clear_leftover(path: Path) -> None:
     """Delete a temporary file whose process was killed; leave every other file."""
     found = _TEMPORARY.fullmatch(path.name)
-    if found is None:
+    if found is None or not path.is_file():
         return
     try:
         os.kill(int(found[1]), 0)

@@ -25,8 +25,13 @@ def write_json(path: Path, values: Mapping[str, Any], *, sync: bool = True) -> N
         path: of the file.
         values: plain ones.
         sync: as for `Replacement`.
+
+    Raises:
+        ValueError: they are none that `read_sealed` would give back.
     """
-    rest = {name: value for name, value in values.items() if name != DIGEST}
+    plain = json.loads(json.dumps(values, allow_nan=False))
+    _require_plain(plain)
+    rest = {name: value for name, value in plain.items() if name != DIGEST}
     sealed = rest | {DIGEST: digest_of(rest)}
     with Replacement(path, sync=sync) as temporary:
         temporary.write_text(json.dumps(sealed, indent=2, allow_nan=False) + "\n")

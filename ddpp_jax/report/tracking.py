@@ -17,6 +17,7 @@ import psutil
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import append_row, cut_torn_row
+from ddpp_jax.records import read_progress
 
 PROGRESS = "progress.jsonl"
 """The file of a run folder that says what was done when; one process after another adds to it."""
@@ -65,7 +66,10 @@ class RunLog:
             command: that does the same again; None where there is none.
         """
         path = folder / PROGRESS
-        self._rows = cut_torn_row(path)
+        lines = cut_torn_row(path)
+        # Rows of this process follow all that are there, whole or damaged.
+        numbers = (row["row"] for row in read_progress(path, warn_fn=lambda _: None))
+        self._rows = max([lines, *numbers])
         self._file = path.open("a")
         self._began = time.monotonic()
         self._stage_began = self._last = self._began

@@ -1,5 +1,6 @@
 """The newest states of a run (Orbax)."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -39,13 +40,13 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         """Open the folder, which need not exist yet."""
         self.folder = folder
-        self._synced_at, self._synced = time.monotonic(), -1
+        self._synced_at, self._synced = -math.inf, -1
 
     def save(self, step: int, state: Any) -> None:
         """Keep a state; older ones but the last are then removed.
 
-        At most every few seconds one is brought to the disk at once, and stays until the next such:
-        a loss of power costs no more than these seconds of work.
+        The first of a process, and then one every few seconds, is brought to the disk at once, and
+        stays until the next such: a loss of power costs no more than these seconds of work.
 
         Raises:
             OSError: the disk is full or may not be written to; the older ones stay.
