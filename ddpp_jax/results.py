@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.errors import InputError
-from ddpp_jax.records import check_origin
+from ddpp_jax.records import check_origin, require_own
 from ddpp_jax.tensors import metadata_of, read_tensors, write_tensors
 from ddpp_jax.text import checked_names
 
@@ -47,6 +47,10 @@ class DistilledFile(NamedTuple):
     class_names: tuple[str, ...]
     transform: Mapping[str, Float[np.ndarray, "..."]]
     origin: Mapping[str, Any]
+
+
+ITERATES = ("last", "held-out", "max-test")
+"""Which of a distillation's sets are kept."""
 
 
 def iterate_path(folder: Path, iterate: str) -> Path:
@@ -146,7 +150,18 @@ def _read(path: Path) -> DistilledFile:
     )
     _check_distilled(path, distilled)
     _check_transform(path, distilled)
+    _check_place(path, distilled.origin)
     return distilled
+
+
+def _check_place(path: Path, origin: Mapping[str, Any]) -> None:
+    """Refuse a set that lies where another run, or another set of the same run, belongs."""
+    if "settings" in origin:
+        require_own(path, origin["settings"], str(origin.get("method", "")))
+    named = {iterate_path(path.parent, iterate): iterate for iterate in ITERATES}
+    in_run = (path.parent / "metrics.jsonl").exists() and path in named
+    if in_run and origin.get("iterate", named[path]) != named[path]:
+        raise InputError(f"{path} holds the set {origin['iterate']!r} of its run")
 
 
 def _check_distilled(path: Path, distilled: DistilledFile) -> None:

@@ -40,7 +40,7 @@ NUMBERS: dict[str, Any] = {
 }
 """JAX's settings that decide bits, or that break a command, and what commands work with."""
 
-_PLACES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+_PLACES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
 
 
 @contextmanager
@@ -73,9 +73,8 @@ def require_device() -> None:
     """
     try:
         jax.devices()
-    except (
-        Exception
-    ) as error:  # JAX and its plugins raise several kinds, one of them without words.
+        jax.numpy.zeros(()).block_until_ready()
+    except Exception as error:  # JAX and its plugins raise several, one of them without words.
         said = " ".join(str(error).split()) or "there is no such device, or no support for it"
         asked = [f"{name}={os.environ[name]}" for name in _PLACES if os.environ.get(name)]
         if asked:

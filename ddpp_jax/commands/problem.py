@@ -73,9 +73,9 @@ def problem_of(job: TeachersJob, places: Places, raw: RawDataset) -> Problem:
     """The problem that a job sets with some data, whether or not its teachers are there."""
     manifest = _manifest(job, raw)
     kind = "" if job.teaching.imported is None else "imported-"
-    folder = places.teachers_dir / f"{raw.name}-{kind}{digest(manifest)}"
-    network = network_for(job, raw)
-    return Problem(raw=raw, network=network, store=TeacherStore(folder), manifest=manifest)
+    of = digest(manifest)
+    store = TeacherStore(places.teachers_dir / f"{raw.name}-{kind}{of}", of=of)
+    return Problem(raw=raw, network=network_for(job, raw), store=store, manifest=manifest)
 
 
 def _manifest(job: TeachersJob, raw: RawDataset) -> dict[str, Any]:

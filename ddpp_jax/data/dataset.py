@@ -153,8 +153,14 @@ def unit(
     return floats / dtype(255) if pixels.dtype == np.uint8 else floats
 
 
-def fit_per_channel(pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."]) -> PerChannel:
+def fit_per_channel(
+    pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], *, remedy: str = ""
+) -> PerChannel:
     """The mean and the deviation of each channel.
+
+    Args:
+        pixels: of the training images.
+        remedy: what else may be done about a channel that is the same everywhere.
 
     Raises:
         InputError: a channel is the same everywhere.
@@ -170,7 +176,7 @@ def fit_per_channel(pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."
         advice = "--channels 1 or other images" if len(std) > 1 else "other images"
         raise InputError(
             f"channel {int(np.argmin(std))} of the training images is the same everywhere and "
-            f"cannot be normalised; give {advice}"
+            f"cannot be normalised; give {advice}{remedy}"
         )
     return PerChannel(np.asarray(mean, np.float32), std)
 

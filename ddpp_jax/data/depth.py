@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from ddpp_jax.configs.checks import LARGEST
 from ddpp_jax.errors import InputError
 
 EIGHT_BITS = "8-bit"
@@ -82,6 +83,11 @@ def scale_of(
     Raises:
         InputError: a pixel is not finite, or all of them are equal.
     """
+    if max(abs(found.low), abs(found.high)) > LARGEST:
+        raise InputError(
+            f"{what} lie between {found.low:g} and {found.high:g}, beyond what float32 can be "
+            "relied on to hold; divide them"
+        )
     if not np.isfinite([found.low, found.high]).all():
         raise InputError(f"{what} hold NaN or infinite pixels; wanted finite ones")
     if given is not None:

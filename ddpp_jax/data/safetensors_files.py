@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 from ddpp_jax.data.carried import LAYOUT
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import decode_json
-from ddpp_jax.tensors import load_tensors
+from ddpp_jax.tensors import DIGEST, load_tensors, read_tensors
 
 EXPORT_FORMAT = "ddpp-jax export 1"
 """The key of the metadata of an exported file: class names and layout, as JSON."""
@@ -22,6 +22,8 @@ def read_safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         OSError: it cannot be read.
     """
     arrays, entries = load_tensors(path)
+    if DIGEST in entries.get(EXPORT_FORMAT, ""):  # Earlier versions wrote none.
+        read_tensors(path, kind=EXPORT_FORMAT)
     return _entries(path, entries) | arrays
 
 

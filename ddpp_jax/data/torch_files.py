@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
+from ddpp_jax.data.raw import require_memory
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import plain_file
 
@@ -86,6 +87,13 @@ def tensor_array(value: Any, what: str) -> Shaped[np.ndarray, "..."]:
         return np.asarray(value)
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{what} is a {type(value).__name__}; wanted a tensor")
+    size = value.numel() * value.element_size()
+    if value.layout == torch.strided and size > value.untyped_storage().nbytes():
+        raise InputError(
+            f"{what} is a tensor of shape {tuple(value.shape)} that holds fewer numbers than that; "
+            "save its clone()"
+        )
+    require_memory(2 * size, what=f"the numbers of {what}", remedy="make it smaller")
     try:
         tensor = value.detach()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

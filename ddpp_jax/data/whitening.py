@@ -12,6 +12,7 @@ import safetensors.numpy
 from jaxtyping import Float64, Shaped
 
 from ddpp_jax.data.dataset import (
+    PerChannel,
     Transform,
     Zca,
     fit_per_channel,
@@ -24,8 +25,8 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.files import Replacement, check_unheld, require_space
 from ddpp_jax.tensors import load_tensors
 
-FORMAT = "ddpp-jax zca 1"
-"""The key of a cache file's metadata; its value is the SHA-256 of the tensors."""
+FORMAT = "ddpp-jax zca 2"
+"""The key of a cache file's metadata; its value is the SHA-256 of the data and the tensors."""
 
 _SQUARES = 6
 """Square float64 matrices that are alive at once while the eigenvectors are found."""
@@ -90,16 +91,16 @@ def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Tran
         InputError: the memory or the disk does not suffice, or the file there is damaged.
     """
     if not zca:
-        return fit_per_channel(raw.x_train)
+        return _per_channel(raw)
     path = None if cache_dir is None else _kept(cache_dir, raw)
     if path is not None and path.exists():
-        return _read(path, raw.x_train[0].size)
+        return _read(path, raw)
     whitening = fit_zca(raw.x_train)
     transform = transform_from({"zca_mean": whitening.mean, "zca_matrix": whitening.matrix})
     assert isinstance(transform, Zca)
     transform = with_inverse(transform)
     if path is not None:
-        _write(path, transform)
+        _write(path, transform, raw.fingerprint)
     return transform
 
 
@@ -111,13 +112,22 @@ def require_transform(raw: RawDataset, *, zca: bool, cache_dir: Path) -> None:
     """
     path = _kept(cache_dir, raw)
     if not zca:
-        fit_per_channel(raw.x_train)
+        _per_channel(raw)
     elif path.exists():
-        _read(path, raw.x_train[0].size)
+        _read(path, raw)
     else:
         _require_memory(raw.x_train)
         _require_disk(path, raw.x_train[0].size)
         check_unheld(cache_dir)
+
+
+def _per_channel(raw: RawDataset) -> PerChannel:
+    if raw.scale is None:
+        return fit_per_channel(raw.x_train)
+    low, high = raw.scale.low, raw.scale.high
+    return fit_per_channel(
+        raw.x_train, remedy=f", or another --range, since this one cuts all to {low:g} or {high:g}"
+    )
 
 
 def _kept(cache_dir: Path, raw: RawDataset) -> Path:
@@ -138,17 +148,19 @@ def _require_disk(path: Path, size: int) -> None:
     require_space(path.parent, needed, what=f"the ZCA whitening {path.name}")
 
 
-def _write(path: Path, zca: Zca) -> None:
+def _write(path: Path, zca: Zca, fingerprint: str) -> None:
     tensors = zca._asdict()
     _require_disk(path, zca.mean.size)
     try:
         with Replacement(path, sync=True) as temporary:
-            temporary.write_bytes(safetensors.numpy.save(tensors, metadata={FORMAT: _digest(zca)}))
+            metadata = {FORMAT: _digest(zca, fingerprint)}
+            temporary.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
 
 
-def _read(path: Path, size: int) -> Zca:
+def _read(path: Path, raw: RawDataset) -> Zca:
+    size = raw.x_train[0].size
     with path.open("rb"):  # Safetensors says of a file that may not be read that it is not there.
         pass
     try:
@@ -158,13 +170,16 @@ def _read(path: Path, size: int) -> Zca:
     shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
-    if not whole or metadata.get(FORMAT) != _digest(Zca(**tensors)):
-        raise InputError(f"{path} is damaged: its numbers are not those written; delete it")
+    if not whole or metadata.get(FORMAT) != _digest(Zca(**tensors), raw.fingerprint):
+        raise InputError(
+            f"{path} is damaged, of other data or of an earlier version: its numbers are not those "
+            "written for these data; delete it, and the same command makes it again"
+        )
     return Zca(**tensors)
 
 
-def _digest(zca: Zca) -> str:
-    digest = hashlib.sha256()
+def _digest(zca: Zca, fingerprint: str) -> str:
+    digest = hashlib.sha256(fingerprint.encode())
     for tensor in with_inverse(zca):
         digest.update(np.ascontiguousarray(tensor).data)
     return digest.hexdigest()

@@ -1,12 +1,10 @@
 """The files that other tools read."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float
 from PIL import Image
 
@@ -27,6 +25,7 @@ from ddpp_jax.data import (
 from ddpp_jax.export.card import write_card
 from ddpp_jax.export.loading import DistilledSet
 from ddpp_jax.files import Replacement, write_json
+from ddpp_jax.tensors import write_tensors
 from ddpp_jax.text import file_names
 
 
@@ -115,12 +114,8 @@ def _npz(what: Export) -> list[Path]:
 
 def _safetensors(what: Export) -> list[Path]:
     path = what.folder / "distilled.safetensors"
-    # One entry, since safetensors writes several in an order that changes from run to run.
-    about = json.dumps({"class_names": what.small.class_names, LAYOUT: _layout(what)})
-    with Replacement(path) as temporary:
-        temporary.write_bytes(
-            safetensors.numpy.save(_arrays(what), metadata={EXPORT_FORMAT: about})
-        )
+    about = {"class_names": what.small.class_names, LAYOUT: _layout(what)}
+    write_tensors(path, _arrays(what), about, kind=EXPORT_FORMAT)
     return [path]
 
 

@@ -151,6 +151,11 @@ def read_claim(folder: Path, *, name: str, warn_fn: Callable[[str], None] = warn
     path, found = folder / name, _claim(folder, name)
     if found.values is None or (found.trouble is not None and not found.of_copy):
         return read_sealed(path, remedy="start the command that made the folder again")
+    if found.differs:
+        raise InputError(
+            f"{path} and {_copy(path)} say different things, so one of them is of another folder; "
+            "start the command that made this one again"
+        )
     if found.of_copy:
         warn_fn(f"{found.trouble}; {_copy(path)} is read in its place")
     return found.values
@@ -164,12 +169,14 @@ class _Claim(NamedTuple):
         trouble: what is wrong with the file itself; None where it is whole.
         of_copy: whether the copy alone tells.
         copied: whether the copy is whole and says the same.
+        differs: whether both are whole and say different things.
     """
 
     values: dict[str, Any] | None
     trouble: str | None
     of_copy: bool
     copied: bool
+    differs: bool = False
 
 
 def _claim(folder: Path, name: str) -> _Claim:
@@ -185,7 +192,9 @@ def _claim(folder: Path, name: str) -> _Claim:
             values = read_json(path)  # Earlier versions wrote no digest.
         except InputError:
             values = None
-    return _Claim(values, trouble, of_copy=False, copied=values is not None and copy == values)
+    copied = values is not None and copy == values
+    differs = None not in (values, copy) and not copied
+    return _Claim(values, trouble, of_copy=False, copied=copied, differs=differs)
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

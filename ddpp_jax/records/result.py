@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_sealed
+from ddpp_jax.records.belonging import require_own
 from ddpp_jax.records.schema import require_kind
 
 REMEDY = "delete it, and the same command makes it again"
@@ -99,6 +100,10 @@ def read_result(path: Path) -> dict[str, Any]:
                 raise ValueError("a row of a sweep has no value or no kept_fraction")
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; {REMEDY}") from error
+    try:
+        require_own(path, found["config"])
+    except InputError as error:
+        raise InputError(f"{error}; {REMEDY}") from error
     return found
 
 

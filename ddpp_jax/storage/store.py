@@ -25,9 +25,15 @@ class TeacherStore:
     folder holds the checksums of its files and what is known of it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the folder, which need not exist yet."""
-        self.folder = folder
+    def __init__(self, folder: Path, *, of: str | None = None) -> None:
+        """Open the folder, which need not exist yet.
+
+        Args:
+            folder: of the store.
+            of: what its teachers are of, as a digest; a teacher of something else counts as
+                damaged. None does not ask.
+        """
+        self.folder, self._of = folder, of
 
     def write(
         self, index: int, trajectory: Float[np.ndarray, "snapshots parameters"], **known: Any
@@ -43,7 +49,7 @@ class TeacherStore:
             OSError: the disk is full or may not be written to.
         """
         tree = {_epoch(number): np.asarray(row) for number, row in enumerate(trajectory)}
-        save_tree(self._path(index), tree, **known)
+        save_tree(self._path(index), tree, index=index, of=self._of, **known)
 
     def missing(self, count: int) -> list[int]:
         """Which of the first `count` teachers are not trained yet."""
@@ -95,9 +101,16 @@ class TeacherStore:
 
     def _spoilt(self, index: int) -> str | None:
         """What keeps a teacher that is whole from being of use, or None."""
-        kinds = {str(kind) for _, kind in notes(self._path(index))["arrays"].values()}
-        others = ", ".join(sorted(kinds - {"float32"}))
-        return f"{self._path(index)} holds {others}, wanted float32" if others else None
+        found, path = notes(self._path(index)), self._path(index)
+        others = {str(kind) for _, kind in found["arrays"].values()} - {"float32"}
+        if others:
+            return f"{path} holds {', '.join(sorted(others))}, wanted float32"
+        if found.get("index", index) != index:
+            return f"{path} holds teacher {found['index']}"
+        # Earlier versions kept neither.
+        if None not in (self._of, found.get("of")) and found["of"] != self._of:
+            return f"{path} holds a teacher of other data, settings or another seed"
+        return None
 
     def _path(self, index: int) -> Path:
         return self.folder / f"teacher-{index:03d}"
