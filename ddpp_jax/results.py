@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import digest_of
 from ddpp_jax.records import check_origin, require_own
 from ddpp_jax.tensors import metadata_of, read_tensors, write_tensors
 from ddpp_jax.text import checked_names
@@ -51,6 +52,16 @@ class DistilledFile(NamedTuple):
 
 ITERATES = ("last", "held-out", "max-test")
 """Which of a distillation's sets are kept."""
+
+
+def origin_digest(origin: Mapping[str, Any]) -> str | None:
+    """What the files of one distillation have in common: a digest of its method and settings.
+
+    None of an origin that does not tell its settings.
+    """
+    if "settings" not in origin:
+        return None
+    return digest_of({name: origin.get(name) for name in ("method", "seed", "settings")})
 
 
 def iterate_path(folder: Path, iterate: str) -> Path:

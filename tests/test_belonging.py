@@ -16,7 +16,7 @@ from ddpp_jax.files import read_sealed, write_json
 from ddpp_jax.page.read import read_run
 from ddpp_jax.records import read_result
 from ddpp_jax.results import read_distilled, write_distilled
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.storage import Checkpoints, TeacherStore
 
 TORN = "is of another run than"
 
@@ -78,6 +78,39 @@ def test_the_result_of_another_run_is_not_shown(copy):
     write_json(path, values)
     with pytest.raises(InputError, match=rf"result\.json {TORN} .*seed.*makes it again"):
         read_result(path)
+
+
+@pytest.mark.parametrize("name", ["history/000120", "history/real"])
+def test_frames_of_two_methods_are_not_exchanged(copy, name):
+    shutil.copy(copy / "mtt" / f"{name}.safetensors", copy / f"{name}.safetensors")
+    with pytest.raises(InputError, match="is of another distillation; delete it"):
+        read_run(copy)
+
+
+def test_metrics_of_two_methods_are_not_exchanged(copy):
+    shutil.copy(copy / "mtt" / "metrics.jsonl", copy / "metrics.jsonl")
+    with pytest.raises(InputError, match="is of another distillation; delete it"):
+        read_run(copy)
+
+
+def test_a_checkpoint_of_another_run_or_step_counts_as_damaged(tmp_path):
+    state = {"x": np.zeros(3, np.float32)}
+    for place, of in (("a", "1234"), ("b", "5678")):
+        kept = Checkpoints(tmp_path / place, of=of)
+        for step in (50, 100):
+            kept.save(step, state)
+    for name in ("step-000100", "step-000100.json"):
+        source, place = tmp_path / "b" / name, tmp_path / "a" / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
+    found = Checkpoints(tmp_path / "a", of="1234").resume(state)
+    assert found.step == 50
+    assert "is of another run" in found.warnings[0]
+    shutil.copytree(tmp_path / "b" / "step-000050", tmp_path / "b" / "step-000150")
+    shutil.copy(tmp_path / "b" / "step-000050.json", tmp_path / "b" / "step-000150.json")
+    found = Checkpoints(tmp_path / "b", of="5678").resume(state)
+    assert found.step == 100
+    assert "holds step 50" in found.warnings[0]
 
 
 def test_settings_and_their_copy_must_agree(copy):

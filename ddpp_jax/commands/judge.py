@@ -92,7 +92,7 @@ class Judge:
                 classes=self._classes,
                 operations=self._job.data.operations,
                 name=f"judge {name}",
-                checkpoints=Checkpoints(self._folder / f"judging-{place}"),
+                checkpoints=Checkpoints(self._folder / f"judging-{place}", of=place),
             ),
         )
 

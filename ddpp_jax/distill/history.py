@@ -31,7 +31,15 @@ class History:
     images of the same classes. Frames lie closer at the beginning, where images change faster.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, labels: np.ndarray, steps: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        labels: np.ndarray,
+        steps: int,
+        *,
+        of: str | None = None,
+    ) -> None:
         """Prepare the frames, and keep the real images.
 
         Args:
@@ -39,7 +47,9 @@ class History:
             dataset: the real data.
             labels: of the distilled images.
             steps: how many there will be.
+            of: what the frames are of, as a digest.
         """
+        self._of = of
         self._folder, self._dataset = folder / FOLDER, dataset
         self.steps = frozenset(round(steps * (n / _FRAMES) ** 2) for n in range(_FRAMES + 1))
         self._places = first_of_each(labels)
@@ -68,7 +78,7 @@ class History:
         path = self._folder / f"{name}.safetensors"
         tensors = {"pixels": np.clip(pixels, -_LARGEST, _LARGEST), "labels": labels}
         tensors = {n: a.astype(_DTYPES[n]) for n, a in tensors.items()}
-        write_tensors(path, tensors, {"name": name}, kind=FORMAT)
+        write_tensors(path, tensors, {"name": name, "of": self._of}, kind=FORMAT)
 
 
 def _pixels(dataset: Dataset, images: np.ndarray) -> Float[np.ndarray, "..."]:
@@ -92,9 +102,13 @@ def first_of_each(
 
 
 def read_frame(
-    path: Path,
+    path: Path, *, of: str | None = None
 ) -> tuple[Float[np.ndarray, "images height width channels"], Int[np.ndarray, " images"]]:
     """The pixels of a frame, as float32, and its labels.
+
+    Args:
+        path: of the frame.
+        of: what it must be of, as a digest; None does not ask.
 
     Raises:
         InputError: the file is damaged, or another's.
@@ -103,8 +117,10 @@ def read_frame(
     try:
         tensors, values = read_tensors(path, kind=FORMAT)
         kinds = {name: array.dtype for name, array in tensors.items()}
-        if values != {"name": path.stem} or kinds != _DTYPES:
+        if values.get("name") != path.stem or kinds != _DTYPES:
             raise InputError(f"{path} is damaged: it holds {values} and {kinds}")
+        if None not in (of, values.get("of")) and values["of"] != of:
+            raise InputError(f"{path} is of another distillation")
         pixels, labels = tensors["pixels"].astype(np.float32), tensors["labels"]
         if pixels.ndim != 4 or pixels.size == 0 or labels.shape != pixels.shape[:1]:
             raise InputError(f"{path} is damaged: pixels {pixels.shape}, labels {labels.shape}")

@@ -37,6 +37,7 @@ from ddpp_jax.report import Report
 from ddpp_jax.results import (
     DistilledFile,
     iterate_path,
+    origin_digest,
     read_distilled,
     write_distilled,
 )
@@ -157,20 +158,21 @@ def run(
     """
     settings, chosen = config.distillation, config.evaluation.iterate
     path, metrics = iterate_path(folder, "last"), folder / "metrics.jsonl"
-    checkpoints = Checkpoints(folder / "checkpoints")
+    of = origin_digest(origin)
+    checkpoints = Checkpoints(folder / "checkpoints", of=of)
     if path.exists() and iterate_path(folder, chosen).exists():
         checkpoints.remove()
-        rows = read_metrics(metrics, steps=settings.steps, warn_fn=report.warn)
+        rows = read_metrics(metrics, of=of, steps=settings.steps, warn_fn=report.warn)
         return outcome(read_finished(folder, chosen), rows)
     state, labels = begin(config, dataset)
     state, done = checkpoints.go_on(state, report.warn)
-    rows = kept_rows(metrics, done, report)
+    rows = kept_rows(metrics, done, report, of=of)
     plan_ahead, targets = plan(config, done), jnp.asarray(labels)
     watch = Watch(rows, report)
     every = settings.eval_every if evaluate_fn is not None else 0
 
     best = Best(folder, rows, report)
-    history = History(folder, dataset, labels, settings.steps)
+    history = History(folder, dataset, labels, settings.steps, of=of)
 
     def write(path: Path, iterate: str, value: float | None = None, *, step: int) -> None:
         about = {"iterate": iterate, "step": step} | ({} if value is None else {"value": value})
@@ -191,7 +193,7 @@ def run(
             metrics.open("a") as file,
         ):
             if done == 0:
-                append_row(file, {"step": 0, **evaluated(0)})
+                append_row(file, {"step": 0, "of": of, **evaluated(0)})
                 history.saw(0, state.distilled.images)
             for first, count in calls(
                 done,
@@ -220,7 +222,7 @@ def run(
     write(path, "last", step=settings.steps)
     checkpoints.remove()
     distilled = read_finished(folder, chosen)
-    rows = read_metrics(metrics, steps=settings.steps, warn_fn=lambda _: None)  # Told above.
+    rows = read_metrics(metrics, of=of, steps=settings.steps, warn_fn=lambda _: None)  # Told above.
     return outcome(distilled, rows, seconds=watch.seconds, waited=feed.waited)
 
 
@@ -321,13 +323,13 @@ def begin(config: DistillJob, dataset: Dataset) -> tuple[State, np.ndarray]:
     return init(jnp.asarray(images), alpha=config.distillation.alpha, optimizer=optimizer), labels
 
 
-def kept_rows(metrics: Path, done: int, report: Report) -> list[dict[str, Any]]:
+def kept_rows(metrics: Path, done: int, report: Report, *, of: str | None) -> list[dict[str, Any]]:
     """The rows of the steps that need not be made again; the file is cut to them."""
 
     def lost(line: str) -> None:
         report.warn(f"{line}, and the images are not affected")
 
-    rows = read_metrics(metrics, steps=done, warn_fn=lost) if done else []
+    rows = read_metrics(metrics, of=of, steps=done, warn_fn=lost) if done else []
     if done and not metrics.exists():
         lost(f"{metrics} is missing")
     write_rows(metrics, rows)

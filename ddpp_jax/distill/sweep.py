@@ -32,11 +32,11 @@ from ddpp_jax.distill.run import (
 )
 from ddpp_jax.distill.steps import Info, State, advance_all, varied
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_sealed, write_json
+from ddpp_jax.files import append_row, digest_of, read_sealed, write_json
 from ddpp_jax.models import Network
 from ddpp_jax.records import read_metrics
 from ddpp_jax.report import Report
-from ddpp_jax.results import iterate_path
+from ddpp_jax.results import iterate_path, origin_digest
 from ddpp_jax.storage import Checkpoints, FeedFn
 
 
@@ -84,7 +84,8 @@ def run_sweep(
         InputError: all members were given up.
         OSError: the disk is full or may not be written to.
     """
-    checkpoints = Checkpoints(folder / "checkpoints")
+    own = {name: origin_digest(member.origin) for name, member in members.items()}
+    checkpoints = Checkpoints(folder / "checkpoints", of=digest_of(own))
     jobs = {name: member.job for name, member in members.items()}
     places = {name: iterate_path(member.folder, "last") for name, member in members.items()}
     given_up = {name for name, member in members.items() if _was_given_up(member)}
@@ -103,7 +104,8 @@ def run_sweep(
     feeds = {name: member.feed_fn(plans[name]) for name, member in members.items()}
     clock = Watch([], report)
     histories = [
-        History(member.folder, dataset, labels, settings.steps) for member in members.values()
+        History(member.folder, dataset, labels, settings.steps, of=own[name])
+        for name, member in members.items()
     ]
 
     def keep_frames(step: int) -> None:
@@ -168,17 +170,19 @@ def run_sweep(
 
 def _finished(member: Member, report: Report, seconds: float = 0.0) -> Outcome:
     steps = member.job.distillation.steps
-    rows = read_metrics(member.folder / "metrics.jsonl", steps=steps, warn_fn=report.warn)
+    metrics, of = member.folder / "metrics.jsonl", origin_digest(member.origin)
+    rows = read_metrics(metrics, of=of, steps=steps, warn_fn=report.warn)
     return outcome(read_finished(member.folder), rows, seconds=seconds)
 
 
 def _kept_rows(member: Member, done: int, report: Report) -> list[dict[str, Any]]:
     member.folder.mkdir(parents=True, exist_ok=True)
     metrics = member.folder / "metrics.jsonl"
-    rows = kept_rows(metrics, done, report)
+    of = origin_digest(member.origin)
+    rows = kept_rows(metrics, done, report, of=of)
     if not done:
         with metrics.open("a") as file:
-            append_row(file, {"step": 0})
+            append_row(file, {"step": 0, "of": of})
     return rows
 
 

@@ -12,7 +12,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_claim
 from ddpp_jax.records import check_identity, read_metrics, read_progress, read_result
 from ddpp_jax.report import PROGRESS
-from ddpp_jax.results import DistilledFile, iterate_path, read_distilled
+from ddpp_jax.results import DistilledFile, iterate_path, origin_digest, read_distilled
 from ddpp_jax.text import warn
 
 
@@ -104,14 +104,15 @@ def _method(place: Path, identity: Mapping[str, Any], warn_fn: Callable[[str], N
     remedy = "delete it, and the run's command makes it again"
     small = read_distilled(path, remedy=remedy) if path.exists() else None
     steps = None if small is None else small.origin.get("step")
+    of = None if small is None else origin_digest(small.origin)
     history = place / FOLDER
-    frames = [_frame(file) for file in sorted(history.glob("[0-9]*.safetensors"))]
+    frames = [_frame(file, of) for file in sorted(history.glob("[0-9]*.safetensors"))]
     real = history / f"{REAL}.safetensors"
     return Method(
         name=_name(place, identity) if small is None else str(small.origin.get("method")),
-        rows=read_metrics(metrics, steps=steps, warn_fn=warn_fn),
+        rows=read_metrics(metrics, of=of, steps=steps, warn_fn=warn_fn),
         frames=frames,
-        real=_frame(real) if real.exists() else None,
+        real=_frame(real, of) if real.exists() else None,
         small=small,
     )
 
@@ -124,6 +125,6 @@ def _name(place: Path, identity: Mapping[str, Any]) -> str:
     return {"mtt": "MTT (no pruning)"}.get(place.name, place.name.replace("-", " ", 1))
 
 
-def _frame(path: Path) -> Frame:
-    pixels, labels = read_frame(path)
+def _frame(path: Path, of: str | None) -> Frame:
+    pixels, labels = read_frame(path, of=of)
     return Frame(int(path.stem) if path.stem.isdecimal() else 0, pixels, labels)

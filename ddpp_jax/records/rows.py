@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_rows
 from ddpp_jax.records.schema import require_kind
 from ddpp_jax.text import warn
@@ -37,6 +38,7 @@ class _Numbers(TypedDict, total=False):
     held_out_accuracy_std: float
     skipped: bool
     alpha_held: bool
+    of: str | None
 
 
 class _Start(TypedDict):
@@ -88,7 +90,11 @@ _EVENTS: Mapping[str, Any] = {
 
 
 def read_metrics(
-    path: Path, *, steps: int | None = None, warn_fn: Callable[[str], None] = warn
+    path: Path,
+    *,
+    of: str | None = None,
+    steps: int | None = None,
+    warn_fn: Callable[[str], None] = warn,
 ) -> list[dict[str, Any]]:
     """The rows of a distillation's `metrics.jsonl` that are whole, in the order of their steps.
 
@@ -96,10 +102,12 @@ def read_metrics(
 
     Args:
         path: of the file; where there is none, there are no rows.
+        of: which distillation they must be of, as a digest; None does not ask.
         steps: how many steps there must be; later ones are left out. None takes what is there.
         warn_fn: told, in one line, of rows that are damaged or missing.
 
     Raises:
+        InputError: it is of another distillation.
         OSError: it cannot be read.
     """
     if not path.exists():
@@ -116,6 +124,9 @@ def read_metrics(
         names = set(row["kept_by_layer"]) if "loss" in row else names
         if steps is None or row["step"] <= steps:
             rows.append(row)
+    theirs = rows[0].get("of") if rows else None
+    if None not in (of, theirs) and theirs != of:
+        raise InputError(f"{path} is of another distillation; delete it, and do without its rows")
     last = steps if steps is not None else (rows[-1]["step"] if rows else -1)
     _tell(path, damaged, last + 1 - len(rows), warn_fn)
     return rows

@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage.trees import damage, is_complete, load_tree, remove_tree, save_tree, set_aside
+from ddpp_jax.storage.trees import (
+    damage,
+    is_complete,
+    load_tree,
+    notes,
+    remove_tree,
+    save_tree,
+    set_aside,
+)
 
 _KEPT = 2
 _SECONDS_BETWEEN_SYNCS = 5.0
@@ -37,9 +45,15 @@ class Resumed(NamedTuple):
 class Checkpoints:
     """The newest states of a run, so that an interrupted one goes on."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the folder, which need not exist yet."""
-        self.folder = folder
+    def __init__(self, folder: Path, *, of: str | None = None) -> None:
+        """Open the folder, which need not exist yet.
+
+        Args:
+            folder: of the checkpoints.
+            of: what they are of, as a digest; one of something else counts as damaged. None does
+                not ask.
+        """
+        self.folder, self._of = folder, of
         self._synced_at, self._synced = -math.inf, -1
 
     def save(self, step: int, state: Any) -> None:
@@ -53,7 +67,8 @@ class Checkpoints:
         """
         now = time.monotonic()
         sync = now - self._synced_at >= _SECONDS_BETWEEN_SYNCS
-        save_tree(self._path(step), jax.tree.map(np.asarray, state), sync=sync)
+        arrays = jax.tree.map(np.asarray, state)
+        save_tree(self._path(step), arrays, sync=sync, of=self._of, step=step)
         if sync:
             self._synced_at, self._synced = now, step
         for old in self._steps()[:-_KEPT]:
@@ -70,7 +85,7 @@ class Checkpoints:
         for step in reversed(self._steps()):
             path = self._path(step)
             try:
-                found = damage(path)
+                found = damage(path) or self._foreign(step)
                 state = None if found else load_tree(path, jax.tree.map(np.asarray, like))
             except InputError as error:
                 found, state = str(error), None
@@ -103,6 +118,15 @@ class Checkpoints:
             remove_tree(self._path(step))
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+    def _foreign(self, step: int) -> str | None:
+        """What is wrong with a whole checkpoint that is of something else, or None."""
+        known, path = notes(self._path(step)), self._path(step)
+        if known.get("step", step) != step:
+            return f"{path} holds step {known['step']}"
+        if None not in (self._of, known.get("of")) and known["of"] != self._of:
+            return f"{path} is of another run"
+        return None
 
     def _steps(self) -> list[int]:
         return [step for step in self._found() if is_complete(self._path(step))]
