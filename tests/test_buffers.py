@@ -29,6 +29,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import write_json
 from ddpp_jax.models import ConvNet, make_network
 from ddpp_jax.storage import TeacherStore
 
@@ -321,7 +322,7 @@ BAD_EXPORTS = [
 def test_what_no_store_is_is_not_exported(invoke, plain, tmp_path, flags, words):  # noqa: F811
     for name in ("run", "store"):
         (tmp_path / name).mkdir()
-    (tmp_path / "store" / "manifest.json").write_text("{}")
+    write_json(tmp_path / "store" / "manifest.json", {})
     code, shown, error = invoke("export", flags)
     assert (code, shown) == (2, "")
     assert words in error

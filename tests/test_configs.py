@@ -93,7 +93,9 @@ def test_named_settings_are_the_published_ones(row, name):
 
 def test_named_settings_share_what_the_paper_says_of_all():
     published = [
-        name for name in SETTINGS if name.startswith(("cifar10-ipc", "cifar100-ipc", "cxr-ipc"))
+        name
+        for name in SETTINGS
+        if name.startswith(("cifar10-ipc", "cifar100-ipc", "cxr-ipc")) and name[-4:] != "-cpu"
     ]
     assert len(published) == 10
     for name in published:

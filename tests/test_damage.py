@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -45,7 +46,8 @@ def flip(path, old, new):
 
 def test_random_damage_is_never_read_as_something_else(finished, copy):  # noqa: F811
     folder = finished[0]
-    (store,) = (folder / "runs" / "teachers").iterdir()
+    name = re.search(r"runs/teachers/(\S+): ", finished[1].stdout)[1]
+    store = folder / "runs" / "teachers" / name
     shutil.copytree(store, copy.parent / "store")
     files = fuzz_damage.readers(copy, copy.parent / "store")
     names = {path.name for path in files}

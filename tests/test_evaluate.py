@@ -262,7 +262,7 @@ Y = np.array([0, 0, 1, 1, 2, 2])
         ({"x_test": X[:, :4, :4]}, "8x8x1, the test images 4x4x1"),
         ({"y_test": Y[:3]}, "for 6 images"),
         ({"labels": Y + 1}, "has label 3; wanted 0 to 2"),
-        ({"alpha": -1.0}, "--alpha is -1; wanted a finite number above 0"),
+        ({"alpha": -1.0}, "--alpha is -1; wanted a number above 0"),
         ({"seed": -1}, "--seed is -1"),
         ({"operations": ("shear",)}, "no augmentation is called 'shear'"),
     ],

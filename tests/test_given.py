@@ -128,7 +128,7 @@ def test_damaged_missing_and_unknown_files(tmp_path, name):
     with pytest.raises(InputError, match=f"there is no file .*{name}"):
         read(tmp_path / name)
     (tmp_path / name).write_bytes(b"no set at all")
-    words = "of no kind known here" if name.endswith(".txt") else "cannot be read as"
+    words = "of no kind known here" if name.endswith(".txt") else "cannot be read as|is damaged"
     with pytest.raises(InputError, match=words):
         read(tmp_path / name)
 
@@ -261,7 +261,7 @@ def test_what_a_file_says_of_its_images_must_hold(tmp_path, case):
 def test_a_deviation_is_above_zero(tmp_path, scale):
     std = np.full(3, scale, np.float32)
     np.savez(tmp_path / "set.npz", images=3 * IMAGES - 1, labels=LABELS, mean=std, std=std)
-    with pytest.raises(InputError, match=r"std holds .*; wanted numbers above 0"):
+    with pytest.raises(InputError, match=r"std holds .*; wanted 1e-30 or more"):
         read(tmp_path / "set.npz")
 
 
@@ -308,7 +308,7 @@ def test_pictures_say_which_transform_they_need(tmp_path):
     ],
 )
 def test_a_spoilt_record_of_pictures_is_one_line(tmp_path, record):
-    with pytest.raises(InputError, match=r"range.json: ") as caught:
+    with pytest.raises(InputError, match=r"range.json(: | is damaged: )") as caught:
         read(pictures(tmp_path, record))
     assert "\n" not in str(caught.value)
 

@@ -6,13 +6,14 @@ import inspect
 import os
 import re
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
-from ddpp_jax import cli, files
+from ddpp_jax import cli
 from ddpp_jax.configs import (
     DIGITS,
     DataConfig,
@@ -140,7 +141,7 @@ def test_a_folder_that_cannot_be_claimed_is_refused(refused, tmp_path, stage, fl
 @pytest.mark.parametrize(("stage", "flags"), STAGES)
 def test_a_folder_that_may_not_be_written_to_is_refused(refused, monkeypatch, stage, flags):
     monkeypatch.setattr(os, "access", lambda place, mode: "locked" not in str(place))
-    files.Path("locked").mkdir()
+    Path("locked").mkdir()
     assert "locked may not be written to" in refused(stage, f"{flags} --out locked/run")
 
 

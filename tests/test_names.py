@@ -287,7 +287,7 @@ def test_a_png_export_comes_back_with_its_names_and_their_order(tmp_path, names)
     ("change", "words"),
     [
         (lambda said: said["classes"].pop("cat"), "names no class for the folder cat"),
-        (lambda said: said.update(classes=["cat"]), "is damaged; wanted low and high"),
+        (lambda said: said.update(classes=["cat"]), "is damaged: .*; wanted low and high"),
         (lambda said: said.update(classes={"cat": 1}), "is damaged"),
         (lambda said: said["classes"].update(cat="newt"), "two classes are called 'newt'"),
         (lambda said: said.update(low=10**400), "is damaged"),
@@ -298,6 +298,7 @@ def test_a_damaged_list_of_names_is_refused(tmp_path, change, words):
     export(ddpp_jax.load_distilled(tmp_path), tmp_path / "out", ["png"], channels_first=False)
     path = tmp_path / "out" / "images" / "range.json"
     said = json.loads(path.read_text())
+    del said["digest"]  # Without it, the file may be anybody's.
     change(said)
     path.write_text(json.dumps(said))
     with pytest.raises(InputError, match=words):
@@ -314,7 +315,9 @@ def test_the_card_of_deep_images_says_what_black_and_white_were(tmp_path):
 
 def test_a_card_holds_any_name_as_text(tmp_path):
     yaml = pytest.importorskip("yaml")
-    small = named(tmp_path, (*NAMES, "a\nb", "\x1b[0m", "\u2028", "\x85", "😀", "\udcff"))
+    odd = ("a\nb", "\x1b[0m", "\u2028", "\x85", "😀", "\udcff")
+    small = named(tmp_path, (*NAMES, *(f"odd {number}" for number in range(len(odd)))))
+    small = small._replace(class_names=(*NAMES, *odd))
     text = write_card(small, tmp_path, (0.0, 1.0)).read_text(encoding="utf-8")
     _, head, body = text.split("---\n", 2)
     found = yaml.safe_load(head)

@@ -67,7 +67,10 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
         ({"alpha": float("nan")}, "alpha that is not above 0"),
         ({"transform": {"mean": np.zeros(3, np.float32)}}, "wanted {'mean': \\(3,\\), 'std'"),
         ({"transform": {"mean": np.zeros(1), "std": np.ones(1)}}, "wanted {'mean': \\(3,\\)"),
-        ({"transform": {"mean": np.zeros(3), "std": np.zeros(3)}}, "std that is not above 0"),
+        (
+            {"transform": {"mean": np.zeros(3), "std": np.zeros(3)}},
+            "std of 0; wanted 1e-30",
+        ),
         ({"transform": {"mean": np.full(3, np.nan), "std": np.ones(3)}}, "mean that is not finite"),
         ({"transform": {"zca_mean": np.zeros(75), "zca_matrix": np.ones((75, 3))}}, "wanted"),
         ({"class_names": ("cat", 3)}, "class names that are no list of texts"),

@@ -196,9 +196,9 @@ def test_teachers_that_the_disk_cannot_hold_are_not_begun(tmp_path, small_disk):
 def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     done = call(tmp_path, "distill", *SMALL, "--out", "disk/run")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "Read-only file system: 'disk/run'" in done.stderr
+    assert "disk may not be written to; change that, or choose another folder" in done.stderr
 
 
 def test_without_baselines_only_the_distilled_set_is_judged(whole):

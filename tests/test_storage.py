@@ -106,7 +106,7 @@ def test_the_newest_state_comes_back_and_old_ones_go(tmp_path):
     for step in (5, 10, 15):
         checkpoints.save(step, (STATE[0] + step, STATE[1]))
     names = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
-    assert names == ["step-000010", "step-000015"]
+    assert names == ["step-000005", "step-000010", "step-000015"]  # The first is on the disk.
     resumed = checkpoints.resume(STATE)
     assert (resumed.step, resumed.warnings) == (15, ())
     np.testing.assert_array_equal(resumed.state[0], [15, 16, 17])
@@ -131,7 +131,7 @@ def test_a_state_that_is_on_the_disk_for_certain_stays_until_the_next(tmp_path, 
         checkpoints.save(step, STATE)
     kept = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
     assert kept == ["step-000006", "step-000007", "step-000008"]
-    assert synced == ["step-000002", "step-000006"]
+    assert synced == ["step-000001", "step-000002", "step-000006"]
 
 
 def read_or_line(store, epoch):

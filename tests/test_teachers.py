@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import small
 
-from ddpp_jax import files, teachers
+from ddpp_jax import teachers
 from ddpp_jax.configs import TeachersJob
 from ddpp_jax.errors import InputError
+from ddpp_jax.files import space
 from ddpp_jax.report import Report
 from ddpp_jax.storage import TeacherStore, read_all
 from ddpp_jax.training import accuracies
@@ -151,7 +152,7 @@ def test_a_teacher_that_diverges_is_not_kept(tmp_path):
 
 
 def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(space, "free_bytes", lambda folder: 1000)
     with pytest.raises(InputError, match=r"2 teachers of 4 snapshots need .* free"):
         train(tmp_path / "store")
     assert not list(tmp_path.iterdir())
