@@ -17,6 +17,7 @@ from ddpp_jax import page
 from ddpp_jax.distill.history import FORMAT
 from ddpp_jax.errors import InputError
 from ddpp_jax.files import read_rows, write_json, write_rows
+from ddpp_jax.results import read_distilled, write_distilled
 from ddpp_jax.tensors import write_tensors
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -142,25 +143,40 @@ def test_names_are_shown_as_they_are(finished, tmp_path):  # noqa: F811
     assert "_old$_$: ours (threshold 0.1)" in text
 
 
+def become(run, change):
+    """Make a run folder that of other settings; its frames and metrics are left out."""
+    for name in ("config.json", ".config.json", "result.json"):
+        values = json.loads((run / name).read_text())
+        change(values["config"])
+        for row in values.get("rows", ()):
+            row |= {"seed": values["config"]["seed"]} if "seed" in row else {}
+        write_json(run / name, values)
+    for path in run.rglob("distilled*.safetensors"):
+        shutil.move(path, path.with_suffix(".kept"))
+        apart = run.parent / "apart.safetensors"
+        shutil.copy(path.with_suffix(".kept"), apart)
+        small = read_distilled(apart)
+        change(small.origin["settings"])
+        write_distilled(path, small)
+        path.with_suffix(".kept").unlink()
+        apart.unlink()
+    for part in (run, run / "mtt"):
+        shutil.rmtree(part / "history")
+        (part / "metrics.jsonl").unlink()
+
+
 def test_seeds_are_compared_only_where_all_else_is_equal(finished, tmp_path):  # noqa: F811
     folder, _ = finished
-    for seed in (0, 1):
-        copy = tmp_path / str(seed)
-        shutil.copytree(folder / "run", copy)
-        config = json.loads((copy / "config.json").read_text())
-        config["config"]["seed"] = seed
-        result = json.loads((copy / "result.json").read_text())
-        for row in result["rows"]:
-            if "seed" in row:
-                row["seed"] = seed
-        (copy / "config.json").write_text(json.dumps(config))
-        write_json(copy / "result.json", result)
     runs = [tmp_path / "0", tmp_path / "1"]
+    for seed, run in enumerate(runs):
+        shutil.copytree(folder / "run", run)
+        become(run, lambda config, seed=seed: config.update(seed=seed))
     path = tmp_path / "comparison.html"
     assert "2 seeds" in page.write_comparison(path, runs).read_text()
-    config = json.loads((runs[1] / "config.json").read_text())
-    config["config"]["distillation"]["pixel_rate"] = 77.0
-    write_json(runs[1] / "config.json", config)
+    for part in (runs[1], runs[1] / "mtt"):
+        (part / "history").mkdir()
+        (part / "metrics.jsonl").write_text("")
+    become(runs[1], lambda config: config["distillation"].update(pixel_rate=77.0))
     assert "2 seeds" not in page.write_comparison(path, runs).read_text()
 
 
@@ -186,9 +202,7 @@ def test_several_runs_beside_one_another(finished, tmp_path):  # noqa: F811
     one, two = tmp_path / "one", tmp_path / "two"
     shutil.copytree(folder / "run", one)
     shutil.copytree(folder / "run", two)
-    config = json.loads((two / "config.json").read_text())
-    config["config"]["distillation"]["pixel_rate"] = 77.0
-    write_json(two / "config.json", config)
+    become(two, lambda config: config["distillation"].update(pixel_rate=77.0))
     done = call(tmp_path, "report", "one", "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["one/report.html", "two/report.html", "comparison.html"]
