@@ -3,12 +3,10 @@
 ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float64, Shaped
 
 from ddpp_jax.data.dataset import (
@@ -22,11 +20,11 @@ from ddpp_jax.data.dataset import (
 )
 from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import Replacement, check_unheld, require_space
-from ddpp_jax.tensors import load_tensors
+from ddpp_jax.files import check_unheld, require_space
+from ddpp_jax.tensors import read_tensors, write_tensors
 
 FORMAT = "ddpp-jax zca 2"
-"""The key of a cache file's metadata; its value is the SHA-256 of the data and the tensors."""
+"""The key of a cache file's metadata."""
 
 _SQUARES = 6
 """Square float64 matrices that are alive at once while the eigenvectors are found."""
@@ -149,37 +147,25 @@ def _require_disk(path: Path, size: int) -> None:
 
 
 def _write(path: Path, zca: Zca, fingerprint: str) -> None:
-    tensors = zca._asdict()
     _require_disk(path, zca.mean.size)
     try:
-        with Replacement(path, sync=True) as temporary:
-            metadata = {FORMAT: _digest(zca, fingerprint)}
-            temporary.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
+        write_tensors(path, zca._asdict(), {"fingerprint": fingerprint}, kind=FORMAT)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
 
 
 def _read(path: Path, raw: RawDataset) -> Zca:
     size = raw.x_train[0].size
-    with path.open("rb"):  # Safetensors says of a file that may not be read that it is not there.
-        pass
     try:
-        tensors, metadata = load_tensors(path)
+        tensors, values = read_tensors(path, kind=FORMAT)
     except InputError as error:
-        raise InputError(f"{error}; delete it") from error
+        raise InputError(f"{error}; delete it, and the same command makes it again") from error
     shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
-    if not whole or metadata.get(FORMAT) != _digest(Zca(**tensors), raw.fingerprint):
+    if not whole or values != {"fingerprint": raw.fingerprint}:
         raise InputError(
-            f"{path} is damaged, of other data or of an earlier version: its numbers are not those "
-            "written for these data; delete it, and the same command makes it again"
+            f"{path} is damaged or of other data: its numbers are not those written for these "
+            "data; delete it, and the same command makes it again"
         )
     return Zca(**tensors)
-
-
-def _digest(zca: Zca, fingerprint: str) -> str:
-    digest = hashlib.sha256(fingerprint.encode())
-    for tensor in with_inverse(zca):
-        digest.update(np.ascontiguousarray(tensor).data)
-    return digest.hexdigest()
