@@ -1,29 +1,31 @@
 """Dataset distillation using parameter pruning, as pure functions for JAX.
 
 Li, Togo, Ogawa, Haseyama: Dataset Distillation Using Parameter Pruning, IEICE Trans. Fundamentals
-E107-A(6), 2024. The functions here need jax alone; the commands live in `ddpp_jax.teachers`,
-`ddpp_jax.distill` and `ddpp_jax.evaluate`.
+E107-A(6), 2024. The functions here need JAX alone; `python -m ddpp_jax` lists the commands.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from ddpp_jax import _process as _process  # First of all, before JAX is imported.
 from ddpp_jax._types import OPERATIONS
-from ddpp_jax.augment import (
+from ddpp_jax.core import (
     augment,
     brightness,
     contrast,
     crop,
     cutout,
+    difference_mask,
+    flatten_params,
     flip,
+    kept_fraction,
+    prune_mask,
+    random_mask,
     rotate,
     saturation,
     scale,
+    trajectory_loss,
+    unroll,
 )
-from ddpp_jax.matching import trajectory_loss
-from ddpp_jax.pruning import difference_mask, kept_fraction, prune_mask, random_mask
-from ddpp_jax.unroll import unroll
-from ddpp_jax.vector import flatten_params
 
 if TYPE_CHECKING:
     from ddpp_jax.export import load_distilled

@@ -118,7 +118,7 @@ class Ours:
     def __init__(self, case, variant):
         import jax
 
-        from ddpp_jax.models import ConvNet, make_network
+        from ddpp_jax.networks import ConvNet, make_network
 
         shape = (case.side, case.side, case.channels)
         self.case, self.variant = case, variant
@@ -195,7 +195,7 @@ class Ours:
     def call(self):
         import jax
 
-        from ddpp_jax.together import PIECES, side_by_side
+        from ddpp_jax.training import PIECES, side_by_side
 
         if self.case.kind == "step" or jax.default_backend() != "cpu":
             jax.block_until_ready(self.compiled(*self.arguments))

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ddpp_jax.models.convolution import by_slices
-from ddpp_jax.unroll import value_and_gradient
+from ddpp_jax.core import value_and_gradient
+from ddpp_jax.networks.convolution import by_slices
 
 
 def _rows(values):

@@ -32,19 +32,19 @@ class Idea:
 
 
 def _convolve_by(form):
-    from ddpp_jax.models import layers
+    from ddpp_jax.networks import layers
 
     layers.convolve = form
 
 
 def _slices():
-    from ddpp_jax.models.convolution import by_slices
+    from ddpp_jax.networks.convolution import by_slices
 
     _convolve_by(by_slices)
 
 
 def _native():
-    from ddpp_jax.models.convolution import by_lax
+    from ddpp_jax.networks.convolution import by_lax
 
     _convolve_by(by_lax)
 
@@ -54,7 +54,7 @@ def _winograd():
 
 
 def _one_part():
-    from ddpp_jax.models import Network
+    from ddpp_jax.networks import Network
 
     Network.parts = lambda self, batch_size: 1
 

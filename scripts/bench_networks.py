@@ -18,8 +18,8 @@ from jax import lax
 
 from ddpp_jax import evaluate
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
-from ddpp_jax.models import make_model, make_network
-from ddpp_jax.together import PIECES, side_by_side
+from ddpp_jax.networks import make_model, make_network
+from ddpp_jax.training import PIECES, side_by_side
 
 NETWORKS = 5
 CASES = [

@@ -16,11 +16,11 @@ import optax
 
 from ddpp_jax import distill
 from ddpp_jax.configs import DIGITS, DataConfig
+from ddpp_jax.core import flatten_params
 from ddpp_jax.data import fit_transform, load_raw, normalised
-from ddpp_jax.draws import draw
-from ddpp_jax.models import ConvNet, make_network
+from ddpp_jax.methods import draw
+from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.training import train_epoch
-from ddpp_jax.vector import flatten_params
 
 PRECISIONS = ("highest", "default", "bfloat16")
 EPOCHS, ROUNDS = 4, 5

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpp_jax.commands import trial, work
 from ddpp_jax.configs import setting
-from ddpp_jax.models import make_model, make_network
+from ddpp_jax.networks import make_model, make_network
+from ddpp_jax.planning import trial, work
 from ddpp_jax.storage import TeacherStore
 
 CELLS = (

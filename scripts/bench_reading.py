@@ -17,10 +17,9 @@ import numpy as np
 from ddpp_jax import distill
 from ddpp_jax.configs import DataConfig, DistillConfig, DistillJob, TeachConfig
 from ddpp_jax.data import fit_transform, normalised, raw_dataset
-from ddpp_jax.files import gib
-from ddpp_jax.models import ConvNet, make_network
-from ddpp_jax.report import Report
-from ddpp_jax.storage import OnDevice, Streamed, TeacherStore, device_room, read_all
+from ddpp_jax.networks import ConvNet, make_network
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import OnDevice, Streamed, TeacherStore, device_room, gib, read_all
 
 
 def random_dataset(generator):

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from ddpp_jax.models import ConvNet, layers, make_network
-from ddpp_jax.models.convolution import by_lax, by_slices, convolve
+from ddpp_jax.networks import ConvNet, layers, make_network
+from ddpp_jax.networks.convolution import by_lax, by_slices, convolve
 from ddpp_jax.training import train_epoch
 
 BATCH = 256

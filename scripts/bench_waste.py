@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from ddpp_jax import distill
 from ddpp_jax.configs import DIGITS
 from ddpp_jax.distill.steps import advance_all, varied
-from ddpp_jax.models import ConvNet, make_network
+from ddpp_jax.networks import ConvNet, make_network
 
 STEPS, ROUNDS = 25, 7
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2)
@@ -32,7 +32,7 @@ import sys, time
 sys.path.insert(0, {scripts!r})
 import jax
 from pathlib import Path
-from ddpp_jax.commands.programs import keep_programs
+from ddpp_jax.planning.programs import keep_programs
 keep_programs(Path({folder!r}))
 from bench_cases import MAIN, Ours
 print(Ours(MAIN[0], "-").compile_seconds)

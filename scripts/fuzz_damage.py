@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpp_jax.distill.history import read_frame
+from ddpp_jax.distill.frames import read_frame
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_claim, read_sealed
-from ddpp_jax.records import read_metrics, read_progress, read_result
-from ddpp_jax.results import read_distilled
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.progress import read_metrics, read_progress
+from ddpp_jax.results import read_result
+from ddpp_jax.sets import read_distilled
+from ddpp_jax.storage import TeacherStore, read_claim, read_sealed
 
 TINY = (
     "--augment crop --width 8 --depth 1 --teachers 2 --epochs 4 --student-steps 4 "

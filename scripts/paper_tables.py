@@ -22,11 +22,10 @@ import numpy as np
 from paper_figures import MTT, OURS, RANDOM, TABLE1, TABLE3, TABLE4
 
 import ddpp_jax
-from ddpp_jax import tables
 from ddpp_jax.configs import SETTINGS
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import Replacement, claimed_folder, read_json, write_json
-from ddpp_jax.statistics import spread
+from ddpp_jax.results import spread, tables
+from ddpp_jax.storage import Replacement, claimed_folder, read_json, write_json
 
 SELECTIONS = ("random", "forgetting", "forgetting-least", "herding", "k-centre")
 # What all rows of a column share, whichever command they come from.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ddpp_jax import unroll
-from ddpp_jax.models.convolution import by_slices
+from ddpp_jax.networks.convolution import by_slices
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))

@@ -16,9 +16,8 @@ import pytest
 import torch_layout
 from test_commands import invoke  # noqa: F401
 
-from ddpp_jax import buffers, distill
-from ddpp_jax.commands.problem import identity_of, prepare
-from ddpp_jax.commands.reading import feed_of
+from ddpp_jax import distill
+from ddpp_jax.cli.reading import feed_of
 from ddpp_jax.configs import (
     DataConfig,
     DistillConfig,
@@ -29,9 +28,10 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import write_json
-from ddpp_jax.models import ConvNet, make_network
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.networks import ConvNet, make_network
+from ddpp_jax.planning.problem import identity_of, prepare
+from ddpp_jax.storage import TeacherStore, write_json
+from ddpp_jax.teachers import buffers
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 

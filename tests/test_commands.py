@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from processes import call, call_once, command
 
-from ddpp_jax import cli
-from ddpp_jax.commands import sizes, trial
-from ddpp_jax.commands.work import Costs
+from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import SETTINGS, DataConfig
 from ddpp_jax.data import load_raw
-from ddpp_jax.files import read_rows
-from ddpp_jax.results import read_distilled
+from ddpp_jax.planning import sizes, trial
+from ddpp_jax.planning.work import Costs
+from ddpp_jax.sets import read_distilled
+from ddpp_jax.storage import read_rows
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 QUICK = shlex.split(
@@ -37,7 +37,7 @@ def invoke(tmp_path, capfd, monkeypatch):
     def run(stage, flags):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as leaving:
-            getattr(cli, stage)(shlex.split(flags))
+            run_command(stage, shlex.split(flags))
         shown = capfd.readouterr()
         return leaving.value.code, shown.out, shown.err
 
@@ -603,7 +603,7 @@ def test_help_explains_every_flag(invoke, stage):
 
 
 def test_a_file_of_another_dataset_is_refused(finished, tmp_path):
-    from ddpp_jax.results import write_distilled
+    from ddpp_jax.sets import write_distilled
 
     folder, _ = finished
     distilled = read_distilled(folder / "run" / "distilled.safetensors")

@@ -14,15 +14,16 @@ import pytest
 from test_commands import QUICK, finished, invoke  # noqa: F401
 from test_results import DISTILLED
 
-from ddpp_jax import page
-from ddpp_jax.commands.judge import Judge
+from ddpp_jax import report as page
+from ddpp_jax.cli.judge import Judge
 from ddpp_jax.configs import DIGITS, DistillJob, EvaluateConfig
 from ddpp_jax.distill import kept_fractions
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, read_rows, write_json, write_rows
-from ddpp_jax.page.read import read_run
-from ddpp_jax.records import check_evaluation, read_metrics, read_progress, read_result
-from ddpp_jax.results import write_distilled
+from ddpp_jax.progress import read_metrics, read_progress
+from ddpp_jax.report.read import read_run
+from ddpp_jax.results import check_evaluation, read_result
+from ddpp_jax.sets import write_distilled
+from ddpp_jax.storage import append_row, read_rows, write_json, write_rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 

@@ -14,13 +14,12 @@ from test_goldens import CASES, close
 
 from ddpp_jax import distill, flatten_params
 from ddpp_jax.configs import DistillConfig
-from ddpp_jax.draws import Draws, draw, draw_start
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_rows
-from ddpp_jax.models import make_network
-from ddpp_jax.report import Report
-from ddpp_jax.results import iterate_path, read_distilled
-from ddpp_jax.storage import OnDevice, Plan, Streamed, TeacherStore, feed
+from ddpp_jax.methods import Draws, draw, draw_start
+from ddpp_jax.networks import make_network
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import iterate_path, read_distilled
+from ddpp_jax.storage import OnDevice, Plan, Streamed, TeacherStore, feed, read_rows
 
 run_module = importlib.import_module("ddpp_jax.distill.run")
 

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from processes import command
 
-from ddpp_jax import cli
 from ddpp_jax.cli import environment, running
 from ddpp_jax.cli.notices import plain_notices
-from ddpp_jax.commands.programs import compiler_flags, forget_program
+from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import Replacement, append_row, expanded
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.planning.programs import compiler_flags, forget_program
+from ddpp_jax.storage import Replacement, TeacherStore, append_row, expanded
 
 FULL = Path("/dev/full")
 TINY = ("--teachers", "1", "--epochs", "1", "--width", "4", "--depth", "1")
@@ -48,7 +47,7 @@ def test_what_decides_the_bits_is_fixed_said_and_given_back(capsys):
         assert others[:2] == ("JAX_ENABLE_X64=True", "JAX_DEFAULT_PRNG_IMPL=rbg")
         assert jax.config.jax_enable_x64
         with pytest.raises(SystemExit):
-            cli.teachers(["--print-settings"])
+            run_command("teachers", ["--print-settings"])
         assert "JAX_ENABLE_X64=True, JAX_DEFAULT_PRNG_IMPL=rbg" in capsys.readouterr().err
     finally:
         for name in ("jax_enable_x64", "jax_default_prng_impl", *before):
@@ -120,7 +119,7 @@ def test_a_wrong_flag_is_one_line_in_any_encoding(capsys, monkeypatch, encoding,
     monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
     monkeypatch.setattr(type(sys.stdout), "encoding", encoding, raising=False)
     with pytest.raises(SystemExit):
-        cli.distill(["--ipc", "two"])
+        run_command("distill", ["--ipc", "two"])
     assert capsys.readouterr().err == (
         "python -m ddpp_jax.distill: --ipc: got 'two', wanted a whole number; "
         "--help lists the flags\n"
@@ -131,7 +130,7 @@ def test_a_wrong_flag_is_one_line_in_any_encoding(capsys, monkeypatch, encoding,
 @pytest.mark.parametrize("flag", ["--teachers-dir", "--cache-dir", "--profile"])
 def test_a_home_that_is_not_known_is_one_line(capsys, stage, flag):
     with pytest.raises(SystemExit):
-        getattr(cli, stage)([flag, "~nosuchuser/x", "--dry-run"])
+        run_command(stage, [flag, "~nosuchuser/x", "--dry-run"])
     error = capsys.readouterr().err
     assert "~nosuchuser is no home folder that is known here" in error
     assert error.count("\n") == 1
@@ -140,7 +139,7 @@ def test_a_home_that_is_not_known_is_one_line(capsys, stage, flag):
 @pytest.mark.parametrize("flags", [["~nosuchuser/x.npz"], ["x.npz", "--dataset", "~nosuchuser/x"]])
 def test_so_it_is_for_sets_and_data(capsys, flags):
     with pytest.raises(SystemExit):
-        cli.evaluate(flags)
+        run_command("evaluate", flags)
     assert "~nosuchuser is no home folder" in capsys.readouterr().err
 
 
@@ -247,7 +246,7 @@ def test_warnings_and_logs_of_packages_are_lines_or_nothing(capsys, quiet):
 
 def test_a_damaged_compile_cache_is_repaired_and_said(tmp_path):
     code = (
-        "import jax; from pathlib import Path; from ddpp_jax.commands import programs;"
+        "import jax; from pathlib import Path; from ddpp_jax.planning import programs;"
         "from ddpp_jax.cli.notices import plain_notices;"
         "programs._LEAST_SECONDS = 0; programs.keep_programs(Path('cache'));\n"
         "with plain_notices(quiet=True, repair=programs.forget_program):\n"
@@ -278,7 +277,7 @@ def test_a_damaged_compile_cache_is_repaired_and_said(tmp_path):
 
 
 def test_a_folder_of_programs_that_is_none_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr("ddpp_jax.commands.programs._kept_in", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr("ddpp_jax.planning.programs._kept_in", lambda: str(tmp_path / "none"))
     assert "is no folder and cannot be made" in forget_program("jit_f")
 
 

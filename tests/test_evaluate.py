@@ -15,8 +15,8 @@ from ddpp_jax.configs import DataConfig, EvaluateConfig, ModelConfig
 from ddpp_jax.data import load_dataset, random_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import networks
-from ddpp_jax.models import ConvNet
-from ddpp_jax.report import Report
+from ddpp_jax.networks import ConvNet
+from ddpp_jax.progress import Report
 from ddpp_jax.storage import Checkpoints
 
 

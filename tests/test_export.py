@@ -25,7 +25,7 @@ from ddpp_jax.data import (
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, LIGHT, export, write_card
-from ddpp_jax.results import DistilledFile, iterate_path, write_distilled
+from ddpp_jax.sets import DistilledFile, iterate_path, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 NAMES = ("cat", "dog/wolf", "newt")

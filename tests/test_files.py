@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import (
+from ddpp_jax.storage import (
     Replacement,
     append_row,
     check_claim,
-    checksums,
     claimed_folder,
     gib,
     read_claim,
@@ -22,6 +21,7 @@ from ddpp_jax.files import (
     write_json,
     write_rows,
 )
+from ddpp_jax.storage.trees import checksums
 
 DEAD = 2**22 + 1
 """More than any process can have as its number."""

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from ddpp_jax.report import Report
-from ddpp_jax.report import console as report_module
-from ddpp_jax.report.forecast import Forecast
+from ddpp_jax.progress import Report
+from ddpp_jax.progress import console as report_module
+from ddpp_jax.progress.forecast import Forecast
 
 
 class Clock:

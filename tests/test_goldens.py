@@ -11,7 +11,7 @@ import torch_layout
 
 import ddpp_jax
 from ddpp_jax.configs import ModelConfig
-from ddpp_jax.models import ConvNet, make_model
+from ddpp_jax.networks import ConvNet, make_model
 
 pytestmark = pytest.mark.usefixtures("float64")
 

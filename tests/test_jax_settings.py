@@ -14,10 +14,9 @@ import small
 import ddpp_jax
 from ddpp_jax import distill, evaluate, teachers
 from ddpp_jax._types import OPERATIONS
-from ddpp_jax.augment import augment
-from ddpp_jax.draws import draw
-from ddpp_jax.pruning import difference_mask, random_mask
-from ddpp_jax.report import Report
+from ddpp_jax.core import augment, difference_mask, random_mask
+from ddpp_jax.methods import draw
+from ddpp_jax.progress import Report
 from ddpp_jax.storage import TeacherStore
 
 

@@ -1,78 +1,106 @@
-"""Imports point down, never sideways, never up."""
+"""Imports point down, never sideways, never up, and run in no circle."""
 
 import ast
+import importlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import ddpp_jax
 
 ROOT = Path(ddpp_jax.__file__).parent
-LEVELS = {
-    0: ["_process", "_types", "configs", "errors", "files", "text"],
-    1: ["augment", "keys", "matching", "memory", "pruning", "unroll", "vector"],
-    2: ["records", "tensors", "together"],
-    3: ["data", "draws", "models", "report", "results", "statistics", "storage", "training"],
-    4: ["buffers", "distill", "evaluate", "select", "teachers"],
-    5: ["plots", "tables"],
-    6: ["export", "page"],
-    7: ["commands"],
-    8: ["cli"],
-}
-LEVEL = {name: level for level, names in LEVELS.items() for name in names}
-# What may be imported sideways: the floor that files and configs stand on.
-FLOOR = {"_types", "errors", "text"}
-OUTSIDE_LAYER_1 = {"functools", "operator", "math", "zlib", "typing", "collections", "jax"}
-OUTSIDE_LAYER_1 |= {"jaxtyping", "numpy"}
+LEVELS = (
+    ("errors",),
+    ("_process", "_types", "text"),
+    ("core", "configs"),
+    ("storage",),
+    ("networks", "data", "progress", "sets", "training"),
+    ("methods",),
+    ("teachers", "distill", "select", "evaluate"),
+    ("results",),
+    ("planning", "report", "export"),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+FROM_OUTSIDE_THE_CORE = {"functools", "operator", "math", "zlib", "typing", "collections", "jax"}
+FROM_OUTSIDE_THE_CORE |= {"jaxtyping", "numpy"}
 
 
 def imports(path):
-    """Names of the modules that a file imports, leaving out its `__main__` block."""
-    body = [
-        node
-        for node in ast.parse(path.read_text()).body
-        if not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test))
-    ]
-    for node in ast.walk(ast.Module(body, [])):
+    """Names of the modules that a file imports, wherever in it that is."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "ddpp_jax":
-            yield from (f"ddpp_jax.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            yield node.module
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if is_module(inner) else node.module
+
+
+def is_module(name):
+    place = ROOT.parent.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def files():
-    for path in ROOT.rglob("*.py"):
+    """Each file's room and path; how a command is called belongs to the commands."""
+    for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT).with_suffix("").parts
-        if place != ("__init__",) and place[-1] != "__main__":
-            yield place[0], path
+        if place != ("__init__",):
+            yield "cli" if place[-1] == "__main__" else place[0], path
 
 
-def test_every_file_has_a_level():
+def module_of(path):
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+
+
+def test_every_room_has_a_level():
     assert {name for name, _ in files()} == set(LEVEL)
 
 
 def test_imports_point_down():
     wrong = []
-    for name, path in files():
+    for room, path in files():
         for module in imports(path):
             parts = module.split(".")
-            if parts[0] != "ddpp_jax" or parts[1:2] in ([], [name]):
-                continue
-            if LEVEL[parts[1]] >= LEVEL[name] and parts[1] not in FLOOR:
-                wrong.append(f"{path.name} imports {module}")
+            above = parts[1:2] not in ([], [room]) and LEVEL.get(parts[1], 0) >= LEVEL[room]
+            if parts[0] == "ddpp_jax" and above:
+                wrong.append(f"{module_of(path)} imports {module}")
     assert not wrong
 
 
-def test_layer_1_needs_jax_alone():
-    for name, path in files():
-        if LEVEL[name] == 1:
-            outside = {m.split(".")[0] for m in imports(path)} - {"ddpp_jax"}
-            assert outside <= OUTSIDE_LAYER_1, path.name
+@pytest.mark.parametrize("room", sorted(LEVEL))
+def test_inside_a_room_imports_run_in_no_circle(room):
+    paths = {module_of(path): path for name, path in files() if name == room}
+    room_itself = f"ddpp_jax.{room}"
+    graph = {
+        name: {module for module in imports(path) if module in paths or module == room_itself}
+        for name, path in paths.items()
+        if not name.endswith(".__init__")
+    }
+    whole = [name for name, needed in graph.items() if room_itself in needed]
+    assert not whole or (ROOT / room).is_file(), f"{whole} import their own room"
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("room", sorted({p.parent for _, p in files()} - {ROOT}))
+def test_no_file_has_the_name_of_what_its_room_gives(room):
+    module = importlib.import_module(module_of(room / "__init__.py").removesuffix(".__init__"))
+    names = {path.stem for path in room.glob("*.py")} & set(getattr(module, "__all__", ()))
+    assert not names
+
+
+def test_the_core_needs_jax_alone():
+    for room, path in files():
+        if room == "core":
+            outside = {module.split(".")[0] for module in imports(path)} - {"ddpp_jax"}
+            assert outside <= FROM_OUTSIDE_THE_CORE, path.name
             inside = {m.split(".")[1] for m in imports(path) if m.startswith("ddpp_jax.")}
-            assert inside <= {"_types"}, path.name
+            assert inside <= {"_types", "core"}, path.name
 
 
 def test_importing_the_package_brings_jax_and_no_framework():

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ddpp_jax import cli
+from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
     DataConfig,
@@ -27,8 +27,8 @@ from ddpp_jax.configs import (
 from ddpp_jax.configs.checks import MOST
 from ddpp_jax.distill.metrics import Watch
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import claimed_folder
-from ddpp_jax.report import Report
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import claimed_folder
 
 CONFIGS = (DataConfig, ModelConfig, TeachConfig, DistillConfig, EvaluateConfig, SelectConfig)
 BEYOND = (1e39, -1e39, 1e-50, 1e-40, float("inf"), float("-inf"), float("nan"))
@@ -96,7 +96,7 @@ def refused(tmp_path, capfd, monkeypatch):
         lines = []
         for dry in (["--dry-run"], *([] if dry_alone else [[]])):
             with pytest.raises(SystemExit) as leaving:
-                getattr(cli, stage)([*shlex.split(flags), *dry])
+                run_command(stage, [*shlex.split(flags), *dry])
             assert leaving.value.code == 2
             lines.append(capfd.readouterr().err)
             assert sorted(tmp_path.rglob("*")) == before
@@ -164,7 +164,7 @@ def test_memory_is_asked_for_before_it_is_taken(refused, monkeypatch, stage, fla
         return SimpleNamespace(available=real.available if fits else 0)
 
     monkeypatch.setattr(psutil, "virtual_memory", little)
-    monkeypatch.setattr("ddpp_jax.commands.sizes.device_room", lambda: 2**30)
+    monkeypatch.setattr("ddpp_jax.planning.sizes.device_room", lambda: 2**30)
     error = refused(stage, flags, dry_alone=True)
     assert advice in error
     assert "of memory at the least" in error
@@ -184,7 +184,7 @@ def test_dry_runs_of_all_commands_start_nothing(tmp_path, capfd, monkeypatch, ma
     monkeypatch.chdir(tmp_path)
     for stage, flags in STAGES[1:]:
         with pytest.raises(SystemExit) as leaving:
-            getattr(cli, stage)([*shlex.split(flags), "--dry-run", "--profile", "traces"])
+            run_command(stage, [*shlex.split(flags), "--dry-run", "--profile", "traces"])
         assert leaving.value.code == 0
         shown = capfd.readouterr()
         assert shown.out
@@ -194,7 +194,7 @@ def test_dry_runs_of_all_commands_start_nothing(tmp_path, capfd, monkeypatch, ma
 def test_a_store_of_teachers_that_another_process_fills_is_refused(refused, tmp_path, capfd):
     flags = "--width 4 --depth 1 --teachers 1 --epochs 1"
     with pytest.raises(SystemExit):
-        cli.teachers([*shlex.split(flags), "--dry-run"])
+        run_command("teachers", [*shlex.split(flags), "--dry-run"])
     store = tmp_path / re.search(r"in (runs/teachers/\S+):", capfd.readouterr().out)[1]
     with claimed_folder(store, {}, name="other.json", proven=True):
         assert "another process is working in" in refused("teachers", flags)
@@ -220,7 +220,7 @@ def test_what_is_advised_is_accepted(tmp_path, capfd, monkeypatch, side, flags, 
         depth = "" if "depth" in more or side == 1 else " --depth 1"
         command = f"{common} --student-steps 1 {more}{depth} --sweep seed=0,1 --dry-run"
         with pytest.raises(SystemExit) as leaving:
-            cli.distill(shlex.split(command))
+            run_command("distill", shlex.split(command))
         codes.append(leaving.value.code)
         error = capfd.readouterr().err
         if more == flags:

@@ -11,9 +11,9 @@ from jax.test_util import check_grads
 
 from ddpp_jax.configs import ModelConfig
 from ddpp_jax.errors import InputError
-from ddpp_jax.models import ConvNet, convolution, make_model, make_network
-from ddpp_jax.models.convolution import by_lax, by_rules, by_slices, convolve
-from ddpp_jax.models.layers import average_pool
+from ddpp_jax.networks import ConvNet, convolution, make_model, make_network
+from ddpp_jax.networks.convolution import by_lax, by_rules, by_slices, convolve
+from ddpp_jax.networks.layers import average_pool
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 IMAGES = jax.random.normal(KEYS[0], (4, 9, 6, 5))

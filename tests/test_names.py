@@ -14,15 +14,14 @@ from test_export import written
 from test_results import DISTILLED
 
 import ddpp_jax
-from ddpp_jax import plots
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import PerChannel, load_raw, transform_arrays
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export, write_card
-from ddpp_jax.page import build, figures
-from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, iterate_path, write_distilled
+from ddpp_jax.progress import Report
+from ddpp_jax.report import build, figures, plots
+from ddpp_jax.sets import DistilledFile, iterate_path, write_distilled
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 HOSTILE = ("\x1b[31mred", "$x^{", "<script>alert(1)</script>", "a\n# b|c", "[bold]", "猫")

@@ -13,12 +13,11 @@ from PIL import Image
 from processes import call, command
 from test_commands import QUICK, finished, invoke  # noqa: F401
 
-from ddpp_jax import page
-from ddpp_jax.distill.history import FORMAT
+from ddpp_jax import report as page
+from ddpp_jax.distill.frames import FORMAT
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_rows, write_json, write_rows
-from ddpp_jax.results import read_distilled, write_distilled
-from ddpp_jax.tensors import write_tensors
+from ddpp_jax.sets import read_distilled, write_distilled
+from ddpp_jax.storage import read_rows, write_json, write_rows, write_tensors
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SECTIONS = ("accuracy", "images", "curves", "pruning", "classes", "cost", "repeat")

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_results import DISTILLED
 
-from ddpp_jax import plots
+from ddpp_jax.report import plots
 
 
 def test_pixels_within_black_and_white_are_shown_as_they_are():

@@ -16,7 +16,8 @@ import pytest
 from processes import call
 from test_commands import finished  # noqa: F401
 
-from ddpp_jax import cli, commands, evaluate
+from ddpp_jax import evaluate
+from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
 
 SMALL = {
@@ -105,9 +106,10 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
     _, _, module, *arguments = shlex.split(line)
     stage = module.removeprefix("ddpp_jax.")
     for name in WORK[stage]:
-        monkeypatch.setattr(commands, name, lambda *xs, name=name, **named: calls.append(name))
+        place = importlib.import_module(f"ddpp_jax.cli.{stage}")
+        monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))
     with pytest.raises(SystemExit) as leaving:
-        getattr(cli, stage)(arguments)
+        run_command(stage, arguments)
     assert leaving.value.code == 0
     assert len(calls) == ("--list-settings" not in arguments)
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.report import Report
-from ddpp_jax.report import console as report_module
+from ddpp_jax.progress import Report
+from ddpp_jax.progress import console as report_module
 
 
 def run(console):

@@ -8,14 +8,9 @@ import pytest
 import safetensors.numpy
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.results import (
-    FORMAT,
-    DistilledFile,
-    is_distilled,
-    read_distilled,
-    write_distilled,
-)
-from ddpp_jax.tensors import read_tensors, write_tensors
+from ddpp_jax.sets import DistilledFile, is_distilled, read_distilled, write_distilled
+from ddpp_jax.sets.files import FORMAT
+from ddpp_jax.storage import read_tensors, write_tensors
 
 DISTILLED = DistilledFile(
     images=np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float32),

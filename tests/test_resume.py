@@ -13,8 +13,7 @@ import pytest
 from processes import call, call_once, start
 from test_storage import flip_a_byte
 
-from ddpp_jax.files import read_rows
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.storage import TeacherStore, read_rows
 
 SMALL = shlex.split(
     "--augment crop --width 8 --depth 1 --teachers 3 --epochs 5 --student-steps 4 "

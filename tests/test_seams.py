@@ -8,8 +8,8 @@ import pytest
 import small
 
 from ddpp_jax import distill, prune_mask, random_mask, trajectory_loss
-from ddpp_jax.files import read_rows
-from ddpp_jax.report import Report
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import read_rows
 
 
 def run(folder, **seams):

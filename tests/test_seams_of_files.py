@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from ddpp_jax.commands.report import follow
-from ddpp_jax.commands.transforms import require_no_contradiction
+from ddpp_jax.cli.report import follow
+from ddpp_jax.cli.transforms import require_no_contradiction
 from ddpp_jax.configs import DataConfig, EvaluateJob
 from ddpp_jax.data.carried import carried_transform
 from ddpp_jax.data.depth import Scale
@@ -19,10 +19,15 @@ from ddpp_jax.data.given import GivenSet, read_given
 from ddpp_jax.data.npz import read_npz
 from ddpp_jax.data.torch_files import _texts, images_file
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, check_unheld, claimed_folder, read_sealed, write_json
-from ddpp_jax.records import read_progress
-from ddpp_jax.report import PROGRESS, Report, RunLog
-from ddpp_jax.storage import Checkpoints
+from ddpp_jax.progress import PROGRESS, Report, RunLog, read_progress
+from ddpp_jax.storage import (
+    Checkpoints,
+    append_row,
+    check_unheld,
+    claimed_folder,
+    read_sealed,
+    write_json,
+)
 
 
 def test_a_damaged_header_within_an_npz_is_one_line(tmp_path):

@@ -10,13 +10,13 @@ import safetensors.numpy
 from test_commands import invoke  # noqa: F401
 
 from ddpp_jax import load_distilled
-from ddpp_jax.commands.sets import read_set
+from ddpp_jax.cli.sets import read_set
 from ddpp_jax.configs import DataConfig, EvaluateJob
 from ddpp_jax.data import Zca, apply, fit_transform, load_raw, transform_arrays, undo
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export
-from ddpp_jax.report import Report
-from ddpp_jax.results import DistilledFile, write_distilled
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledFile, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 RAW = load_raw(DataConfig())

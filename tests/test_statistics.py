@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ddpp_jax.statistics import paired_difference, spread
+from ddpp_jax.results import paired_difference, spread
 
 
 def test_spread_keeps_seeds_and_networks_apart():

@@ -17,10 +17,9 @@ from processes import call
 from ddpp_jax import distill
 from ddpp_jax.configs import sweep_jobs
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_rows
-from ddpp_jax.report import Report
-from ddpp_jax.results import read_distilled
-from ddpp_jax.storage import checkpoints
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import read_distilled
+from ddpp_jax.storage import checkpoints, read_rows
 
 JOB = dataclasses.replace(
     small.CONFIG, data=dataclasses.replace(small.CONFIG.data, augment="flip,color")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ddpp_jax import tables
 from ddpp_jax.evaluate import verdict
+from ddpp_jax.results import tables
 
 LABELS = np.array([0, 0, 1, 1])
 

@@ -10,9 +10,8 @@ import small
 from ddpp_jax import teachers
 from ddpp_jax.configs import TeachersJob
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import space
-from ddpp_jax.report import Report
-from ddpp_jax.storage import TeacherStore, read_all
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import TeacherStore, machine, read_all
 from ddpp_jax.training import accuracies
 
 DATA = small.dataset()
@@ -152,7 +151,7 @@ def test_a_teacher_that_diverges_is_not_kept(tmp_path):
 
 
 def test_a_disk_without_room_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(space, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda folder: 1000)
     with pytest.raises(InputError, match=r"2 teachers of 4 snapshots need .* free"):
         train(tmp_path / "store")
     assert not list(tmp_path.iterdir())

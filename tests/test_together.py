@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpp_jax import together
-from ddpp_jax.together import over_members, side_by_side
+from ddpp_jax.training import members as together
+from ddpp_jax.training import over_members, side_by_side
 
 
 @partial(over_members, static=("times",), donate=False)

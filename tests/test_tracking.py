@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import read_rows
-from ddpp_jax.report import PROGRESS, Report
+from ddpp_jax.progress import PROGRESS, Report
+from ddpp_jax.storage import read_rows
 
 
 def work(report, folder, error=None):

@@ -7,10 +7,10 @@ import math
 import pytest
 from rich.console import Console
 
-from ddpp_jax.commands import trial, work
-from ddpp_jax.commands.problem import prepare
 from ddpp_jax.configs import SETTINGS, Places, setting
-from ddpp_jax.report import Report
+from ddpp_jax.planning import trial, work
+from ddpp_jax.planning.problem import prepare
+from ddpp_jax.progress import Report
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import expanded
+from ddpp_jax.storage import expanded
 
 Parsed = TypeVar("Parsed")
 

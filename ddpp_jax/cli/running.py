@@ -102,7 +102,7 @@ def _less_memory(name: str, given: Sequence[str]) -> str:
 
 
 def _forget_program(name: str) -> str:
-    from ddpp_jax.commands.programs import forget_program
+    from ddpp_jax.planning.programs import forget_program
 
     return forget_program(name)
 

@@ -65,7 +65,7 @@ from ddpp_jax.data.torch_files import (
 )
 from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import expanded, plain_file
+from ddpp_jax.storage import expanded, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
 
 __all__ = [

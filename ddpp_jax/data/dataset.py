@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from ddpp_jax.data.raw import Pixels, RawDataset
 from ddpp_jax.errors import InputError
-from ddpp_jax.memory import aligned_empty
+from ddpp_jax.storage import aligned_empty
 
 Images: TypeAlias = Float32[np.ndarray, "images height width channels"]
 

@@ -16,7 +16,7 @@ from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
 from ddpp_jax.data.safetensors_files import read_safetensors
 from ddpp_jax.data.torch_files import SUFFIXES, images_file, torch_set
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file
+from ddpp_jax.storage import plain_file
 
 Hard: TypeAlias = Int32[np.ndarray, " images"]
 """A class for each image."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file
+from ddpp_jax.storage import plain_file
 from ddpp_jax.text import checked_names
 
 Classes: TypeAlias = Mapping[str, list[Path]]

@@ -22,7 +22,7 @@ from ddpp_jax.data.labels import as_texts, label_arrays
 from ddpp_jax.data.pixels import array_part, converted_shape
 from ddpp_jax.data.raw import Pixels, Source, checked_images, require_memory, shape_words
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file
+from ddpp_jax.storage import plain_file
 from ddpp_jax.text import checked_names
 
 

@@ -15,8 +15,7 @@ from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.raw import Pixels
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file, read_json
-from ddpp_jax.records import require_kind
+from ddpp_jax.storage import plain_file, read_json, require_kind
 from ddpp_jax.text import checked_names
 
 RANGE_FILE = "range.json"

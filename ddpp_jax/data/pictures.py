@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale, to_unit
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file
+from ddpp_jax.storage import plain_file
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is opened, whatever a file is called; other formats may run programs or fetch files."""

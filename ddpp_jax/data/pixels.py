@@ -13,7 +13,7 @@ from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, joined
 from ddpp_jax.data.pictures import Encoded, eight_bits, quietly, unit_values, values
 from ddpp_jax.data.raw import Indices, Part, Pixels, shape_words
 from ddpp_jax.errors import InputError
-from ddpp_jax.together import cores
+from ddpp_jax.storage import cores
 
 Result = TypeVar("Result")
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, Int32, Integer, Shaped, UInt8
 
 from ddpp_jax.data.depth import Scale
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import gib
+from ddpp_jax.storage import gib
 
 Pixels: TypeAlias = (
     UInt8[np.ndarray, "images _height _width _channels"]

@@ -7,8 +7,7 @@ from jaxtyping import Shaped
 
 from ddpp_jax.data.carried import LAYOUT
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import decode_json
-from ddpp_jax.tensors import DIGEST, load_tensors, read_tensors
+from ddpp_jax.storage import DIGEST, decode_json, load_tensors, read_tensors
 
 EXPORT_FORMAT = "ddpp-jax export 1"
 """The key of the metadata of an exported file: class names and layout, as JSON."""

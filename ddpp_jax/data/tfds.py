@@ -17,7 +17,7 @@ from ddpp_jax.data.pictures import Header, quietly, read_header
 from ddpp_jax.data.pixels import converted_shape, extent_of, pixels_of, stacked
 from ddpp_jax.data.raw import Indices, Part, Pixels, Source
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import expanded
+from ddpp_jax.storage import expanded
 
 _NEEDED = ("tensorflow_datasets", "array_record", "importlib_resources")
 _DATASETS = (

@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
 from ddpp_jax.data.raw import require_memory
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import plain_file
+from ddpp_jax.storage import plain_file
 
 SUFFIXES = (".pt", ".pth")
 

@@ -20,8 +20,7 @@ from ddpp_jax.data.dataset import (
 )
 from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import check_unheld, require_space
-from ddpp_jax.tensors import read_tensors, write_tensors
+from ddpp_jax.storage import check_unheld, read_tensors, require_space, write_tensors
 
 FORMAT = "ddpp-jax zca 2"
 """The key of a cache file's metadata."""

@@ -1,6 +1,6 @@
 """Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
 
-from ddpp_jax.distill.iterates import CHOSEN_BY
+from ddpp_jax.distill.best import CHOSEN_BY
 from ddpp_jax.distill.metrics import LEAST_KEPT
 from ddpp_jax.distill.objective import Distilled, Match, objective
 from ddpp_jax.distill.run import (

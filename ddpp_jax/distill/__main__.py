@@ -1,5 +1,5 @@
 """`python -m ddpp_jax.distill`."""
 
-from ddpp_jax import cli
+from ddpp_jax.cli.distill import main
 
-cli.distill()
+main()

@@ -9,8 +9,8 @@ import numpy as np
 
 from ddpp_jax.distill.steps import Info
 from ddpp_jax.errors import InputError
-from ddpp_jax.models import Network
-from ddpp_jax.report import Report
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report
 from ddpp_jax.storage import Plan
 
 LEAST_KEPT = 0.5

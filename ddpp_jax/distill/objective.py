@@ -8,13 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ddpp_jax._types import AugmentFn, Images, Labels, Params, PRNGKey, Scalar, ScalarLike, Vector
-from ddpp_jax.draws import Draws
-from ddpp_jax.matching import trajectory_loss
-from ddpp_jax.models import Network
-from ddpp_jax.pruning import kept_fraction, prune_mask
+from ddpp_jax.core import (
+    Optimizer,
+    flatten_params,
+    kept_fraction,
+    prune_mask,
+    trajectory_loss,
+    unroll,
+)
+from ddpp_jax.methods import Draws
+from ddpp_jax.networks import Network
 from ddpp_jax.training import cross_entropy
-from ddpp_jax.unroll import Optimizer, unroll
-from ddpp_jax.vector import flatten_params
 
 MaskFn: TypeAlias = Callable[[Vector, Vector], Bool[Array, " parameters"]]
 """`mask_fn(student, target)`, True where a parameter is kept."""

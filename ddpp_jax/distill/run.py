@@ -13,8 +13,8 @@ import numpy as np
 from jax.stages import Compiled
 
 from ddpp_jax._types import Images, Labels, PRNGKey, Scalar
-from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillConfig, DistillJob
+from ddpp_jax.core import augment, named_key
 from ddpp_jax.data import (
     Dataset,
     RawDataset,
@@ -23,25 +23,22 @@ from ddpp_jax.data import (
     transform_arrays,
     undo,
 )
-from ddpp_jax.distill.history import History
-from ddpp_jax.distill.iterates import Best
+from ddpp_jax.distill.best import Best
+from ddpp_jax.distill.frames import History
 from ddpp_jax.distill.metrics import LEAST_KEPT, Watch, rows_of
 from ddpp_jax.distill.steps import State, advance, init, make_optimizer
-from ddpp_jax.draws import draw_start
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, write_rows
-from ddpp_jax.keys import named_key
-from ddpp_jax.models import Network
-from ddpp_jax.records import read_metrics
-from ddpp_jax.report import Report
-from ddpp_jax.results import (
+from ddpp_jax.methods import draw_start
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report, read_metrics
+from ddpp_jax.sets import (
     DistilledFile,
     iterate_path,
     origin_digest,
     read_distilled,
     write_distilled,
 )
-from ddpp_jax.storage import Checkpoints, FeedFn, Plan
+from ddpp_jax.storage import Checkpoints, FeedFn, Plan, append_row, write_rows
 
 CHECKPOINT_EVERY = 50
 """Distillation steps between checkpoints."""

@@ -21,11 +21,11 @@ from ddpp_jax._types import (
     Vector,
 )
 from ddpp_jax.configs import DistillConfig
+from ddpp_jax.core import named_key
 from ddpp_jax.distill.objective import Distilled, Match, objective
-from ddpp_jax.draws import draw
-from ddpp_jax.keys import named_key
-from ddpp_jax.models import Network
-from ddpp_jax.together import over_members
+from ddpp_jax.methods import draw
+from ddpp_jax.networks import Network
+from ddpp_jax.training import over_members
 
 LEAST_SHARE_OF_ALPHA = 0.5
 """What at least remains of alpha after a step, so that it stays above 0."""

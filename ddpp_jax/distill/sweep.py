@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array
 
 from ddpp_jax._types import Labels
-from ddpp_jax.augment import augment
 from ddpp_jax.configs import DistillJob
+from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
-from ddpp_jax.distill.history import History
+from ddpp_jax.distill.frames import History
 from ddpp_jax.distill.metrics import Watch, rows_of
 from ddpp_jax.distill.run import (
     CHECKPOINT_EVERY,
@@ -32,12 +32,10 @@ from ddpp_jax.distill.run import (
 )
 from ddpp_jax.distill.steps import Info, State, advance_all, varied
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import append_row, digest_of, read_sealed, write_json
-from ddpp_jax.models import Network
-from ddpp_jax.records import read_metrics
-from ddpp_jax.report import Report
-from ddpp_jax.results import iterate_path, origin_digest
-from ddpp_jax.storage import Checkpoints, FeedFn
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report, read_metrics
+from ddpp_jax.sets import iterate_path, origin_digest
+from ddpp_jax.storage import Checkpoints, FeedFn, append_row, digest_of, read_sealed, write_json
 
 
 class Member(NamedTuple):

@@ -1,5 +1,5 @@
 """`python -m ddpp_jax.evaluate`."""
 
-from ddpp_jax import cli
+from ddpp_jax.cli.evaluate import main
 
-cli.evaluate()
+main()

@@ -20,16 +20,14 @@ from ddpp_jax._types import (
     ScalarLike,
     Targets,
 )
-from ddpp_jax.augment import augment
 from ddpp_jax.configs import EvaluateConfig
+from ddpp_jax.core import augment, named_key
 from ddpp_jax.evaluate.schedule import Info, State, init, step
 from ddpp_jax.evaluate.verdict import Verdict, verdict
-from ddpp_jax.keys import named_key
-from ddpp_jax.models import Network
-from ddpp_jax.report import Report
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report
 from ddpp_jax.storage import Checkpoints
-from ddpp_jax.together import PIECES, over_members, workers
-from ddpp_jax.training import predictions
+from ddpp_jax.training import PIECES, over_members, predictions, workers
 
 _EPOCHS_A_CALL = 100
 _SECONDS_A_CALL = 2.0

@@ -18,7 +18,7 @@ from ddpp_jax._types import (
     Targets,
 )
 from ddpp_jax.configs import EvaluateConfig
-from ddpp_jax.models import Network
+from ddpp_jax.networks import Network
 from ddpp_jax.training import PartsFn, train_epoch
 
 MOMENTUM = 0.9

@@ -16,8 +16,8 @@ from ddpp_jax.data import (
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate.networks import run
 from ddpp_jax.evaluate.verdict import Verdict
-from ddpp_jax.models import make_model, make_network
-from ddpp_jax.report import Report
+from ddpp_jax.networks import make_model, make_network
+from ddpp_jax.progress import Report
 
 
 def score(

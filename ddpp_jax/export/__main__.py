@@ -1,5 +1,5 @@
 """`python -m ddpp_jax.export`."""
 
-from ddpp_jax import cli
+from ddpp_jax.cli.export import main
 
-cli.export()
+main()

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
 from ddpp_jax.export.loading import DistilledSet
-from ddpp_jax.files import Replacement
+from ddpp_jax.storage import Replacement
 from ddpp_jax.text import file_names, printable
 
 _MARKS = re.compile(r"[\\`*_\[\]|~$#]")

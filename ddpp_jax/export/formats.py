@@ -24,8 +24,7 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.export.card import write_card
 from ddpp_jax.export.loading import DistilledSet
-from ddpp_jax.files import Replacement, write_json
-from ddpp_jax.tensors import write_tensors
+from ddpp_jax.storage import Replacement, write_json, write_tensors
 from ddpp_jax.text import file_names
 
 

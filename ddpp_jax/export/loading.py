@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from ddpp_jax.data import Transform, apply, carried_transform, checked_images
 from ddpp_jax.errors import InputError
-from ddpp_jax.results import iterate_path, read_distilled
+from ddpp_jax.sets import iterate_path, read_distilled
 
 
 class DistilledSet(NamedTuple):

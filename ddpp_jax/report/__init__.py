@@ -1,6 +1,5 @@
-"""What a person sees while work goes on, and who else is told of it."""
+"""A run, or several, as one page that opens from disk in any browser."""
 
-from ddpp_jax.report.console import Report, Tick
-from ddpp_jax.report.tracking import PROGRESS, RunLog, Tracker, Watcher
+from ddpp_jax.report.build import REPORT, is_comparison, write_comparison, write_report
 
-__all__ = ["PROGRESS", "Report", "RunLog", "Tick", "Tracker", "Watcher"]
+__all__ = ["REPORT", "is_comparison", "write_comparison", "write_report"]

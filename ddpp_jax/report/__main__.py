@@ -1,5 +1,5 @@
 """`python -m ddpp_jax.report`."""
 
-from ddpp_jax import cli
+from ddpp_jax.cli.report import main
 
-cli.report()
+main()

@@ -1,18 +1,76 @@
-"""Arrays on disk: the teachers' trajectories, how they are fed, and a run's checkpoints (Orbax)."""
+"""Files: written whole or not at all, read only as they were written; folders of one process."""
 
 from ddpp_jax.storage.checkpoints import Checkpoints, Resumed
+from ddpp_jax.storage.claims import (
+    check_claim,
+    check_unheld,
+    claimed_folder,
+    differences,
+    is_held,
+    read_claim,
+)
 from ddpp_jax.storage.feed import Feed, FeedFn, OnDevice, Plan, Streamed, device_room, read_all
-from ddpp_jax.storage.store import TeacherStore
+from ddpp_jax.storage.machine import (
+    aligned_empty,
+    cores,
+    free_bytes,
+    gib,
+    require_space,
+)
+from ddpp_jax.storage.plain import expanded, plain_file
+from ddpp_jax.storage.replacement import Replacement, sync_tree
+from ddpp_jax.storage.rows import append_row, cut_torn_row, read_rows, write_rows
+from ddpp_jax.storage.schema import require_kind, require_type
+from ddpp_jax.storage.sealed import decode_json, digest_of, read_json, read_sealed, write_json
+from ddpp_jax.storage.tensors import (
+    DIGEST,
+    load_tensors,
+    metadata_of,
+    read_tensors,
+    write_tensors,
+)
+from ddpp_jax.storage.trajectories import TeacherStore
 
 __all__ = [
+    "DIGEST",
     "Checkpoints",
     "Feed",
     "FeedFn",
     "OnDevice",
     "Plan",
+    "Replacement",
     "Resumed",
     "Streamed",
     "TeacherStore",
+    "aligned_empty",
+    "append_row",
+    "check_claim",
+    "check_unheld",
+    "claimed_folder",
+    "cores",
+    "cut_torn_row",
+    "decode_json",
     "device_room",
+    "differences",
+    "digest_of",
+    "expanded",
+    "free_bytes",
+    "gib",
+    "is_held",
+    "load_tensors",
+    "metadata_of",
+    "plain_file",
     "read_all",
+    "read_claim",
+    "read_json",
+    "read_rows",
+    "read_sealed",
+    "read_tensors",
+    "require_kind",
+    "require_space",
+    "require_type",
+    "sync_tree",
+    "write_json",
+    "write_rows",
+    "write_tensors",
 ]

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax.memory import aligned_empty
-from ddpp_jax.storage.store import TeacherStore
+from ddpp_jax.storage.machine import aligned_empty
+from ddpp_jax.storage.trajectories import TeacherStore
 
 Pairs: TypeAlias = tuple[Float[Array, "steps parameters"], Float[Array, "steps parameters"]]
 """Starts and targets, a row for each distillation step."""

@@ -15,8 +15,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.files import checksums, read_sealed, sync_tree, write_json
-from ddpp_jax.records import require_kind
+from ddpp_jax.storage.replacement import sync_tree
+from ddpp_jax.storage.schema import require_kind
+from ddpp_jax.storage.sealed import read_sealed, write_json
 
 _REMEDY = "start the same command again, which sets it aside and makes it anew"
 
@@ -196,3 +197,15 @@ def _plain_errors(path: Path) -> Iterator[None]:
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
     finally:
         logger.disabled = was_disabled
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its path within."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return found

@@ -29,10 +29,9 @@ from ddpp_jax import (
 )
 from ddpp_jax.configs import DIGITS, DistillJob
 from ddpp_jax.data import fit_transform, load_raw, normalised
-from ddpp_jax.files import read_rows
-from ddpp_jax.models import ConvNet, make_network
-from ddpp_jax.report import Report
-from ddpp_jax.storage import OnDevice, TeacherStore
+from ddpp_jax.networks import ConvNet, make_network
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import OnDevice, TeacherStore, read_rows
 
 THRESHOLD = 0.1
 

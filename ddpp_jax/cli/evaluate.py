@@ -1,0 +1,280 @@
+"""`python -m ddpp_jax.evaluate`: the last stage alone."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import tyro
+
+from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.judge import Judge, Tests
+from ddpp_jax.cli.parsing import parse_flags
+from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
+from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
+from ddpp_jax.data import RawDataset, Transform, apply, load_raw
+from ddpp_jax.errors import InputError
+from ddpp_jax.networks import Network
+from ddpp_jax.planning import trial, work
+from ddpp_jax.planning.limits import check_free, require_evaluation
+from ddpp_jax.planning.problem import (
+    evaluation_key,
+    finished,
+    identity_of,
+    network_for,
+    result,
+    say_settings,
+    show,
+)
+from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.progress import Report
+from ddpp_jax.report import plots, write_report
+from ddpp_jax.results import check_evaluation, tables
+from ddpp_jax.storage import claimed_folder, write_json
+
+_MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
+
+
+def run_evaluate(
+    job: EvaluateJob,
+    files: Sequence[Path],
+    out: Path | None,
+    cache_dir: Path,
+    report: Report,
+    *,
+    explicit: Set[str] = frozenset(),
+    dry: bool = False,
+) -> None:
+    """Judge small sets with fresh networks, on test images seen as each set sees its own.
+
+    Args:
+        job: how they are judged, and how images are normalised where their file does not say it.
+        files: of the sets.
+        out: the folder of the results; None chooses one below `runs`.
+        cache_dir: where a ZCA whitening of the data is kept.
+        report: told as it goes on.
+        explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
+            say otherwise.
+        dry: only say what would be done.
+    """
+    if len(set(files)) < len(files):
+        raise InputError("a file is named twice; name each once")
+    try:
+        raw = load_raw(job.data)
+    except InputError as error:
+        raise InputError(
+            f"{error}; say where the data of the sets are by --dataset or --data-dir"
+        ) from error
+    networks = {name: network_for(job, raw, name) for name in job.names}
+    kept = None if dry else cache_dir
+    sets = [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
+    warn_of_other_settings(sets, report)
+    given = {str(small.path): [small.digest, small.rate] for small in sets}
+    identity = identity_of(job, raw) | {"sets": given}
+    own = Path("runs") / f"evaluation-{digest(identity)}"
+    folder = out or own
+    for note in raw.notes:
+        report.say(note)
+    report.say(
+        f"{raw.name}: {len(raw.y_test)} test images; {job.evaluation.networks} networks of each of "
+        f"{', '.join(job.names)} at width {job.model.width}, {job.evaluation.eval_epochs + 1} "
+        f"epochs, augmentation {job.data.augment}; in {folder}"
+    )
+    for small in sets:
+        if small.said:
+            report.say(small.said)
+    check_free(folder, identity, proven=folder == own)
+    if not (folder / "result.json").exists():
+        for network in networks.values():
+            require_evaluation(job.evaluation, network, job.model.width)
+    if dry:
+        say_settings(job, raw, report)
+        if not (folder / "result.json").exists():
+            tried = partial(_seconds, job, raw, networks, sets)
+            most = max(network.num_params for network in networks.values())
+            trial.describe(tried, most, report)
+        return
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
+        if (folder / "result.json").exists():
+            found = finished(folder)
+            check_evaluation(folder / "result.json", found)
+            report.say(f"{folder} is complete; its results:")
+        else:
+            keep_programs(cache_dir)
+            judge = Judge(job, folder, classes=raw.classes)
+            report.expect(_operations(job, raw, networks, sets))
+            with report.run(folder, identity):
+                rows = _rows(job, judge, raw, networks, sets, report)
+                found = result(job, raw, rows)
+                found["over_seeds"] = tables.over_seeds(rows)
+                found["comparisons"] = tables.comparisons(rows)
+                write_json(folder / "result.json", found)
+            judge.close()
+        names = [tables.row_words(row) for row in found["rows"]]
+        for key in ("seed", "file"):
+            if len(set(names)) < len(names):
+                pairs = zip(names, found["rows"], strict=True)
+                names = [f"{name}, {key} {row.get(key)}" for name, row in pairs]
+        for picture, save in (
+            ("accuracy.png", plots.save_accuracies),
+            ("confusion.png", plots.save_confusions),
+        ):
+            if not (folder / picture).exists():
+                save(folder / picture, found, names)
+        write_report(folder, only_stale=True)
+    _show(found, report)
+    report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
+
+
+def _title(small: SmallSet, architecture: str) -> str:
+    """What the evaluation of a set by an architecture is called."""
+    return f"{small.path} by {architecture} at rate {small.rate:.4g}"
+
+
+def _seconds(
+    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+) -> dict[str, float]:
+    """Seconds of each evaluation, by a trial."""
+    return {
+        f"judge {_title(small, name)}": trial.evaluation_seconds(
+            job.evaluation,
+            network,
+            small.images.shape,
+            classes=raw.classes,
+            operations=job.data.operations,
+            test=len(raw.y_test),
+        )
+        for small in sets
+        for name, network in networks.items()
+    }
+
+
+def _operations(
+    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+) -> dict[str, float]:
+    """Operations of each evaluation, by which the time that is left is told."""
+    shape = raw.x_train.shape[1:]
+    images = {name: work.forward_operations(net, shape) for name, net in networks.items()}
+    test = len(raw.y_test)
+    return {
+        f"judge {_title(small, name)}": work.evaluation_operations(
+            job.evaluation, image, len(small.labels), test
+        )
+        for small in sets
+        for name, image in images.items()
+    }
+
+
+def _rows(
+    job: EvaluateJob,
+    judge: Judge,
+    raw: RawDataset,
+    networks: Mapping[str, Network],
+    sets: Sequence[SmallSet],
+    report: Report,
+) -> list[dict[str, Any]]:
+    rows, last = [], None
+    for small in sets:
+        if last is None or not _same(last[0], small.transform):
+            last = (small.transform, apply(small.transform, raw.x_test))
+        tests: Tests = {"test": (last[1], raw.y_test)}
+        seed = small.about.get("seed", 0) if job.seed is None else job.seed
+        for name, network in networks.items():
+            found = judge.judge(
+                network,
+                tests,
+                small.images,
+                small.labels,
+                small.rate,
+                report,
+                name=_title(small, name),
+                architecture=f"{name} {small.digest}",
+                key=evaluation_key(seed),
+            )["test"]
+            about = {**small.about, "file": str(small.path), "architecture": name}
+            method = about.pop("method")
+            about["rate"] = small.rate
+            rows.append(tables.judged_row(method, len(small.labels), [found], **about))
+    return rows
+
+
+def _same(a: Transform, b: Transform) -> bool:
+    # The inverse, which not every copy carries, does not count.
+    return type(a) is type(b) and all(map(np.array_equal, a[:2], b[:2]))
+
+
+def _show(found: dict[str, Any], report: Report) -> None:
+    show(found, report)
+    if len(found["class_names"]) <= _MOST_CLASSES and len(found["rows"]) <= _MOST_COLUMNS:
+        report.show(tables.per_class_table(found))
+    if found["over_seeds"]:
+        report.show(tables.seeds_table(found["over_seeds"]))
+    for comparison in found["comparisons"]:
+        report.say(tables.comparison_words(comparison))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluate:
+    config: EvaluateJob
+    shown: Shown = field(default_factory=Shown)
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run folders, exports, .safetensors, .npz or .pt files, MTT's folders, or folders CLASS/*."""
+
+    setting: str | None = None
+    """Named setting that the other flags vary; none takes what the first set was made with."""
+
+    cache_dir: Path = Path("runs/cache")
+    """Folder for a ZCA whitening of plain images."""
+
+    out: Path | None = None
+    """Folder for the results, never one of other results; by default runs/evaluation-DIGEST."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Judge small sets: `python -m ddpp_jax.evaluate FILE ...`."""
+
+    def work(command: _Evaluate, report: Report) -> None:
+        if not command.files:
+            raise InputError("no files given; name a run folder, a file, or a folder of images")
+        run_evaluate(
+            command.config,
+            command.files,
+            command.out,
+            command.cache_dir,
+            report,
+            dry=command.shown.dry_run,
+            explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),
+        )
+
+    def default(job: DistillJob) -> _Evaluate:
+        return _Evaluate(
+            config=EvaluateJob(data=job.data, model=job.model, evaluation=job.evaluation)
+        )
+
+    def own(command: _Evaluate) -> _Evaluate | None:
+        """What the settings kept in the first file ask for, where none are named."""
+        if command.setting is not None or not command.files:
+            return None
+        settings = settings_of(command.files[0])
+        return None if settings is None else _Evaluate(config=evaluate_job(settings))
+
+    about = "Train fresh networks on small sets and show their accuracy on the real test set."
+    run_with_setting("evaluate", about, arguments, default, work, own)
+
+
+def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:
+    """Which of `zca` and `normalised` stand among the flags: those that no default changes."""
+    config = command.config
+    data = dataclasses.replace(config.data, zca=not config.data.zca)
+    other = dataclasses.replace(config, data=data, normalised=not config.normalised)
+    found = parse_flags(dataclasses.replace(command, config=other), "", "", given).config
+    same = {
+        "zca": found.data.zca == config.data.zca,
+        "normalised": found.normalised == config.normalised,
+    }
+    return frozenset(name for name, holds in same.items() if holds)

@@ -1,0 +1,192 @@
+"""`python -m ddpp_jax.select`: real images chosen per class, as a set like a distilled one."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpp_jax import select
+from ddpp_jax._types import Params
+from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.configs import DistillJob, Places, SelectConfig, SelectJob, digest
+from ddpp_jax.core import named_key
+from ddpp_jax.data import (
+    Dataset,
+    random_indices,
+    require_per_class,
+    transform_arrays,
+    unit,
+)
+from ddpp_jax.planning import trial
+from ddpp_jax.planning.limits import check_free, require_data, require_teaching
+from ddpp_jax.planning.problem import (
+    Problem,
+    describe,
+    describe_data,
+    identity_of,
+    load,
+    origin_of,
+    prepare,
+    say_settings,
+    train_teachers,
+)
+from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.progress import Report
+from ddpp_jax.report import plots, write_report
+from ddpp_jax.sets import DistilledFile, read_distilled, write_distilled
+from ddpp_jax.storage import claimed_folder
+from ddpp_jax.training import predictions
+
+_NAMES = {
+    "random": "random real images",
+    "herding": "herding",
+    "forgetting": "forgetting (most forgotten)",
+    "forgetting-least": "forgetting (least forgotten)",
+    "k-centre": "k-centre",
+}
+
+
+def run_select(
+    job: SelectJob, places: Places, out: Path | None, report: Report, *, dry: bool = False
+) -> None:
+    """Choose real images, and leave them as distillation leaves its set."""
+    selection = job.selection
+    # One trained network is enough, whatever else its store holds.
+    job = dataclasses.replace(job, teaching=dataclasses.replace(job.teaching, teachers=1))
+    problem = prepare(job, places)
+    raw = problem.raw
+    require_per_class(raw, selection.ipc)
+    identity = identity_of(job, raw)
+    own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
+    folder = out or own
+    name = _NAMES[selection.method]
+    report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
+    path = folder / "distilled.safetensors"
+    check_free(folder, identity, proven=folder == own)
+    if not path.exists():
+        if selection.method == "random":
+            describe_data(raw, report)
+            require_data(job, raw, places)
+        else:
+            describe(job, problem, report)
+            require_teaching(job, problem, places)
+    if dry:
+        say_settings(job, raw, report)
+        if selection.method != "random" and not path.exists():
+            tried = partial(trial.teaching_seconds, job, problem)
+            trial.describe(tried, problem.network.num_params, report)
+        return
+    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
+        if path.exists():
+            chosen = read_distilled(path, remedy="delete it, and the same command makes it again")
+            report.say(f"{folder} is complete")
+        else:
+            keep_programs(places.cache_dir)
+            with report.run(folder, identity):
+                dataset = load(job, problem, places, report)
+                indices = _indices(job, problem, dataset, report)
+                chosen = DistilledFile(
+                    images=dataset.x_train[indices],
+                    pixels=unit(raw.x_train[indices]),
+                    labels=dataset.y_train[indices],
+                    alpha=job.real_rate,
+                    class_names=dataset.class_names,
+                    transform=transform_arrays(dataset.transform),
+                    origin=origin_of(name, job, raw, ipc=selection.ipc)
+                    | {"indices": indices.tolist()},
+                )
+                write_distilled(path, chosen)
+        picture = folder / "distilled.png"
+        if not picture.exists():
+            title = f"{raw.name}, {selection.ipc} per class: {name}"
+            plots.save_grid(picture, chosen, title=title)
+        write_report(folder, only_stale=True)
+    where = "".join(
+        f" --{flag} {value}"
+        for flag, value in (("dataset", job.data.dataset), ("data-dir", job.data.data_dir))
+        if value not in (None, raw.name)
+    )
+    report.say(f"The images are in {path}; python -m ddpp_jax.evaluate {folder}{where} judges them")
+
+
+def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+    method, ipc, labels = job.selection.method, job.selection.ipc, dataset.y_train
+    key = named_key(jax.random.key(job.seed), "selection")
+    if method == "random":
+        return random_indices(key, labels, ipc, classes=dataset.classes)
+    train_teachers(job, problem, dataset, report)
+    if method.startswith("forgetting"):
+        events = _events(job, problem, dataset, report)
+        most = method == "forgetting"
+        return select.forgetting(key, events, labels, ipc, most=most)
+    params = _params(problem, job.teaching.last_kept)
+    features = select.features_of(params, dataset.x_train, network=problem.network)
+    chosen_by = {"herding": select.herding, "k-centre": select.k_centre}
+    return chosen_by[method](features, labels, ipc)
+
+
+def _events(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+    """How often the teacher forgot each training image, seen without augmentation."""
+    images, correct = jnp.asarray(dataset.x_train), []
+    last = job.teaching.last_kept
+    with report.progress("count forgetting", last, unit="epoch") as tick:
+        for epoch in range(1, last + 1):
+            alone = jax.tree.map(lambda leaf: leaf[None], _params(problem, epoch))
+            found = predictions(
+                alone,
+                images,
+                apply_fn=problem.network.apply_fn,
+                parts_fn=problem.network.parts,
+            )
+            correct.append(np.asarray(found[0]) == dataset.y_train)
+            tick(epoch, {"accuracy": float(correct[-1].mean())})
+    return select.forgetting_events(np.stack(correct))
+
+
+def _params(problem: Problem, epoch: int) -> Params:
+    vector = problem.store.read(0, [epoch], num_params=problem.network.num_params)[0]
+    return problem.network.unflatten(jnp.asarray(vector))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Select:
+    config: SelectJob
+    shown: Shown = field(default_factory=Shown)
+
+    teachers_dir: Path = Path("runs/teachers")
+    """Folder of all teachers; each setting has a subfolder of its own."""
+
+    cache_dir: Path = Path("runs/cache")
+    """Folder for what was fitted to the data and can be fitted again (ZCA)."""
+
+    out: Path | None = None
+    """The folder of the result, never one of another; by default runs/DATASET-METHOD-SETTINGS."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Choose real images: `python -m ddpp_jax.select [SETTING]`."""
+
+    def work(command: _Select, report: Report) -> None:
+        places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
+        run_select(command.config, places, command.out, report, dry=command.shown.dry_run)
+
+    def default(job: DistillJob) -> _Select:
+        config = SelectJob(
+            data=job.data,
+            model=job.model,
+            teaching=job.teaching,
+            selection=SelectConfig(ipc=job.distillation.ipc),
+            evaluation=job.evaluation,
+            real_rate=job.real_rate,
+            seed=job.seed,
+        )
+        return _Select(config=config)
+
+    about = "Choose real images of each class, as a rival to distilled ones."
+    run_with_setting("select", about, arguments, default, work)

@@ -1,0 +1,40 @@
+"""The mathematics, for anybody's research code: it needs JAX alone."""
+
+from ddpp_jax.core.augmentation import (
+    augment,
+    brightness,
+    contrast,
+    crop,
+    cutout,
+    flip,
+    rotate,
+    saturation,
+    scale,
+)
+from ddpp_jax.core.distances import trajectory_loss
+from ddpp_jax.core.keys import named_key
+from ddpp_jax.core.masks import difference_mask, kept_fraction, prune_mask, random_mask
+from ddpp_jax.core.params import flatten_params
+from ddpp_jax.core.unrolling import Optimizer, unroll, value_and_gradient
+
+__all__ = [
+    "Optimizer",
+    "augment",
+    "brightness",
+    "contrast",
+    "crop",
+    "cutout",
+    "difference_mask",
+    "flatten_params",
+    "flip",
+    "kept_fraction",
+    "named_key",
+    "prune_mask",
+    "random_mask",
+    "rotate",
+    "saturation",
+    "scale",
+    "trajectory_loss",
+    "unroll",
+    "value_and_gradient",
+]

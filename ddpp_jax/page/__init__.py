@@ -1,5 +1,0 @@
-"""A run, or several, as one page that opens from disk in any browser."""
-
-from ddpp_jax.page.build import REPORT, is_comparison, write_comparison, write_report
-
-__all__ = ["REPORT", "is_comparison", "write_comparison", "write_report"]

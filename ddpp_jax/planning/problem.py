@@ -1,0 +1,324 @@
+"""What all commands set out from: the data, the network, and where its teachers are kept."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import ddpp_jax
+from ddpp_jax import teachers
+from ddpp_jax._types import PRNGKey
+from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
+from ddpp_jax.core import named_key
+from ddpp_jax.data import (
+    Dataset,
+    RawDataset,
+    fit_transform,
+    load_raw,
+    normalised,
+    test_fingerprint,
+)
+from ddpp_jax.errors import InputError
+from ddpp_jax.networks import Network, make_model, make_network
+from ddpp_jax.planning.programs import compiler_flags
+from ddpp_jax.progress import Report, versions
+from ddpp_jax.results import read_result, tables
+from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, gib
+
+_IMPORT_AGAIN = "python -m ddpp_jax.teachers --import with the same files and settings"
+_MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """The data, the network, and where its teachers are kept.
+
+    Attributes:
+        raw: the images as they came.
+        network: the architecture.
+        store: of its teachers.
+        manifest: what the store must hold.
+    """
+
+    raw: RawDataset
+    network: Network
+    store: TeacherStore
+    manifest: dict[str, Any]
+
+
+def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> Problem:
+    """The problem that a job sets; nothing is computed or written yet.
+
+    Args:
+        job: what is asked for.
+        places: where things are kept.
+        raw: the job's data, where they were read before.
+
+    Raises:
+        InputError: it asks for imported teachers that are not there.
+    """
+    problem = problem_of(job, places, load_raw(job.data) if raw is None else raw)
+    if job.teaching.imported is not None:
+        _require_imported(job, problem)
+    return problem
+
+
+def problem_of(job: TeachersJob, places: Places, raw: RawDataset) -> Problem:
+    """The problem that a job sets with some data, whether or not its teachers are there."""
+    manifest = _manifest(job, raw)
+    kind = "" if job.teaching.imported is None else "imported-"
+    of = digest(manifest)
+    store = TeacherStore(places.teachers_dir / f"{raw.name}-{kind}{of}", of=of)
+    return Problem(raw=raw, network=network_for(job, raw), store=store, manifest=manifest)
+
+
+def _manifest(job: TeachersJob, raw: RawDataset) -> dict[str, Any]:
+    """What a store of teachers must hold: those that a job trains, or that were imported for it."""
+    settings = plain(job, raw)
+    common = {"version": ddpp_jax.__version__, "fingerprint": raw.fingerprint}
+    if job.teaching.imported is not None:
+        # What they were trained by is not known; they are what they are.
+        return common | {
+            "imported": job.teaching.imported,
+            "data": {"dataset": raw.name, "zca": job.data.zca},
+            "model": {"width": job.model.width, "depth": job.model.depth},
+        }
+    return common | {
+        "data": settings["data"],
+        "model": settings["model"],
+        "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
+        "seed": job.seed,
+        **_compiled_otherwise(),
+    }
+
+
+def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+    """The job as plain values, without where on this machine the data lie."""
+    settings = dataclasses.asdict(job)
+    del settings["data"]["data_dir"]
+    if settings["data"]["range"] is None:
+        del settings["data"]["range"]  # Stores and runs keep the names that they had before it.
+    settings["data"]["dataset"] = raw.name
+    if "teaching" in settings and settings["teaching"]["imported"] is None:
+        del settings["teaching"]["imported"]  # As it was before there were imported ones.
+    return settings
+
+
+def say_settings(job: TeachersJob | EvaluateJob, raw: RawDataset, report: Report) -> None:
+    """Show all settings of a job."""
+    for line in f"Settings: {json.dumps(plain(job, raw), indent=2)}".splitlines():
+        report.say(line)
+
+
+def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+    """What a run's folder is claimed for, and named by."""
+    return {
+        "version": ddpp_jax.__version__,
+        "fingerprint": raw.fingerprint,
+        "config": plain(job, raw),
+        **_compiled_otherwise(),
+    }
+
+
+def _compiled_otherwise() -> dict[str, Any]:
+    """What names results beside the settings where XLA was told to compile otherwise."""
+    flags = compiler_flags()
+    return {"xla_flags": flags} if flags else {}
+
+
+def origin_of(
+    method: str, job: TeachersJob | SelectJob, raw: RawDataset, *, ipc: int
+) -> dict[str, Any]:
+    """What a set's file says of where it comes from."""
+    scale = {} if raw.scale is None else {"scale": raw.scale._asdict()}
+    return {
+        "method": method,
+        "ipc": ipc,
+        "seed": job.seed,
+        "test": test_fingerprint(raw),
+        "settings": plain(job, raw),
+        **scale,
+    }
+
+
+def network_for(
+    job: TeachersJob | EvaluateJob, raw: RawDataset, architecture: str = "convnet"
+) -> Network:
+    """A network of the job's size for images of the data's shape."""
+    shape = raw.x_train.shape[1:]
+    model = make_model(
+        architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
+    )
+    network = make_network(model, shape, precision=job.model.precision)
+    if network.num_params > _MOST_PARAMETERS:
+        raise InputError(
+            f"the network has {network.num_params:,} parameters, more than the "
+            f"{_MOST_PARAMETERS:,} that XLA can number; lower --width {job.model.width}"
+        )
+    return network
+
+
+def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
+    """The data as the networks see them: normalised, or whitened by a transform that is cached."""
+    if job.data.zca:
+        report.say(f"ZCA whitening, cached in {places.cache_dir}")
+    transform = fit_transform(problem.raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    return normalised(problem.raw, transform)
+
+
+def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report: Report) -> None:
+    """Train the teachers that the problem's store lacks; imported ones must be there.
+
+    The store is held by this process only where it lacks some, so that several runs may read it.
+
+    Raises:
+        InputError: an imported teacher is damaged.
+    """
+    store = problem.store
+    if job.teaching.imported is not None:
+        for damage in teachers.lacking(job.teaching, store, report).values():
+            raise InputError(f"{damage or store.folder}; {_IMPORT_AGAIN} replaces it")
+        return
+    # The store's folder is named by the digest of the manifest.
+    claim = {"identity": problem.manifest, "name": "manifest.json", "proven": True}
+    claimed = check_claim(store.folder, **claim)
+    missing = store.missing(job.teaching.teachers)
+    if not claimed or missing or teachers.lacking(job.teaching, store, report):
+        with claimed_folder(store.folder, **claim), report.run(store.folder, problem.manifest):
+            teachers.run(job, dataset, problem.network, store, report)
+
+
+def _require_imported(job: TeachersJob, problem: Problem) -> None:
+    """Refuse imported teachers that are not there, or of which too little is kept."""
+    teaching, store = job.teaching, problem.store
+    if not check_claim(store.folder, problem.manifest, name="manifest.json", proven=True):
+        raise InputError(
+            f"no teachers were imported as {teaching.imported} for these data and this network: "
+            f"there is no {store.folder}; give the flags that they were imported with, or "
+            f"{_IMPORT_AGAIN} brings them"
+        )
+    for index in store.missing(teaching.teachers):
+        has = f"give --teachers {index}, or " if index else ""
+        raise InputError(
+            f"{store.folder} lacks teacher {index}; {has}{_IMPORT_AGAIN} brings it back"
+        )
+    kept = min(_snapshots(store, index) for index in range(teaching.teachers)) - 1
+    if kept < teaching.last_kept:
+        name = "epochs" if teaching.keep_epochs is None else "keep-epochs"
+        raise InputError(
+            f"{store.folder} keeps epochs 0 to {kept} of its teachers, fewer than --{name} "
+            f"{teaching.last_kept}; give --{name} {kept}"
+        )
+
+
+def _snapshots(store: TeacherStore, index: int) -> int:
+    """How many snapshots an imported teacher has."""
+    try:
+        return len(store.known(index)["arrays"])
+    except InputError as error:
+        raise InputError(
+            f"what {store.folder} knows of teacher {index} is damaged; {_IMPORT_AGAIN} replaces it"
+        ) from error
+
+
+def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
+    """Say what there is and how large it is."""
+    teaching = job.teaching
+    describe_data(problem.raw, report)
+    flags = compiler_flags()
+    if flags:
+        report.warn(
+            f"XLA_FLAGS has {' '.join(flags)}, on which results may depend; teachers and runs are "
+            "kept apart from those without"
+        )
+    report.say(
+        f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
+        f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"
+    )
+    missing = len(problem.store.missing(teaching.teachers))
+    size = teachers.stored_bytes(teaching, problem.network)
+    kept = "" if teaching.keep_epochs is None else f", the first {teaching.keep_epochs} kept"
+    report.say(
+        f"{teaching.teachers} teacher{'s' if teaching.teachers > 1 else ''} of {teaching.epochs} "
+        f"epochs{kept} ({gib(teaching.teachers * size)}) in {problem.store.folder}: "
+        f"{teaching.teachers - missing} found, {missing} to "
+        f"{'train' if teaching.imported is None else 'import'}"
+    )
+
+
+def describe_data(raw: RawDataset, report: Report) -> None:
+    """Say what the data are; warn of classes that nothing is tested on."""
+    height, width, channels = raw.x_train.shape[1:]
+    report.say(
+        f"{raw.name}: {len(raw.y_train)} training and {len(raw.y_test)} test images, "
+        f"{height}x{width}x{channels}, {len(raw.class_names)} classes"
+    )
+    for note in raw.notes:
+        report.say(note)
+    if len(raw.y_held):
+        report.say(f"{len(raw.y_held)} training images are kept apart to choose by")
+    counts = np.bincount(raw.y_test, minlength=raw.classes)
+    lacking = [name for name, count in zip(raw.class_names, counts, strict=True) if not count]
+    if lacking:
+        report.warn(f"{raw.name} has no test image of {', '.join(lacking)}")
+
+
+def result(
+    job: TeachersJob | EvaluateJob, raw: RawDataset, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What every result file says: the rows, and all that is needed to read them."""
+    return {
+        "dataset": raw.name,
+        "seed": job.seed,
+        "rows": rows,
+        "std": "population, over all networks of a row",
+        "class_names": raw.class_names,
+        "data": {
+            "training_images": len(raw.y_train),
+            "test_images": len(raw.y_test),
+            "held_out_images": len(raw.y_held),
+            "shape": list(raw.x_train.shape[1:]),
+        },
+        "config": plain(job, raw),
+        "fingerprint": raw.fingerprint,
+        "versions": versions(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def show(found: dict[str, Any], report: Report) -> None:
+    """Show what a result file says."""
+    report.say(tables.title(found))
+    report.show(tables.table(found))
+    for row in found["rows"]:
+        if row.get("diverged"):
+            name = " by ".join(str(row[n]) for n in ("method", "architecture") if n in row)
+            report.warn(
+                f"{name}: {row['diverged']} of {row['networks']} networks diverged, and their "
+                "figures mean nothing; lower the rate"
+            )
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """What `result.json` of a complete run holds.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return read_result(folder / "result.json")
+
+
+def evaluation_key(seed: int) -> PRNGKey:
+    """The key of all evaluations of a job."""
+    return named_key(jax.random.key(seed), "evaluation")
+
+
+def teacher_row(job: TeachersJob, problem: Problem) -> dict[str, Any]:
+    """The teachers as a row of the results: what training on all real images gives."""
+    count = job.teaching.teachers
+    found = np.asarray([problem.store.known(index)["accuracy"] for index in range(count)])
+    return tables.row("full data (the teachers)", len(problem.raw.y_train), [found])

@@ -1,0 +1,69 @@
+"""What a job would take in memory and on disk, and its settings: for `--dry-run`."""
+
+import math
+from pathlib import Path
+
+from ddpp_jax import distill, teachers
+from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.planning.problem import Problem, say_settings
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import device_room, free_bytes, gib
+
+
+def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> None:
+    """Say what the first stage would take, and with which settings."""
+    raw, teaching = problem.raw, job.teaching
+    count = raw.x_train.size + raw.x_test.size
+    report.say(f"Memory: {gib(4 * count)} for all images as the networks see them")
+    missing = len(problem.store.missing(teaching.teachers))
+    size = missing * teachers.stored_bytes(teaching, problem.network)
+    free = free_bytes(problem.store.folder)
+    verdict = "enough" if size <= free else "too little"
+    report.say(
+        f"Disk: {gib(size)} for {missing} teachers of {teaching.last_kept + 1} snapshots, "
+        f"{gib(free)} free: {verdict}"
+    )
+    batches = math.ceil(len(raw.y_train) / teaching.teacher_batch)
+    report.say(
+        f"Teachers: {missing * teaching.epochs * batches:,} SGD steps of "
+        f"{min(teaching.teacher_batch, len(raw.y_train))} images"
+    )
+    say_settings(job, raw, report)
+
+
+def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
+    """Say what the second stage would take."""
+    settings, network = job.distillation, problem.network
+    shape = (settings.ipc * problem.raw.classes, *problem.raw.x_train.shape[1:])
+    state = 4 * 2 * (math.prod(shape) + 1)  # Pixels and alpha, and the velocity of each.
+    checkpoints = settings.steps // distill.CHECKPOINT_EVERY
+    report.say(
+        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} for each method, "
+        f"of {gib(state)}; the last two are kept below {folder} while it runs"
+    )
+    needed = distill.memory(job, network, shape)
+    size = "an amount unknown on this platform" if needed is None else gib(needed)
+    report.say(f"Memory: {size} for the distillation steps as compiled for this device")
+
+
+def choose_reading(
+    job: DistillJob, problem: Problem, read: str, report: Report, *, copies: int = 1
+) -> bool:
+    """Whether the teachers' parameters are streamed from disk; says so, and how much they are.
+
+    Args:
+        job: which of them are needed.
+        problem: whose teachers they are.
+        read: `device`, `stream`, or `auto`.
+        report: told of the choice.
+        copies: how many such sets of teachers are read.
+    """
+    last = job.distillation.last_target
+    size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4 * copies
+    room = device_room()
+    stream = read == "stream" or (read == "auto" and size > room)
+    how = "held on the device"
+    if stream:
+        how = f"streamed from disk ({gib(room)} may be used on the device)"
+    report.say(f"Teachers' epochs 0 to {last} ({gib(size)}) will be {how}")
+    return stream

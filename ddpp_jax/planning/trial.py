@@ -1,0 +1,225 @@
+"""What a unit of each stage takes on this machine, by trying a little of it on made-up images."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ddpp_jax import distill, teachers
+from ddpp_jax.configs import DistillJob, EvaluateConfig, TeachersJob
+from ddpp_jax.core import flatten_params
+from ddpp_jax.evaluate import networks
+from ddpp_jax.networks import Network
+from ddpp_jax.planning.problem import Problem
+from ddpp_jax.planning.work import Costs, Stage
+from ddpp_jax.progress import Report
+from ddpp_jax.storage import device_room
+from ddpp_jax.training import predictions, workers
+
+_SECONDS = 1.0
+"""How long what is measured takes, about, or one unit where that takes longer."""
+_COPIES = 16
+"""Of a network's parameters; where there is no room for so many, nothing is tried."""
+_SGD_STEPS = 4
+_STUDENT_STEPS = 4
+_BATCHES = 2
+_TEST_IMAGES = 500
+
+
+def stage_seconds(job: DistillJob, problem: Problem, stages: Sequence[Stage]) -> dict[str, float]:
+    """Seconds of each stage of a distillation, by its name."""
+    tried = seconds(job, problem)
+    return {stage.name: tried.of(stage) for stage in stages}
+
+
+def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
+    """Seconds of training the missing teachers."""
+    missing = len(problem.store.missing(job.teaching.teachers))
+    if not missing:
+        return {"teachers": 0.0}
+    return {"teachers": missing * job.teaching.epochs * epoch_seconds(job, problem)}
+
+
+def seconds(job: DistillJob, problem: Problem) -> Costs:
+    """Seconds by unit: of a teacher's epoch, a distillation step and an evaluation.
+
+    The step is NaN where the device has no room for it.
+    """
+    raw, network = problem.raw, problem.network
+    shape, count = raw.x_train.shape[1:], job.distillation.ipc * raw.classes
+    return Costs(
+        epoch=epoch_seconds(job, problem),
+        step=_step_seconds(job, network, (count, *shape), raw.classes),
+        evaluation=evaluation_seconds(
+            job.evaluation,
+            network,
+            (count, *shape),
+            classes=raw.classes,
+            operations=job.data.operations,
+            test=len(raw.y_test),
+        ),
+    )
+
+
+def describe(
+    seconds_fn: Callable[[], Mapping[str, float]], num_params: int, report: Report
+) -> None:
+    """Say how long each stage will take, and all of them together.
+
+    Args:
+        seconds_fn: tries the stages, and gives the seconds of each by its name; NaN of one that
+            this machine has no memory to try.
+        num_params: of the network; one that is beyond the device's memory is not tried.
+        report: told of it.
+    """
+    times = {} if _COPIES * 4 * num_params > device_room() else seconds_fn()
+    if not times or any(map(math.isnan, times.values())):
+        report.say("Time: unknown, since it is too large to be tried on this machine")
+        return
+    report.say(
+        f"Time: about {_words(sum(times.values()))} from the start, by a short trial of each stage "
+        "on this machine, as busy as it is now:"
+    )
+    for name, taken in times.items():
+        report.say(f"  {name}: {_words(taken)}")
+
+
+def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
+    """Seconds that an epoch of one teacher takes, where as many are trained as missing ones allow.
+
+    A few of its SGD steps are made.
+    """
+    raw, teaching = problem.raw, job.teaching
+    group = max(1, min(teachers.group_size(), len(problem.store.missing(teaching.teachers))))
+    size = min(teaching.teacher_batch, len(raw.y_train))
+    steps = math.ceil(len(raw.y_train) / size)
+    few = min(steps, _SGD_STEPS)
+    images, labels = _made_up((few * size, *raw.x_train.shape[1:]), raw.classes)
+    optimizer = optax.sgd(teaching.teacher_rate)
+    keys = jax.random.split(jax.random.key(0), group)
+
+    def call(members: Any, count: int) -> Any:
+        return teachers.advance_all(
+            members,
+            [(jnp.int32(0), images, labels)] * count,
+            network=problem.network,
+            optimizer=optimizer,
+            batch_size=size,
+            operations=job.data.operations,
+        )
+
+    begun = teachers.begin_all(keys, problem.network, optimizer)
+    taken = _pace(call, (keys, begun, teachers.Info(jnp.zeros(group))), most=10)
+    return taken / group * steps / few
+
+
+def _step_seconds(job: DistillJob, network: Network, shape: tuple[int, ...], classes: int) -> float:
+    """Seconds of a distillation step, by one of few student steps."""
+    wanted = job.distillation.student_steps
+    few = min(wanted, _STUDENT_STEPS)
+    settings = dataclasses.replace(job.distillation, student_steps=few)
+    job = dataclasses.replace(job, distillation=settings)
+    images, labels = _made_up(shape, classes)
+    state = distill.init(images, alpha=settings.alpha, optimizer=distill.make_optimizer(settings))
+    program = distill.compiled(job, network, state, labels)
+    needed = program.memory_analysis()
+    if needed is not None and needed.temp_size_in_bytes > device_room():
+        return math.nan
+    start = flatten_params(network.init_fn(jax.random.key(0)))[0]
+    rows = distill.steps_a_call(network)
+    starts = jnp.tile(start, (rows, 1))
+
+    def call(state: Any, count: int) -> Any:
+        return program(state, labels, jnp.int32(0), jnp.int32(count), starts, 1.1 * starts)[0]
+
+    return _pace(call, state, most=rows, compiles=False) * wanted / few
+
+
+def evaluation_seconds(
+    config: EvaluateConfig,
+    network: Network,
+    shape: tuple[int, ...],
+    *,
+    classes: int,
+    operations: tuple[str, ...],
+    test: int,
+) -> float:
+    """Seconds that several fresh networks take to be trained and tested.
+
+    Args:
+        config: how many networks, and their schedule.
+        network: the architecture.
+        shape: of the images that they are trained on: (images, height, width, channels).
+        classes: how many there are.
+        operations: of DSA.
+        test: how many images they are tested on.
+    """
+    count = min(shape[0], _BATCHES * config.eval_batch)
+    group = config.networks
+    if jax.default_backend() == "cpu":
+        group = workers(group)
+    images, labels = _made_up((count, *shape[1:]), classes)
+    keys = jax.random.split(jax.random.key(0), group)
+    small = (images, labels, jnp.float32(1e-3))
+    states = networks.begin_all(keys, network)
+    seen, _ = _made_up((min(test, _TEST_IMAGES), *shape[1:]), classes)
+
+    def train(members: Any, count: int) -> Any:
+        return networks.advance_all(
+            members,
+            [(jnp.int32(0), jnp.int32(count), small)],
+            network=network,
+            config=config,
+            operations=operations,
+        )
+
+    def guess(params: Any, count: int) -> Any:
+        for _ in range(count):
+            found = predictions(params, seen, apply_fn=network.apply_fn, parts_fn=network.parts)
+            jax.block_until_ready(found)
+        return params
+
+    tested = _pace(guess, states.params, most=10) * test / len(seen)
+    info = networks.Info(jnp.zeros(group))
+    epoch = _pace(train, (keys, states, info), most=100) * shape[0] / count
+    return (epoch * (config.eval_epochs + 1) + tested) * config.networks / group
+
+
+def _words(seconds: float) -> str:
+    """Minutes for a person; seconds or hours where these say more."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _made_up(shape: tuple[int, ...], classes: int) -> tuple[jax.Array, jax.Array]:
+    labels = jnp.arange(shape[0], dtype=jnp.int32) % classes
+    return jax.random.normal(jax.random.key(0), shape, jnp.float32), labels
+
+
+def _pace(
+    call: Callable[[Any, int], Any], value: Any, *, most: int, compiles: bool = True
+) -> float:
+    """Seconds of a unit.
+
+    Args:
+        call: `call(value, count)` makes so many units, and gives what the next call takes.
+        value: what the first call takes.
+        most: units of one call.
+        compiles: the first call compiles, and is left out.
+    """
+
+    def timed(count: int) -> float:
+        nonlocal value
+        began = time.perf_counter()
+        value = jax.block_until_ready(call(value, count))
+        return (time.perf_counter() - began) / count
+
+    if compiles:
+        timed(1)
+    return timed(min(most, max(1, int(_SECONDS / timed(1)))))

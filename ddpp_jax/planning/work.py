@@ -1,0 +1,127 @@
+"""How much work each stage of a distillation is: in units, in operations, and in seconds."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from ddpp_jax.configs import DistillJob, EvaluateConfig
+from ddpp_jax.networks import Network
+from ddpp_jax.planning.problem import Problem
+
+_TRAINING = 3
+"""Passes over a network that an SGD step takes: forward, and for the gradients of both factors."""
+_MATCHING = 11
+"""Passes over a network that a student step takes, with all that differentiating it takes."""
+
+
+class Stage(NamedTuple):
+    """A stage, and how many units of each kind it takes.
+
+    Attributes:
+        name: by which it shows its progress.
+        epochs: of one teacher.
+        steps: of one distillation.
+        evaluations: each of several fresh networks.
+    """
+
+    name: str
+    epochs: float = 0
+    steps: float = 0
+    evaluations: float = 0
+
+
+class Costs(NamedTuple):
+    """What a unit of each kind costs: operations, or seconds."""
+
+    epoch: float
+    step: float
+    evaluation: float
+
+    def of(self, stage: Stage) -> float:
+        """What a stage costs."""
+        return (
+            stage.epochs * self.epoch
+            + stage.steps * self.step
+            + stage.evaluations * self.evaluation
+        )
+
+
+def teaching(missing: int, epochs: int) -> Stage:
+    """The first stage.
+
+    Args:
+        missing: teachers that are not trained yet.
+        epochs: of each.
+    """
+    return Stage("teachers", epochs=missing * epochs)
+
+
+def stages(job: DistillJob, problem: Problem, methods: Sequence[str]) -> list[Stage]:
+    """The stages of a distillation that has not begun, in order.
+
+    Args:
+        job: what is asked for.
+        problem: whose teachers may be there already.
+        methods: the names of the distillations.
+    """
+    settings, missing = job.distillation, len(problem.store.missing(job.teaching.teachers))
+    on_the_way = settings.steps // settings.eval_every + 1 if settings.eval_every else 0
+    # The last set was evaluated on the way where the last step was one to evaluate at.
+    at_the_end = 0 if settings.eval_every and settings.steps % settings.eval_every == 0 else 1
+    found = [teaching(missing, job.teaching.epochs)] if missing else []
+    found += [
+        Stage(f"distil, {name}", steps=settings.steps, evaluations=on_the_way) for name in methods
+    ]
+    if job.baselines and job.random_draws:
+        found.append(Stage("judge random real images", evaluations=job.random_draws))
+    return found + [Stage(f"judge {name}", evaluations=at_the_end) for name in methods]
+
+
+def sweep_stages(job: DistillJob, missing: int, members: Sequence[str]) -> list[Stage]:
+    """The stages of a sweep that has not begun, in order; its members are taken one after another.
+
+    Args:
+        job: what they share.
+        missing: teachers that are not trained yet, of all seeds.
+        members: their names.
+    """
+    steps = job.distillation.steps * len(members)
+    found = [teaching(missing, job.teaching.epochs)] if missing else []
+    found.append(Stage("distil the sweep", steps=steps))
+    return found + [Stage(f"judge {name}", evaluations=1) for name in members]
+
+
+def operations(job: DistillJob, problem: Problem) -> Costs:
+    """Floating-point operations by unit, about, as XLA counts those of a forward pass."""
+    settings, raw, network = job.distillation, problem.raw, problem.network
+    image = forward_operations(network, raw.x_train.shape[1:])
+    count = settings.ipc * raw.classes
+    return Costs(
+        epoch=_TRAINING * image * len(raw.y_train),
+        step=_MATCHING * image * settings.student_steps * (settings.student_batch or count),
+        evaluation=evaluation_operations(job.evaluation, image, count, len(raw.y_test)),
+    )
+
+
+def evaluation_operations(config: EvaluateConfig, image: float, small: int, test: int) -> float:
+    """Operations of an evaluation.
+
+    Args:
+        config: how many networks, and their schedule.
+        image: operations of a forward pass of one image.
+        small: images that the networks are trained on.
+        test: images that they are tested on.
+    """
+    return config.networks * image * (_TRAINING * (config.eval_epochs + 1) * small + test)
+
+
+def forward_operations(network: Network, shape: tuple[int, ...]) -> float:
+    """Floating-point operations of a network on one image, as XLA counts them; nothing runs."""
+    params = jax.eval_shape(network.init_fn, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    counted = cast(
+        Mapping[str, float], jax.jit(network.apply_fn).lower(params, image).cost_analysis()
+    )
+    return counted["flops"]

@@ -1,0 +1,219 @@
+"""The page of a run, and that of several beside one another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import ddpp_jax
+from ddpp_jax.report import figures
+from ddpp_jax.report.comparison import comparison_values
+from ddpp_jax.report.costs import costs
+from ddpp_jax.report.images import method_values
+from ddpp_jax.report.read import Method, Run, read_run
+from ddpp_jax.report.words import class_names, flat, is_unfinished, result_rows, row_names, title
+from ddpp_jax.results import tables
+from ddpp_jax.storage import Replacement
+from ddpp_jax.text import printable, warn
+
+REPORT = "report.html"
+
+_MOST_CONFUSIONS = 6
+
+_MARK = '<meta name="generator" content="ddpp-jax comparison">'
+
+
+def _shown(value: Any) -> Any:
+    """A value as it stands in a page; figures and what else is written as HTML here stay."""
+    return printable(value) if type(value) is str else value
+
+
+_PAGES = Environment(
+    loader=PackageLoader("ddpp_jax", "report"),
+    autoescape=True,
+    finalize=_shown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_PAGES.globals["version"] = ddpp_jax.__version__
+
+
+def write_report(
+    folder: Path, *, only_stale: bool = False, warn_fn: Callable[[str], None] = warn
+) -> Path:
+    """Write `report.html` of a run folder, from its files alone; where it is.
+
+    Args:
+        folder: of the run, finished or not.
+        only_stale: leave one that is there and no older than the run's results.
+        warn_fn: told of what damage to a file cost.
+
+    Raises:
+        InputError: it is no run folder, or a file in it is damaged.
+        OSError: one cannot be read.
+    """
+    path = folder / REPORT
+    if not (only_stale and _is_fresh(path)):
+        _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder, warn_fn)))
+    return path
+
+
+def write_comparison(
+    path: Path, folders: Sequence[Path], warn_fn: Callable[[str], None] = warn
+) -> Path:
+    """Write a page that lays several runs beside one another; where it is.
+
+    Args:
+        path: of the page.
+        folders: of the runs.
+        warn_fn: told of what damage to a file cost.
+
+    Raises:
+        InputError: one is no run folder, or a file in it is damaged.
+        OSError: one cannot be read.
+    """
+    _write(
+        path,
+        "compare.html.jinja",
+        {"mark": _MARK} | comparison_values([read_run(folder, warn_fn) for folder in folders]),
+    )
+    return path
+
+
+def _is_fresh(path: Path) -> bool:
+    if not path.exists():
+        return False
+    results = (path.parent / name for name in ("result.json", "distilled.safetensors"))
+    written = path.stat().st_mtime_ns
+    return all(written >= made.stat().st_mtime_ns for made in results if made.exists())
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is a page that `write_comparison` wrote."""
+    try:
+        return path.is_file() and _MARK in path.read_text(encoding="utf-8")[:4000]
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    """What the page of a run shows."""
+    rows = run.result.get("rows", [])
+    names = row_names(rows)
+    judged = [(n, row) for n, row in zip(names, rows, strict=True) if row.get("confusion")]
+    classes = class_names(run)
+    values = {
+        "made_of": str(run.folder),
+        "title": title(run),
+        "subtitle": _subtitle(run),
+        "data": _data(run),
+        "unfinished": _unfinished(run),
+        "keys": _keys(run),
+        "rows": result_rows(rows),
+        "columns": ["trained on"],
+        "which": _which(rows),
+        "diverged": [
+            f"{n}: {row['diverged']} of {row['networks']} networks diverged; lower the rate"
+            for n, row in zip(names, rows, strict=True)
+            if row.get("diverged")
+        ],
+        "accuracy_svg": figures.accuracies(rows, names) if rows else "",
+        "sweep_svg": _sweep(run, rows),
+        "methods": [method_values(method) for method in run.methods if _shows(method)],
+        "curves": figures.curves([method for method in run.methods if method.rows]),
+        "pruning": [found for method in run.methods if (found := figures.pruning(method))],
+        "confusions": [
+            (n, figures.confusion(row, classes, n)) for n, row in judged[:_MOST_CONFUSIONS]
+        ],
+        "per_class": [row["per_class"] for _, row in judged[:_MOST_CONFUSIONS]],
+        "class_names": classes,
+        "command": _command(run),
+        "environment": _environment(run),
+        "settings": list(flat(run.identity["config"])),
+        **costs(run),
+    }
+    sections = {
+        "accuracy": ("Accuracy", "rows"),
+        "images": ("Images", "methods"),
+        "curves": ("Curves", "curves"),
+        "pruning": ("Pruning by layer", "pruning"),
+        "classes": ("Classes", "confusions"),
+        "cost": ("Time and memory", "stages"),
+    }
+    there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
+    return values | {"contents": [*there, ("repeat", "To do it again")]}
+
+
+def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    with Replacement(path) as temporary:
+        temporary.write_text(_PAGES.get_template(template).render(values), encoding="utf-8")
+
+
+def _subtitle(run: Run) -> str:
+    config = run.identity["config"]
+    said = [f"seed {config['seed']}"] if config.get("seed") is not None else []
+    said += [f"ddpp-jax {run.identity.get('version', '?')}", f"in {run.folder}"]
+    return ", ".join(said)
+
+
+def _data(run: Run) -> str:
+    """What the data are, as a sentence; empty where no file tells."""
+    found, classes = run.result.get("data"), class_names(run)
+    if not found:
+        return ""
+    held = f", {found['held_out_images']:,} kept apart" if found["held_out_images"] else ""
+    return (
+        f"{run.result['dataset']}: {found['training_images']:,} training and "
+        f"{found['test_images']:,} test images{held}, {'x'.join(map(str, found['shape']))} pixels, "
+        f"{len(classes)} classes."
+    )
+
+
+def _unfinished(run: Run) -> str:
+    if not is_unfinished(run):
+        return ""
+    steps = {method.name: row["step"] for method in run.methods for row in method.rows[-1:]}
+    far = "".join(f" {name}: {step:,} steps are done." for name, step in steps.items())
+    return f"This run is not finished.{far} The same command goes on with it."
+
+
+def _keys(run: Run) -> list[tuple[str, str]]:
+    """The figures that a person wants first."""
+    keys = [
+        (f"{row['method']}, test accuracy, %", f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
+        for row in run.result.get("rows", [])[:4]
+    ]
+    small = next((m.small for m in run.methods if m.small is not None), None)
+    if small is not None:
+        keys += [("images in all", f"{len(small.labels):,}"), ("alpha", f"{small.alpha:.4g}")]
+    return keys
+
+
+def _which(rows: Sequence[Mapping[str, Any]]) -> str:
+    words = {words for row in rows if (words := tables.iterate_words(row))}
+    return f"Distilled sets: {'; '.join(sorted(words))}." if words else ""
+
+
+def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
+    return figures.sweep(rows, run.result["sweep"]) if "sweep" in run.result and rows else ""
+
+
+def _shows(method: Method) -> bool:
+    return method.small is not None or bool(method.frames)
+
+
+def _command(run: Run) -> str | None:
+    commands = [row["command"] for row in run.log if row["event"] == "start" and row["command"]]
+    return commands[-1] if commands else None
+
+
+def _environment(run: Run) -> str:
+    found = run.result.get("versions")
+    device = run.result.get("device") or next(
+        (row["device"] for row in run.log if row["event"] == "start"), None
+    )
+    said = [f"{name} {number}" for name, number in (found or {}).items()]
+    said += [f"on {device}"] if device else []
+    return ", ".join(said)

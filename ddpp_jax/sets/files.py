@@ -1,0 +1,221 @@
+"""A distilled or selected set as a file (safetensors)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+import ddpp_jax
+from ddpp_jax.configs.checks import SMALLEST
+from ddpp_jax.errors import InputError
+from ddpp_jax.sets.belonging import require_own
+from ddpp_jax.sets.origin import check_origin
+from ddpp_jax.storage import digest_of, metadata_of, read_tensors, write_tensors
+from ddpp_jax.text import checked_names
+
+FORMAT = "ddpp-jax distilled set 4"
+"""The key of the metadata, and a sign that a file is ours."""
+
+_ANY_FORMAT = "ddpp-jax distilled set"
+_DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alpha": np.float32}
+_MOST_BEYOND = 0.1
+
+
+class DistilledFile(NamedTuple):
+    """A distilled set as it lies on disk.
+
+    Attributes:
+        images: as the networks are trained on them, normalised or whitened.
+        pixels: the same as they look, with that undone: 0 is black, 1 is white, and what training
+            pushed beyond stays beyond.
+        labels: one for each image.
+        alpha: the learning rate that was distilled with them.
+        class_names: a name for each label.
+        transform: what turns pixels into images: `mean` and `std` per channel, or `zca_mean` and
+            `zca_matrix` of whitening, (pixels - mean) @ matrix over the flattened image.
+        origin: where the set comes from, as plain values: `method`, `ipc` and `seed`; `iterate`,
+            which of a distillation's sets it is, and its `step`; and the `settings` of the job.
+    """
+
+    images: Float[np.ndarray, "images height width channels"]
+    pixels: Float[np.ndarray, "images height width channels"]
+    labels: Int[np.ndarray, " images"]
+    alpha: float
+    class_names: tuple[str, ...]
+    transform: Mapping[str, Float[np.ndarray, "..."]]
+    origin: Mapping[str, Any]
+
+
+ITERATES = ("last", "held-out", "max-test")
+"""Which of a distillation's sets are kept."""
+
+
+def origin_digest(origin: Mapping[str, Any]) -> str | None:
+    """What the files of one distillation have in common: a digest of its method and settings.
+
+    None of an origin that does not tell its settings.
+    """
+    if "settings" not in origin:
+        return None
+    return digest_of({name: origin.get(name) for name in ("method", "seed", "settings")})
+
+
+def iterate_path(folder: Path, iterate: str) -> Path:
+    """The file of one of a distillation's sets.
+
+    Args:
+        folder: of the distillation.
+        iterate: `last`, `held-out` or `max-test`.
+    """
+    name = "distilled" if iterate == "last" else f"distilled-{iterate}"
+    return folder / f"{name}.safetensors"
+
+
+def write_distilled(path: Path, distilled: DistilledFile) -> None:
+    """Write a distilled set as safetensors, whole or not at all.
+
+    Tensors `images`, `pixels`, `labels`, `alpha` and those of the transform; under the one key
+    `FORMAT` of the metadata a JSON object with the version that wrote it, the class names and the
+    origin. Equal sets give equal files.
+    """
+    tensors = {
+        "images": np.ascontiguousarray(distilled.images, np.float32),
+        "pixels": np.ascontiguousarray(distilled.pixels, np.float32),
+        "labels": np.ascontiguousarray(distilled.labels, np.int32),
+        "alpha": np.asarray(distilled.alpha, np.float32),
+    }
+    tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
+    values = {
+        "version": ddpp_jax.__version__,
+        "class_names": distilled.class_names,
+        "origin": distilled.origin,
+    }
+    write_tensors(path, tensors, values, kind=FORMAT)
+
+
+def is_distilled(path: Path) -> bool:
+    """Whether a file is a set that `write_distilled` wrote, damaged or of an earlier version too.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    # The second sign holds where damage hit the first.
+    return any(
+        name.startswith(_ANY_FORMAT) or '"origin"' in value
+        for name, value in metadata_of(path).items()
+    )
+
+
+def read_distilled(path: Path, *, remedy: str = "make or fetch it anew") -> DistilledFile:
+    """Read a distilled set that `write_distilled` wrote.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it is damaged.
+
+    Raises:
+        InputError: the file is missing, damaged, edited, or not a distilled set.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"there is no file {path}; wanted a distilled set")
+    try:
+        return _read(path)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
+
+
+def _read(path: Path) -> DistilledFile:
+    earlier = [name for name in metadata_of(path) if name.startswith(_ANY_FORMAT)]
+    if earlier and FORMAT not in earlier:
+        raise InputError(
+            f"{path} is damaged, or a set of an earlier version without a digest: it is a "
+            f"{earlier[0]!r}, wanted {FORMAT!r}"
+        )
+    tensors, values = read_tensors(path, kind=FORMAT)
+    names, origin = values.get("class_names"), values.get("origin")
+    check_origin(path, origin)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} has class names that are no list of texts")
+    for name, dtype in _DTYPES.items():
+        if name not in tensors or tensors[name].dtype != dtype:
+            got = tensors[name].dtype if name in tensors else "nothing"
+            raise InputError(f"{path} has {got} as {name}; wanted {np.dtype(dtype)}")
+    alpha = tensors["alpha"]
+    if alpha.shape != () or not 0 < alpha.item() < np.inf:
+        raise InputError(f"{path} holds an alpha that is not above 0, or is no single number")
+    distilled = DistilledFile(
+        images=tensors["images"],
+        pixels=tensors["pixels"],
+        labels=tensors["labels"],
+        alpha=float(alpha.item()),
+        class_names=checked_names(names, str(path)),
+        transform={name: array for name, array in tensors.items() if name not in _DTYPES},
+        origin=dict(origin or {}),
+    )
+    _check_distilled(path, distilled)
+    _check_transform(path, distilled)
+    _check_place(path, distilled.origin)
+    return distilled
+
+
+def _check_place(path: Path, origin: Mapping[str, Any]) -> None:
+    """Refuse a set that lies where another run, or another set of the same run, belongs."""
+    if "settings" in origin:
+        require_own(path, origin["settings"], str(origin.get("method", "")))
+    named = {iterate_path(path.parent, iterate): iterate for iterate in ITERATES}
+    in_run = (path.parent / "metrics.jsonl").exists() and path in named
+    if in_run and origin.get("iterate", named[path]) != named[path]:
+        raise InputError(f"{path} holds the set {origin['iterate']!r} of its run")
+
+
+def _check_distilled(path: Path, distilled: DistilledFile) -> None:
+    images, labels, classes = distilled.images, distilled.labels, len(distilled.class_names)
+    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
+        raise InputError(
+            f"{path} holds images {images.shape} and labels {labels.shape}; wanted a label for "
+            "each image of (height, width, channels)"
+        )
+    if images.shape[3] not in (1, 3):
+        raise InputError(f"{path} holds images of {images.shape[3]} channels; wanted 1 or 3")
+    if distilled.pixels.shape != images.shape:
+        raise InputError(f"{path} holds pixels {distilled.pixels.shape} for images {images.shape}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"{path} has labels beyond its {classes} classes")
+    if not all(np.isfinite(values).all() for values in (images, distilled.pixels)):
+        raise InputError(f"{path} holds NaN or infinite pixels")
+
+
+def _check_transform(path: Path, distilled: DistilledFile) -> None:
+    channels, size = distilled.images.shape[3], distilled.images[0].size
+    kinds = (
+        {"mean": (channels,), "std": (channels,)},
+        {"zca_mean": (size,), "zca_matrix": (size, size)},
+    )
+    found = {name: array.shape for name, array in distilled.transform.items()}
+    if found not in kinds:
+        raise InputError(
+            f"{path} has the transform {found}; wanted {kinds[0]} or {kinds[1]} for such images"
+        )
+    for name, array in distilled.transform.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise InputError(f"{path} has a {name} that is not finite float32")
+        if name == "std" and array.min() < SMALLEST:
+            raise InputError(f"{path} has a std of {array.min():g}; wanted {SMALLEST:g} or more")
+
+
+def shown_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:
+    """Which pixels are drawn black and white: 0 and 1, or further apart where many lie beyond.
+
+    Where training pushed more than a tenth of the pixels beyond black or white, contrast is
+    lowered, so that all but the darkest and the lightest percent are seen.
+    """
+    beyond = (pixels < 0) | (pixels > 1)
+    if float(beyond.mean()) <= _MOST_BEYOND:
+        return 0.0, 1.0
+    low, high = np.percentile(pixels, (1, 99))
+    return float(low), float(high)

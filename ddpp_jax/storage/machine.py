@@ -1,0 +1,62 @@
+"""What this machine has: cores, memory that a device can share, and room on its disks."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from ddpp_jax.errors import InputError
+
+ALIGNMENT = 64
+"""JAX's CPU backend takes arrays that begin at a multiple of this without a copy (device_put)."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # As on macOS, where a process cannot be held to some.
+
+
+def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+    """A float32 array of any content that `jax.device_put` does not copy on the CPU."""
+    size = 4 * int(np.prod(shape))
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + size].view(np.float32).reshape(shape)
+
+
+def require_space(folder: Path, needed: int, *, what: str) -> None:
+    """Refuse to begin where the disk has less room than is needed.
+
+    Args:
+        folder: where it would be written; it need not exist yet.
+        needed: bytes.
+        what: names it in the message.
+
+    Raises:
+        InputError: the disk has less.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"{what} need {gib(needed)}, but the disk of {folder} has {gib(free)} free; "
+            "make room or choose another folder"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, which need not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def gib(size: int | float) -> str:
+    """A number of bytes for a person, in KiB, MiB or GiB."""
+    if size < 2**20:
+        return f"{size / 2**10:.1f} KiB"
+    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"

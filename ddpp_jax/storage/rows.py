@@ -1,0 +1,94 @@
+"""JSON-lines files that grow a row at a time, each row with a checksum."""
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.storage.plain import plain_file
+from ddpp_jax.storage.replacement import Replacement, name_file
+from ddpp_jax.storage.sealed import decode_json
+
+CHECKSUM = "crc"
+"""The last entry of a row: the CRC-32 of the row without it, in eight hexadecimal digits."""
+
+
+def append_row(file: TextIO, row: Mapping[str, Any]) -> None:
+    """Add a row to an open JSON-lines file, at once."""
+    try:
+        file.write(_line(row))
+        file.flush()
+    except OSError as error:
+        name_file(error, Path(file.name))
+        raise
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON-lines file, whole or not at all."""
+    with Replacement(path, sync=True) as temporary:
+        temporary.write_text("".join(_line(row) for row in rows))
+
+
+def read_rows(
+    path: Path, damaged: Callable[[int, str], None] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, or none where there is no file.
+
+    A kill can leave the last line unfinished; that line is not a row.
+
+    Args:
+        path: of the file.
+        damaged: `damaged(line, reason)`, told of each line that is not as it was written, which is
+            then left out; None refuses the file.
+
+    Raises:
+        InputError: a line is not as it was written, and there is nobody to tell.
+        OSError: the file cannot be read.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    *lines, _ = plain_file(path).read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_row(line))
+        except ValueError as error:
+            if damaged is None:
+                raise InputError(
+                    f"{path}, line {number} is damaged: {error}; delete that line"
+                ) from error
+            damaged(number, str(error))
+    return rows
+
+
+def cut_torn_row(path: Path) -> int:
+    """Cut a JSON-lines file to its whole lines, so that more can be added; how many those are."""
+    if not path.exists():
+        return 0
+    whole = plain_file(path).read_bytes()
+    end = whole.rfind(b"\n") + 1
+    if end < len(whole):
+        with path.open("r+b") as file:
+            file.truncate(end)
+    return whole.count(b"\n")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({**row, CHECKSUM: _checksum(row)}, allow_nan=False) + "\n"
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    row = decode_json(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no object")
+    if CHECKSUM not in row:
+        raise ValueError(f"it has no {CHECKSUM}")
+    if row.pop(CHECKSUM) != _checksum(row):
+        raise ValueError("its checksum is not that of what it holds")
+    return row
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(row).encode()):08x}"

@@ -1,0 +1,45 @@
+"""Stage 1: teachers, networks trained on the real data and kept after every epoch."""
+
+from ddpp_jax.teachers.buffers import (
+    TorchLayout,
+    buffer_files,
+    content_digest,
+    read_buffers,
+    teachers_in,
+    torch_layout,
+    write_buffers,
+)
+from ddpp_jax.teachers.training import (
+    GROUP,
+    Info,
+    State,
+    advance_all,
+    begin_all,
+    group_size,
+    init,
+    lacking,
+    run,
+    step,
+    stored_bytes,
+)
+
+__all__ = [
+    "GROUP",
+    "Info",
+    "State",
+    "TorchLayout",
+    "advance_all",
+    "begin_all",
+    "buffer_files",
+    "content_digest",
+    "group_size",
+    "init",
+    "lacking",
+    "read_buffers",
+    "run",
+    "step",
+    "stored_bytes",
+    "teachers_in",
+    "torch_layout",
+    "write_buffers",
+]

@@ -1,0 +1,253 @@
+"""Stage 1: teachers, networks trained on the real data and kept after every epoch."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ddpp_jax._types import (
+    ApplyFn,
+    AugmentFn,
+    Images,
+    Labels,
+    OptState,
+    Params,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+)
+from ddpp_jax.configs import TeachConfig, TeachersJob
+from ddpp_jax.core import augment, flatten_params, named_key
+from ddpp_jax.data import Dataset
+from ddpp_jax.errors import InputError
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report, versions
+from ddpp_jax.storage import TeacherStore, require_space
+from ddpp_jax.training import PartsFn, accuracies, over_members, train_epoch, workers
+
+GROUP = 10
+"""The most teachers trained at a time, and lost together when the process is killed."""
+
+
+class State(NamedTuple):
+    """What the next epoch needs."""
+
+    params: Params
+    opt_state: OptState
+
+
+class Info(NamedTuple):
+    """What a person wants to see of an epoch: the mean training loss, in nats."""
+
+    loss: Scalar
+
+
+def init(key: PRNGKey, *, network: Network, optimizer: optax.GradientTransformation) -> State:
+    """A freshly initialised teacher."""
+    params = network.init_fn(key)
+    return State(params, optimizer.init(params))
+
+
+def step(
+    key: PRNGKey,
+    state: State,
+    images: Images,
+    labels: Labels,
+    *,
+    apply_fn: ApplyFn,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    augment_fn: AugmentFn,
+    parts_fn: PartsFn | None = None,
+) -> tuple[State, Info]:
+    """The teacher after one epoch.
+
+    Args:
+        key: this epoch's own.
+        state: the teacher before it.
+        images: the real training set, on the device.
+        labels: one for each image.
+        apply_fn: the network.
+        optimizer: the learning rate included.
+        batch_size: images in a minibatch.
+        augment_fn: applied to each minibatch.
+        parts_fn: into how many parts one of some size is cut; None cuts none.
+    """
+    params, opt_state, loss = train_epoch(
+        key,
+        state.params,
+        state.opt_state,
+        images,
+        labels,
+        apply_fn=apply_fn,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        augment_fn=augment_fn,
+        parts_fn=parts_fn,
+    )
+    return State(params, opt_state), Info(loss)
+
+
+def run(
+    config: TeachersJob, dataset: Dataset, network: Network, store: TeacherStore, report: Report
+) -> None:
+    """Train the teachers that the store lacks, and keep each one's snapshots there.
+
+    A teacher's draws depend on the seed and on its own number alone, so a store can grow. A teacher
+    whose files are damaged is set aside and trained again.
+
+    Args:
+        config: how many teachers, how they are trained, and which epochs are kept.
+        dataset: the real data.
+        network: their architecture.
+        store: where they are kept; its folder belongs to this config.
+        report: told of every epoch.
+
+    Raises:
+        InputError: the disk has less room than the missing teachers need, or a teacher diverged.
+        OSError: it may not be written to, or is full all the same.
+    """
+    teaching = config.teaching
+    needed = lacking(teaching, store, report)
+    for index, damage in needed.items():
+        if damage is not None:
+            place = store.set_aside(index)
+            report.warn(f"{damage}; set aside as {place.name}, teacher {index} is trained again")
+    missing = list(needed)
+    if not missing:
+        return
+    require_space(
+        store.folder,
+        len(missing) * stored_bytes(teaching, network),
+        what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
+    )
+    size = group_size()
+    groups = [missing[low : low + size] for low in range(0, len(missing), size)]
+    optimizer = optax.sgd(config.teaching.teacher_rate)
+    root = named_key(jax.random.key(config.seed), "teachers")
+    images, labels = jax.device_put((dataset.x_train, dataset.y_train))
+    x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
+    epochs = teaching.epochs
+    done = 0
+    with report.progress("teachers", len(missing) * epochs, unit="epoch") as tick:
+        shown: dict[str, float] = {}
+        for group in groups:
+            keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
+            states = begin_all(keys, network, optimizer)
+            snapshots, losses = [np.asarray(_vectors(states))], []
+            for epoch in range(epochs):
+                keys, states, info = advance_all(
+                    (keys, states, Info(jnp.zeros(len(group), jnp.float32))),
+                    [(jnp.asarray(epoch), images, labels)],
+                    network=network,
+                    optimizer=optimizer,
+                    batch_size=config.teaching.teacher_batch,
+                    operations=config.data.operations,
+                )
+                losses.append(np.asarray(info.loss))
+                if epoch < teaching.last_kept:
+                    snapshots.append(np.asarray(_vectors(states)))
+                done += len(group)
+                tick(done, {"loss": float(losses[-1].mean())} | shown)
+            _require_finite(group, snapshots, losses)
+            found = accuracies(
+                states.params,
+                x_test,
+                y_test,
+                apply_fn=network.apply_fn,
+                parts_fn=network.parts,
+            )
+            shown = {"accuracy": float(found.mean())}
+            for place, index in enumerate(group):
+                store.write(
+                    index,
+                    np.stack([snapshot[place] for snapshot in snapshots]),
+                    accuracy=float(found[place]),
+                    losses=[float(loss[place]) for loss in losses],
+                    tensors=network.tensors,
+                    versions=versions(),
+                )
+
+
+def _require_finite(
+    group: list[int], snapshots: list[np.ndarray], losses: list[np.ndarray]
+) -> None:
+    """Refuse to keep a teacher that diverged."""
+    finite = [np.isfinite(loss) for loss in losses]  # Of each epoch, for each of the group.
+    for epoch, vectors in enumerate(snapshots[1:]):
+        finite[epoch] &= np.isfinite(vectors).all(axis=1)
+    for epoch, of_group in enumerate(finite, start=1):
+        for index, good in zip(group, of_group, strict=True):
+            if not good:
+                raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
+
+
+def group_size() -> int:
+    """How many teachers are trained at a time on this device."""
+    return workers(GROUP) if jax.default_backend() == "cpu" else GROUP
+
+
+def stored_bytes(teaching: TeachConfig, network: Network) -> int:
+    """What one teacher takes on disk."""
+    return (teaching.last_kept + 1) * network.num_params * 4
+
+
+def lacking(teaching: TeachConfig, store: TeacherStore, report: Report) -> dict[int, str | None]:
+    """The teachers to train: each with what is wrong with its files, or None where it is not there.
+
+    Reads every file that is there.
+    """
+    missing = store.missing(teaching.teachers)
+    needed: dict[int, str | None] = dict.fromkeys(missing)
+    found = [index for index in range(teaching.teachers) if index not in needed]
+    if found:
+        with report.progress("check teachers", len(found), unit="teacher") as tick:
+            for number, index in enumerate(found):
+                damage = store.damaged(index)
+                if damage is not None:
+                    needed[index] = damage
+                tick(number + 1, {})
+    return dict(sorted(needed.items()))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def begin_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransformation) -> State:
+    """Freshly initialised teachers, one for each key."""
+    return jax.vmap(lambda key: init(named_key(key, "init"), network=network, optimizer=optimizer))(
+        keys
+    )
+
+
+@jax.jit
+def _vectors(states: State) -> Float[Array, "teachers parameters"]:
+    return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
+
+
+@partial(over_members, static=("network", "optimizer", "batch_size", "operations"))
+def advance_all(
+    member: tuple[PRNGKey, State, Info],
+    piece: tuple[Int[Array, ""], Images, Labels],
+    *,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    operations: tuple[str, ...],
+) -> tuple[PRNGKey, State, Info]:
+    """A teacher after an epoch."""
+    key, state, _ = member
+    epoch, images, labels = piece
+    return key, *step(
+        jax.random.fold_in(named_key(key, "epochs"), epoch),
+        state,
+        images,
+        labels,
+        apply_fn=network.apply_fn,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        augment_fn=partial(augment, operations=operations),
+        parts_fn=network.parts,
+    )

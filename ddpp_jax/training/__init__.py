@@ -1,0 +1,22 @@
+"""Training on any set of images: an epoch, the accuracy, several networks side by side."""
+
+from ddpp_jax.training.epochs import (
+    PartsFn,
+    accuracies,
+    cross_entropy,
+    predictions,
+    train_epoch,
+)
+from ddpp_jax.training.members import PIECES, over_members, side_by_side, workers
+
+__all__ = [
+    "PIECES",
+    "PartsFn",
+    "accuracies",
+    "cross_entropy",
+    "over_members",
+    "predictions",
+    "side_by_side",
+    "train_epoch",
+    "workers",
+]

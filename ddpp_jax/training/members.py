@@ -1,0 +1,126 @@
+"""Several members of one kind, such as networks, through the same program."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeAlias, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ddpp_jax.storage import cores
+
+Member = TypeVar("Member")
+Advance: TypeAlias = Callable[..., PyTree]
+
+_OF_A_THREAD = (
+    "enable_x64",
+    "default_device",
+    "default_matmul_precision",
+    "default_prng_impl",
+    "threefry_partitionable",
+    "debug_nans",
+    "debug_infs",
+    "numpy_dtype_promotion",
+    "numpy_rank_promotion",
+)
+"""What JAX may be told for one thread, and must then be told for those at work for it."""
+
+PIECES = 4
+"""Into how many pieces long work had best be cut, so that no core waits for the last member."""
+
+
+def over_members(
+    fn: Callable[..., PyTree], *, static: Sequence[str] = (), donate: bool = True
+) -> Advance:
+    """A function of one member as a function of several, compiled for the default backend.
+
+    On the CPU each member runs by itself, as many at a time as there are cores: a small program
+    cannot keep several cores busy, and several of them can. What a member comes to does not depend
+    on the others, to the bit. Elsewhere all go through one program, by `vmap`.
+
+    Args:
+        fn: `fn(member, piece, **settings)`, the member after a piece of work, in the same structure
+            and shapes where there are several pieces. A member is a pytree, and so is a piece.
+        static: names of the settings, which are compiled in.
+        donate: whether what is passed as `members` is given away.
+
+    Returns:
+        `advance(members, pieces, **settings)`: the members after all pieces in turn, along the
+        leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU.
+    """
+    given, compiling = (0,) if donate else (), threading.Lock()
+    one = jax.jit(fn, static_argnames=static, donate_argnums=given)
+
+    @functools.partial(jax.jit, static_argnames=static, donate_argnums=given)
+    def every(members: PyTree, piece: PyTree, **settings: Any) -> PyTree:
+        return jax.vmap(functools.partial(fn, **settings), in_axes=(0, None))(members, piece)
+
+    def advance(
+        members: PyTree, pieces: Sequence[PyTree], *, at_a_time: int | None = None, **settings: Any
+    ) -> PyTree:
+        if jax.default_backend() != "cpu":
+            for piece in pieces:
+                members = every(members, piece, **settings)
+            return members
+
+        def alone(member: PyTree, piece: PyTree) -> PyTree:
+            with compiling:  # Or all threads would compile the same program.
+                found = one(member, piece, **settings)
+            return jax.block_until_ready(found)
+
+        apart = side_by_side(alone, _apart(members), pieces, at_a_time=at_a_time)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *apart)
+
+    return advance
+
+
+def side_by_side(
+    fn: Callable[[Member, Any], Member],
+    members: Sequence[Member],
+    pieces: Sequence[Any],
+    *,
+    at_a_time: int | None = None,
+) -> list[Member]:
+    """Each member after `fn(member, piece)` for all pieces in turn, in threads.
+
+    As many members at a time as there are cores, or as are asked for. The members take turns with
+    each piece, so that cores are left without work at the very end alone.
+    """
+    count = workers(len(members)) if at_a_time is None else at_a_time
+    if count == 1:
+        return [functools.reduce(fn, pieces, member) for member in members]
+    told = {name: getattr(jax.config, f"jax_{name}") for name in _OF_A_THREAD}
+
+    def after(before: Future[Member], piece: Any) -> Member:
+        # What is waited for was taken up earlier, so there is always a thread that is at work.
+        member = before.result()
+        with contextlib.ExitStack() as stack:
+            for name, value in told.items():
+                stack.enter_context(getattr(jax, name)(value))
+            return fn(member, piece)
+
+    with ThreadPoolExecutor(count) as pool:
+        found = [_finished(member) for member in members]
+        for piece in pieces:
+            found = [pool.submit(after, before, piece) for before in found]
+        return [future.result() for future in found]
+
+
+def workers(members: int) -> int:
+    """How many of some members are at work at a time on the CPU: no more than it has cores."""
+    return max(1, min(members, cores()))
+
+
+def _apart(members: PyTree) -> list[PyTree]:
+    count = jax.tree.leaves(members)[0].shape[0]
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], members) for n in range(count)]
+
+
+def _finished(member: Member) -> Future[Member]:
+    future: Future[Member] = Future()
+    future.set_result(member)
+    return future
