@@ -1,7 +1,7 @@
 """Names for the shapes and callables that the public functions speak of."""
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -41,6 +41,15 @@ ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
 
 AugmentFn: TypeAlias = Callable[[PRNGKey, Images], Images]
 """`augment_fn(key, images)`: the images, augmented by draws from the key."""
+
+MaskFn: TypeAlias = Callable[[PRNGKey, Vector, Vector, ScalarLike], Bool[Array, " parameters"]]
+"""`mask_fn(key, student, target, threshold)`, True where a parameter is kept."""
+
+DistanceFn: TypeAlias = Callable[..., Scalar]
+"""`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one."""
+
+OptimizerFn: TypeAlias = Callable[[Scalar], Any]
+"""`optimizer_fn(alpha)`, the optimiser of the student, as `unroll` takes it."""
 
 Precision = Literal["default", "highest", "bfloat16"]
 """How a network multiplies."""

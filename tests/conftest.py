@@ -1,8 +1,13 @@
 """Settings that every test runs under."""
 
 import os
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# What one test has compiled, the next need not; the same holds for the processes that tests start.
+os.environ["DDPP_TEST_CACHE"] = str(Path(__file__).parent.parent / ".pytest_cache" / "xla")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["DDPP_TEST_CACHE"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import hypothesis
 import jax
@@ -11,11 +16,6 @@ import pytest
 hypothesis.settings.register_profile("ddpp", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ddpp")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-def pytest_configure(config):
-    """Programs that one process of the tests has compiled are kept for the others."""
-    os.environ["DDPP_TEST_CACHE"] = str(config.rootpath / ".pytest_cache" / "xla")
 
 
 @pytest.fixture

@@ -3,27 +3,32 @@
 import dataclasses
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpp_jax import distill
 from ddpp_jax.configs import (
     DataConfig,
-    DistillConfig,
     DistillJob,
     EvaluateConfig,
     ModelConfig,
     TeachConfig,
+    TrajectoryConfig,
 )
-from ddpp_jax.data import fit_transform, normalised
+from ddpp_jax.core import augment, named_key
+from ddpp_jax.data import fit_transform, normalised, random_per_class, transform_arrays, undo
 from ddpp_jax.data.raw import raw_dataset
+from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
 from ddpp_jax.networks import ConvNet, make_network
-from ddpp_jax.storage import OnDevice
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 
 CONFIG = DistillJob(
     data=DataConfig(augment="flip"),
     model=ModelConfig(width=4, depth=1),
     teaching=TeachConfig(teachers=2, epochs=3, teacher_batch=16, teacher_rate=0.1),
-    distillation=DistillConfig(
+    distillation=TrajectoryConfig(
         ipc=2,
         student_steps=3,
         target_epochs=1,
@@ -66,10 +71,73 @@ def trajectories(network, teachers=2, snapshots=4):
     return jnp.asarray(np.cumsum(steps, axis=1), jnp.float32)
 
 
-def feed_fn(network):
-    """A feed of those random walks."""
-    return partial(OnDevice, trajectories(network))
+def pairs_fn(network):
+    """Starts and targets from those random walks, whatever the seed of the teachers is."""
+    return lambda seed, plan: OnDevice(trajectories(network), plan)
 
 
 def distillation(**changes):
     return dataclasses.replace(CONFIG.distillation, **changes)
+
+
+def schedule(settings=CONFIG.distillation):
+    """What the settings of a distillation say of its students."""
+    return Schedule(
+        student_steps=settings.student_steps,
+        target_epochs=settings.target_epochs,
+        start_epochs=settings.max_start_epoch,
+        student_batch=settings.student_batch or 3 * settings.ipc,
+        teachers=CONFIG.teaching.teachers,
+        steps=settings.steps,
+    )
+
+
+def method(settings=CONFIG.distillation, pairs=None, operations=("flip",), **parts):
+    """Trajectory matching on the small problem."""
+    net = network()
+    own = {"augment_fn": partial(augment, operations=operations)} | parts
+    return match_trajectories(
+        net,
+        pairs or pairs_fn(net),
+        schedule(settings),
+        momentum=settings.momentum,
+        parts=Parts(**own),
+    )
+
+
+def hparams(settings=CONFIG.distillation):
+    return HParams(settings.threshold or 0.0, settings.pixel_rate, settings.alpha_rate)
+
+
+def start(settings=CONFIG.distillation, seed=0):
+    """Real images to start from."""
+    data = dataset()
+    key = named_key(jax.random.key(seed), "start images")
+    images, labels = random_per_class(key, data, settings.ipc)
+    return DistilledSet(
+        images,
+        labels,
+        settings.alpha,
+        class_names=data.class_names,
+        transform=transform_arrays(data.transform),
+    )
+
+
+def member(folder, settings=CONFIG.distillation, seed=0, name="DDPP", **origin):
+    return distill.Member(
+        name, seed, start(settings, seed), hparams(settings), folder, {"method": name, **origin}
+    )
+
+
+def run(folder, members, settings=CONFIG.distillation, *, which="last", **options):
+    """Distil some members; `method` and `evaluate_fn` may be given."""
+    data = dataset()
+    return distill.run(
+        options.pop("method", None) or method(settings),
+        members,
+        distill.Pace(settings.steps, settings.eval_every, which),
+        folder,
+        Report(None),
+        seen=distill.Pictured(partial(undo, data.transform), data.x_train, data.y_train),
+        **options,
+    )

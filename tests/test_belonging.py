@@ -54,19 +54,19 @@ def test_a_set_of_another_seed_is_refused(copy, tmp_path):
 
 
 def test_sets_of_two_methods_are_not_exchanged(copy):
-    ours, mtt = (copy / part / "distilled.safetensors" for part in ("", "mtt"))
-    kept = ours.read_bytes()
-    shutil.copy(mtt, ours)
+    ddpp, mtt = (copy / part / "distilled.safetensors" for part in ("", "mtt"))
+    kept = ddpp.read_bytes()
+    shutil.copy(mtt, ddpp)
     with pytest.raises(InputError, match=r"distillation\.threshold"):
-        read_distilled(ours)
+        read_distilled(ddpp)
     mtt.write_bytes(kept)
-    with pytest.raises(InputError, match="it is of ours"):
+    with pytest.raises(InputError, match=r"distillation\.threshold"):
         read_distilled(mtt)
 
 
 def test_the_best_set_is_not_the_last(copy):
-    shutil.copy(copy / "distilled-max-test.safetensors", copy / "distilled.safetensors")
-    with pytest.raises(InputError, match="holds the set 'max-test' of its run"):
+    shutil.copy(copy / "distilled-best-test.safetensors", copy / "distilled.safetensors")
+    with pytest.raises(InputError, match="holds the set 'best-test' of its run"):
         load_distilled(copy)
 
 

@@ -16,15 +16,14 @@ import pytest
 import torch_layout
 from test_commands import invoke  # noqa: F401
 
-from ddpp_jax import distill
-from ddpp_jax.cli.reading import feed_of
+from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.configs import (
     DataConfig,
-    DistillConfig,
     DistillJob,
     ModelConfig,
     Places,
     TeachConfig,
+    TrajectoryConfig,
 )
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
@@ -137,15 +136,16 @@ JOB = DistillJob(
     data=DataConfig(augment="none"),
     model=ModelConfig(width=4, depth=1),
     teaching=TeachConfig(teachers=4, epochs=2, teacher_rate=0.1),
-    distillation=DistillConfig(steps=6, max_start_epoch=1, target_epochs=1),
+    distillation=TrajectoryConfig(steps=6, max_start_epoch=1, target_epochs=1),
 )
 
 
 def pairs(job):
     """What the steps of a distillation read of its teachers."""
     problem = prepare(job, Places(teachers_dir=Path("runs/teachers")))
-    feed = feed_of(job, problem, stream=False)(distill.plan(job))
-    return problem.manifest, np.asarray(feed.take(6, rows=6))
+    feed = make_method(job, Sources({0: problem})).method.feed(0, 0)
+    taken = feed.take(6, rows=6)
+    return problem.manifest, np.asarray([taken.start, taken.target])
 
 
 def test_a_store_goes_out_and_comes_back(invoke, plain, tmp_path, monkeypatch):  # noqa: F811

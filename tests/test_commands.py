@@ -18,7 +18,6 @@ from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import SETTINGS, DataConfig
 from ddpp_jax.data import load_raw
 from ddpp_jax.planning import sizes, trial
-from ddpp_jax.planning.work import Costs
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import read_rows
 
@@ -27,7 +26,7 @@ QUICK = shlex.split(
     "--augment crop --width 8 --depth 1 --teachers 2 --epochs 4 --student-steps 4 "
     "--max-start-epoch 2 --steps 120 --networks 2 --eval-epochs 20 --random-draws 2 --eval-every 60"
 )
-TABLE = ("random real images", "MTT (no pruning)", "ours (threshold 0.1)", "full data")
+TABLE = ("random real images", "MTT (no pruning)", "DDPP (threshold 0.1)", "full data")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_main_job_shows_its_table_and_leaves_its_files(finished):
     folder, done = finished
     for row in TABLE:
         assert row in done.stdout
-    assert "distil, ours (threshold 0.1): 120/120 steps" in done.stdout
+    assert "distil: 120/120 steps" in done.stdout
     run = folder / "run"
     result = json.loads((run / "result.json").read_text())
     assert [row["images"] for row in result["rows"]] == [10, 10, 10, 1442]
@@ -138,26 +137,26 @@ def test_evaluation_of_the_folder_alone_gives_the_same_figure(finished):
     """With no flag: the settings come with the set. Twice: nothing is taken from the first time."""
     folder, _ = finished
     result = json.loads((folder / "run" / "result.json").read_text())
-    for out in ("judged", "judged again"):
+    for out in ("evaluated", "evaluated again"):
         done = call(folder, "evaluate", "run/mtt", "run", "--out", out)
         assert done.returncode == 0, done.stderr
         assert (
             "2 networks of each of convnet at width 8, 21 epochs, augmentation crop" in done.stdout
         )
         assert "last (step 120)" in done.stdout
-        judged = json.loads((folder / out / "result.json").read_text())
-        for ours, theirs in zip(judged["rows"], result["rows"][1:3], strict=True):
+        evaluated = json.loads((folder / out / "result.json").read_text())
+        for ours, theirs in zip(evaluated["rows"], result["rows"][1:3], strict=True):
             assert ours["accuracies"] == theirs["accuracies"]
             assert ours["confusion"] == theirs["confusion"]
             assert ours["method"] == theirs["method"]
-            assert (ours["iterate"], ours["step"], ours["seed"]) == ("last", 120, 0)
+            assert (ours["which"], ours["step"], ours["seed"]) == ("last", 120, 0)
             assert np.sum(ours["confusion"]) == 2 * 355
             recalls = np.diag(ours["confusion"]) / np.sum(ours["confusion"], axis=1)
             np.testing.assert_allclose(ours["per_class"], recalls)
         for picture in ("accuracy.png", "confusion.png"):
             with Image.open(folder / out / picture) as image:
                 assert min(image.size) > 200
-        assert not list((folder / out).glob("judg*"))
+        assert not list((folder / out).glob("evaluation*"))
 
 
 def test_results_of_an_evaluation_are_shown_again_and_never_overwritten(finished):
@@ -176,7 +175,7 @@ def test_results_of_an_evaluation_are_shown_again_and_never_overwritten(finished
     assert before == {p: p.stat().st_mtime_ns for p in place.iterdir()}
 
 
-def test_several_architectures_judge_sets_of_any_kind(tmp_path):
+def test_several_architectures_evaluate_sets_of_any_kind(tmp_path):
     generator = np.random.default_rng(0)
     labels = np.arange(40) % 2
     images = generator.uniform(0, 0.5, (40, 32, 32, 3)).astype(np.float32)
@@ -193,10 +192,10 @@ def test_several_architectures_judge_sets_of_any_kind(tmp_path):
         pixels.save(place / f"{index}.png")
     names = "convnet,convnet5,alexnet"
     common = "--dataset data.npz --augment none --width 4 --networks 2 --eval-epochs 12 --rate 0.05"
-    flags = (*shlex.split(common), "--architectures", names, "--out", "judged")
+    flags = (*shlex.split(common), "--architectures", names, "--out", "evaluated")
     done = call(tmp_path, "evaluate", "soft.npz", "pictures", *flags)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "evaluated" / "result.json").read_text())["rows"]
     assert [row["architecture"] for row in rows] == names.split(",") * 2
     assert [row["file"] for row in rows] == ["soft.npz"] * 3 + ["pictures"] * 3
     # Dark and bright are easily told apart, by whichever of the two is asked.
@@ -204,7 +203,7 @@ def test_several_architectures_judge_sets_of_any_kind(tmp_path):
     assert rows[3]["mean"] > 0.8
 
 
-def test_chosen_images_are_judged_like_distilled_ones(finished):
+def test_chosen_images_are_evaluated_like_distilled_ones(finished):
     folder, _ = finished
     quick = shlex.split(
         "--augment crop --width 8 --depth 1 --epochs 4 --networks 2 --eval-epochs 20"
@@ -239,7 +238,7 @@ def test_sets_that_may_hold_test_images_are_refused(invoke, tmp_path):
     flags = "--dataset data.npz --method random --ipc 4 --width 4 --depth 1 --eval-epochs 2"
     code, shown, _ = invoke("select", f"{flags} --split-seed 1 --out chosen")
     assert code == 0
-    assert "python -m ddpp_jax.evaluate chosen --dataset data.npz judges them" in shown
+    assert "python -m ddpp_jax.evaluate chosen --dataset data.npz evaluates them" in shown
     code, _, error = invoke("evaluate", "chosen --dataset data.npz --split-seed 2")
     assert code == 2
     assert "chosen was made with other test images, and may hold some of these" in error
@@ -260,28 +259,30 @@ def test_sets_made_with_different_settings_are_named(finished):
     assert "model.width was 8, is 4" in done.stderr
 
 
-def test_iterates_by_name(finished):
+def test_sets_of_a_run_by_name(finished):
     """The best on held-out images, the best on the test set, and the last, from one run."""
     folder, _ = finished
-    flags = (*QUICK, "--held-out", "0.2", "--iterate", "held-out", "--no-baselines")
+    flags = (*QUICK, "--held-out", "0.2", "--which", "best-held-out", "--no-baselines")
     done = call(folder, "distill", *flags, "--out", "chosen-run")
     assert done.returncode == 0, done.stderr
     assert "training images are kept apart" in done.stdout
     assert "best on held-out images (step" in done.stdout
     run = folder / "chosen-run"
     evaluated = [row for row in read_rows(run / "metrics.jsonl") if "accuracy" in row]
-    for iterate, quantity in (("held-out", "held_out_accuracy"), ("max-test", "accuracy")):
+    for which, quantity in (("best-held-out", "held_out_accuracy"), ("best-test", "accuracy")):
         best = max(evaluated, key=lambda row: row[quantity])
-        name = f"judged-{iterate}"
-        judged = call(folder, "evaluate", "chosen-run", "--iterate", iterate, "--out", name)
-        assert judged.returncode == 0, judged.stderr
+        name = f"evaluated-{which}"
+        done = call(folder, "evaluate", "chosen-run", "--which", which, "--out", name)
+        assert done.returncode == 0, done.stderr
         (row,) = json.loads((folder / name / "result.json").read_text())["rows"]
-        assert (row["iterate"], row["step"]) == (iterate, best["step"])
+        assert (row["which"], row["step"]) == (which, best["step"])
         assert row["mean"] == pytest.approx(best["accuracy"])
-        assert ("optimistic" in judged.stdout) == (iterate == "max-test")
-    refused = call(folder, "evaluate", "run", "--iterate", "held-out")
+        assert ("optimistic" in done.stdout) == (which == "best-test")
+    refused = call(folder, "evaluate", "run", "--which", "best-held-out")
     assert refused.returncode == 2
-    assert "run has no distilled-held-out.safetensors; a distillation keeps it" in refused.stderr
+    assert (
+        "run has no distilled-best-held-out.safetensors; a distillation keeps it" in refused.stderr
+    )
 
 
 def test_the_learned_set_beats_random_images_by_a_wide_margin(tmp_path_factory):
@@ -291,8 +292,8 @@ def test_the_learned_set_beats_random_images_by_a_wide_margin(tmp_path_factory):
     )
     folder, _ = call_once(tmp_path_factory, "learned", "distill", *flags)
     rows = json.loads((folder / "run" / "result.json").read_text())["rows"]
-    random, mtt, ours = (row["mean"] for row in rows[:3])
-    assert min(mtt, ours) > random + 0.1
+    random, mtt, ddpp = (row["mean"] for row in rows[:3])
+    assert min(mtt, ddpp) > random + 0.1
 
 
 @pytest.mark.parametrize(
@@ -331,11 +332,11 @@ def test_classes_are_matched_by_name_and_missing_ones_are_named(tmp_path):
         by_hand["images"] += list(data.x_train[data.y_train == int(name)][:20])
         by_hand["labels"] += [label] * 20
     np.savez(tmp_path / "set.npz", **by_hand, alpha=0.05)
-    flags = "--width 8 --depth 1 --augment none --networks 1 --eval-epochs 40 --out judged"
+    flags = "--width 8 --depth 1 --augment none --networks 1 --eval-epochs 40 --out evaluated"
     done = call(tmp_path, "evaluate", "set.npz", *shlex.split(flags))
     assert done.returncode == 0, done.stderr
     assert "has no image of 1, 2, 3, 4, 6, 7, 8" in done.stderr
-    (row,) = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "evaluated" / "result.json").read_text())["rows"]
     assert min(row["per_class"][label] for label in (0, 5, 9)) > 0.5
     assert max(row["per_class"][label] for label in (1, 2, 3, 4, 6, 7, 8)) == 0
 
@@ -354,8 +355,8 @@ def test_several_seeds_are_compared_in_pairs(finished):
     assert comparison["mean"] == pytest.approx((means[:, 1] - means[:, 0]).mean())
     assert [spread["seeds"] for spread in result["over_seeds"]] == [2, 2]
     assert "Over seeds" in done.stdout
-    assert "ours (threshold 0.1) less MTT (no pruning) (convnet, IPC 1, last):" in done.stdout
-    # Each seed's sets are judged by networks of that seed, as in its own run.
+    assert "DDPP (threshold 0.1) less MTT (no pruning) (convnet, IPC 1, last):" in done.stdout
+    # Each seed's sets are evaluated by networks of that seed, as in its own run.
     theirs = json.loads((folder / "run-1" / "result.json").read_text())["rows"]
     assert result["rows"][3]["accuracies"] == theirs[1]["accuracies"]
 
@@ -381,7 +382,7 @@ def test_a_terminal_without_the_plus_minus_sign_is_no_obstacle(finished):
 def test_a_profile_of_every_stage_opens_and_names_its_parts(tmp_path):
     done = call(tmp_path, "distill", *QUICK, "--profile", "traces", "--out", "run")
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "traces").glob("distil-ours*")
+    (folder,) = (tmp_path / "traces").glob("distil")
     assert f"is in traces/{folder.name}; tensorboard --logdir" in done.stdout
     assert "teachers" in {path.name for path in folder.parent.iterdir()}
     (file,) = folder.rglob("*.xplane.pb")
@@ -419,8 +420,8 @@ def test_teachers_alone_are_found_by_the_main_job(finished):
 @pytest.fixture
 def untried(monkeypatch):
     """No trial of the stages, which takes longer than all else that a dry run does."""
-    monkeypatch.setattr(trial, "seconds", lambda *_: Costs(epoch=1.0, step=2.0, evaluation=3.0))
-    monkeypatch.setattr(trial, "epoch_seconds", lambda *_: 1.0)
+    for name, seconds in (("epoch", 1.0), ("step", 2.0), ("evaluation", 3.0)):
+        monkeypatch.setattr(trial, f"{name}_seconds", lambda *_, s=seconds, **__: s)
 
 
 def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path, untried):
@@ -430,7 +431,7 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path, untried):
         "10,986 parameters",
         "10 teachers of 20 epochs (8.8 MiB)",
         "Teachers' epochs 0 to 11 (5.0 MiB) will be held on the device",
-        "one every 50 steps, 20 for each method, of 5.0 KiB",
+        "one every 50 steps, 20 of 5.0 KiB for each distillation",
         "MiB for the distillation steps as compiled for this device",
         "449.2 KiB for all images",
         "8.8 MiB for 10 teachers of 21 snapshots",
@@ -440,8 +441,8 @@ def test_dry_run_says_how_large_and_starts_nothing(invoke, tmp_path, untried):
         '"zca": true',
         "Time: about 71 min from the start, by a short trial of each stage",
         "  teachers: 3 min\n",
-        "  distil, MTT (no pruning): 34 min\n",
-        "  judge random real images: 15 s\n",
+        "  distil: 67 min\n",
+        "  evaluate random real images: 15 s\n",
     ):
         assert words in shown
     assert not list(tmp_path.iterdir())
@@ -480,7 +481,7 @@ def test_teachers_that_do_not_fit_are_streamed(invoke, monkeypatch):
     tiny = "--dry-run --width 4 --depth 1 --student-steps 1 --augment none"
     _, shown, _ = invoke("distill", tiny)
     assert "will be streamed from disk (64.0 KiB may be used on the device)" in shown
-    assert "  distil, MTT (no pruning): " in shown
+    assert "  distil: " in shown
     monkeypatch.setattr(trial, "seconds", lambda *_: Costs(epoch=1.0, step=2.0, evaluation=3.0))
     _, shown, _ = invoke("distill", f"{tiny} --read device")
     assert "will be held on the device" in shown
@@ -523,14 +524,16 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
     np.testing.assert_allclose(whitened, stored.images, atol=1e-3)
     result = json.loads((tmp_path / "streamed" / "result.json").read_text())
     assert result["class_names"] == ["dark", "bright"]
-    judged = call(
+    evaluated = call(
         tmp_path,
         "evaluate",
         "streamed",
-        *shlex.split("--dataset mine.npz --out judged"),
+        *shlex.split("--dataset mine.npz --out evaluated"),
     )
-    assert judged.returncode == 0, judged.stderr
-    alone = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"][0]["accuracies"]
+    assert evaluated.returncode == 0, evaluated.stderr
+    alone = json.loads((tmp_path / "evaluated" / "result.json").read_text())["rows"][0][
+        "accuracies"
+    ]
     assert alone == result["rows"][2]["accuracies"]
 
 
@@ -574,9 +577,9 @@ def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
         ("evaluate", "x.npz --architectures vgg11,vgg11", "names one twice"),
         ("evaluate", "x.npz x.npz", "named twice"),
         ("evaluate", "x.npz --rate 0", "--rate is 0; wanted a number above 0"),
-        ("evaluate", "x.npz --iterate best", "--iterate"),
-        ("distill", "--iterate held-out", "--iterate held-out needs training images"),
-        ("distill", "--iterate max-test --eval-every 0", "needs --eval-every above 0"),
+        ("evaluate", "x.npz --which best", "--which"),
+        ("distill", "--which best-held-out", "--which best-held-out needs training images"),
+        ("distill", "--which best-test --eval-every 0", "needs --eval-every above 0"),
         ("distill", "--held-out 1", "--held-out is 1; wanted a share between 0 and 1"),
         ("select", "--ipc 500", "class 0 has 143 training images, fewer than --ipc 500"),
         ("select", "--method best", "--method"),

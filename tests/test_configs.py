@@ -9,12 +9,12 @@ from ddpp_jax.configs import (
     DIGITS,
     SETTINGS,
     DataConfig,
-    DistillConfig,
     DistillJob,
     EvaluateConfig,
     EvaluateJob,
     TeachConfig,
     TeachersJob,
+    TrajectoryConfig,
     digest,
     setting,
 )
@@ -35,9 +35,9 @@ def test_operations_by_name():
     [
         (lambda: TeachConfig(teacher_rate=0.0), "--teacher-rate"),
         (lambda: TeachConfig(teacher_batch=0), "--teacher-batch"),
-        (lambda: DistillConfig(momentum=1.0), "--momentum"),
-        (lambda: DistillConfig(alpha_rate=-1.0), "--alpha-rate"),
-        (lambda: DistillConfig(student_batch=0), "--student-batch"),
+        (lambda: TrajectoryConfig(momentum=1.0), "--momentum"),
+        (lambda: TrajectoryConfig(alpha_rate=-1.0), "--alpha-rate"),
+        (lambda: TrajectoryConfig(student_batch=0), "--student-batch"),
         (lambda: EvaluateConfig(networks=0), "--networks"),
         (lambda: TeachersJob(seed=2**32), "--seed"),
         (lambda: EvaluateJob(seed=-1), "--seed"),
@@ -49,15 +49,15 @@ def test_values_out_of_range_are_refused(make, words):
         make()
 
 
-def test_last_target_must_be_trained():
+def test_last_epoch_must_be_trained():
     DistillJob(
         teaching=TeachConfig(epochs=4),
-        distillation=DistillConfig(max_start_epoch=3, target_epochs=2),
+        distillation=TrajectoryConfig(max_start_epoch=3, target_epochs=2),
     )
     with pytest.raises(InputError, match="reach epoch 5"):
         DistillJob(
             teaching=TeachConfig(epochs=4),
-            distillation=DistillConfig(max_start_epoch=3, target_epochs=3),
+            distillation=TrajectoryConfig(max_start_epoch=3, target_epochs=3),
         )
 
 

@@ -9,21 +9,19 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from test_commands import QUICK, finished, invoke  # noqa: F401
 from test_results import DISTILLED
 
 from ddpp_jax import report as page
-from ddpp_jax.cli.judge import Judge
-from ddpp_jax.configs import DIGITS, DistillJob, EvaluateConfig
-from ddpp_jax.distill import kept_fractions
+from ddpp_jax.configs import DIGITS, EvaluateConfig
 from ddpp_jax.errors import InputError
+from ddpp_jax.evaluate import Evaluations, Procedure
 from ddpp_jax.progress import read_metrics, read_progress
 from ddpp_jax.report.read import read_run
 from ddpp_jax.results import check_evaluation, read_result
 from ddpp_jax.sets import write_distilled
-from ddpp_jax.storage import append_row, read_rows, write_json, write_rows
+from ddpp_jax.storage import read_rows, write_json, write_rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
@@ -228,10 +226,6 @@ def test_rows_are_counted_against_the_steps(tmp_path):
     assert read_metrics(path, warn_fn=told.append) == [good[0], good[2], good[3]]
     assert "line 3 is damaged (its step does not follow that of" in told[0]
     assert "and so is 1 more; 1 row is missing" in told[0]
-    with path.open("w") as file:
-        append_row(file, {"step": 0})
-    with pytest.raises(InputError, match=r"has no share of kept parameters; delete distilled"):
-        kept_fractions(tmp_path)
 
 
 def test_rows_of_progress_that_make_no_sense_are_left_out(copy):
@@ -285,7 +279,7 @@ def test_results_that_make_no_sense_are_refused(copy):
                 {"confusion": [[1]]},
                 {"confusion": [[0.5]] * 10},
                 {"per_class": [0.5]},
-                {"iterate": "best"},
+                {"which": "best"},
                 {"step": None},
                 {"seed": 0.5},
             )
@@ -300,27 +294,28 @@ def test_results_that_make_no_sense_are_refused(copy):
         check_evaluation(path, whole)
 
 
-def test_kept_verdicts_that_make_no_sense_are_refused(tmp_path):
-    job = DistillJob(evaluation=EvaluateConfig(networks=2))
-    tests = {"test": (np.zeros((1, 1)), np.zeros(1, int))}
-    verdict = {"accuracies": [0.5, 0.25], "confusion": [[1, 0], [1, 2]], "diverged": 0}
+def test_kept_evaluations_that_make_no_sense_are_refused(tmp_path):
+    procedure = Procedure(EvaluateConfig(networks=2), (), 2)
+    path = tmp_path / "evaluations.json"
+    evaluation = {"accuracies": [0.5, 0.25], "confusion": [[1, 0], [1, 2]], "diverged": 0}
 
-    def kept(values):
-        write_json(tmp_path / "judged.json", values)
-        return Judge(job, tmp_path, classes=2)._once("a", tests, lambda: {})
+    def kept(values=None):
+        if values is not None:
+            write_json(path, values)
+        return Evaluations(procedure, tmp_path)._kept(path)
 
-    assert kept({"a": {"test": verdict}})["test"].accuracies.tolist() == [0.5, 0.25]
+    assert kept({"a": {"test": evaluation}})["a"]["test"]["accuracies"] == [0.5, 0.25]
     for values in (
         {"a": 3},
         {"a": {"test": []}},
-        {"a": {"test": verdict | {"accuracies": [0.5]}}},
-        {"a": {"test": verdict | {"confusion": [[1]]}}},
-        {"a": {"test": verdict | {"confusion": [[1, 0], [1]]}}},
-        {"a": {"test": verdict | {"diverged": None}}},
+        {"a": {"test": evaluation | {"accuracies": [0.5]}}},
+        {"a": {"test": evaluation | {"confusion": [[1]]}}},
+        {"a": {"test": evaluation | {"confusion": [[1, 0], [1]]}}},
+        {"a": {"test": evaluation | {"diverged": None}}},
         {"b": {"test": {"accuracies": "all"}}},
     ):
-        with pytest.raises(InputError, match=r"judged.json is damaged: .*; delete it"):
+        with pytest.raises(InputError, match=r"evaluations.json is damaged: .*; delete it"):
             kept(values)
-    (tmp_path / "judged.json").write_text('{"a": {"test": {}}}')
-    with pytest.raises(InputError, match=r"judged.json is damaged, edited or of an earlier"):
-        Judge(job, tmp_path, classes=2)._once("a", tests, lambda: {})
+    path.write_text('{"a": {"test": {}}}')
+    with pytest.raises(InputError, match=r"evaluations.json is damaged, edited or of an earlier"):
+        kept()

@@ -17,6 +17,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import networks
 from ddpp_jax.networks import ConvNet
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Checkpoints
 
 
@@ -48,14 +49,11 @@ def run(seed=0, alpha=0.1, labels=None, checkpoints=None, **changes):
     config = EvaluateConfig(**{"networks": 3, "eval_epochs": 60} | changes)
     found = evaluate.run(
         jax.random.key(seed),
-        config,
-        {"test": (data.x_test, data.y_test)},
+        evaluate.Procedure(config, (), 3),
         small.network(),
-        images,
-        own if labels is None else labels,
-        alpha,
+        DistilledSet(images, own if labels is None else labels, alpha),
+        {"test": (data.x_test, data.y_test)},
         Report(None),
-        classes=3,
         checkpoints=checkpoints,
     )
     return found["test"].accuracies
@@ -73,7 +71,7 @@ def test_wrong_labels_teach_nothing():
 
 
 def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
-    keys, judged = [], []
+    keys, evaluated = [], []
 
     def recorded(key, images, *, operations):
         jax.debug.callback(
@@ -82,7 +80,7 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
         return images
 
     def guess(params, images, *, apply_fn, parts_fn):
-        judged.append(np.asarray(params["Dense_0"]["kernel"]))
+        evaluated.append(np.asarray(params["Dense_0"]["kernel"]))
         return np.zeros((3, len(images)), int)
 
     monkeypatch.setattr(networks, "augment", recorded)
@@ -90,7 +88,7 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
     run(eval_epochs=4)
     jax.effects_barrier()
     assert len(keys) == len(set(keys)) == 3 * 5
-    assert len({bytes(kernel) for kernel in judged[0]}) == 3
+    assert len({bytes(kernel) for kernel in evaluated[0]}) == 3
 
 
 def test_same_seed_same_figures():
@@ -153,10 +151,10 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     assert not checkpoints.folder.exists()
 
 
-def test_the_verdict_counts_every_image_of_every_network():
+def test_the_evaluation_counts_every_image_of_every_network():
     labels = np.array([0, 0, 1, 2])
     guesses = np.array([[0, 1, 1, 2], [0, 0, 0, 1]])
-    found = evaluate.verdict(guesses, labels, 4, diverged=1)
+    found = evaluate.evaluation_of(guesses, labels, 4, diverged=1)
     expected = np.zeros((4, 4), int)
     for network in guesses:
         for truth, guess in zip(labels, network, strict=True):
@@ -167,21 +165,18 @@ def test_the_verdict_counts_every_image_of_every_network():
     np.testing.assert_allclose(found.per_class, [3 / 4, 1 / 2, 1 / 2, np.nan])
 
 
-def test_several_test_sets_are_judged_by_the_same_networks():
+def test_several_test_sets_are_seen_by_the_same_networks():
     data = small.dataset()
     images, labels = random_per_class(jax.random.key(1), data, 3)
     half = {"first": slice(0, 10), "second": slice(10, 20)}
     tests = {name: (data.x_test[part], data.y_test[part]) for name, part in half.items()}
     found = evaluate.run(
         jax.random.key(0),
-        EvaluateConfig(networks=3, eval_epochs=60),
-        tests,
+        evaluate.Procedure(EvaluateConfig(networks=3, eval_epochs=60), (), 3),
         small.network(),
-        images,
-        labels,
-        0.1,
+        DistilledSet(images, labels, 0.1),
+        tests,
         Report(None),
-        classes=3,
     )
     together = (found["first"].accuracies + found["second"].accuracies) / 2
     np.testing.assert_allclose(together, run())
@@ -192,21 +187,18 @@ def test_networks_that_diverge_are_counted():
     images, labels = random_per_class(jax.random.key(1), data, 3)
     found = evaluate.run(
         jax.random.key(0),
-        EvaluateConfig(networks=2, eval_epochs=20),
-        {"test": (data.x_test, data.y_test)},
+        evaluate.Procedure(EvaluateConfig(networks=2, eval_epochs=20), (), 3),
         small.network(),
-        images,
-        labels,
-        1e30,
+        DistilledSet(images, labels, 1e30),
+        {"test": (data.x_test, data.y_test)},
         Report(None),
-        classes=3,
     )["test"]
     assert found.diverged == 2
     assert found.confusion.sum() == 2 * len(data.y_test)
 
 
 def scored(labels, seed=0, **changes):
-    """The digits' verdict on a hundred real ones with the given labels."""
+    """The digits' evaluation on a hundred real ones with the given labels."""
     data = load_dataset(DataConfig())
     images, own = random_per_class(jax.random.key(0), data, 10)
     return evaluate.score(
@@ -267,7 +259,7 @@ Y = np.array([0, 0, 1, 1, 2, 2])
         ({"operations": ("shear",)}, "no augmentation is called 'shear'"),
     ],
 )
-def test_score_refuses_what_cannot_be_judged(changes, words):
+def test_score_refuses_what_cannot_be_evaluated(changes, words):
     given = {"images": X, "labels": Y, "x_test": X, "y_test": Y, "alpha": 0.1} | changes
     with pytest.raises(InputError, match=words):
         evaluate.score(**given)

@@ -25,7 +25,7 @@ from ddpp_jax.data import (
 from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, LIGHT, export, write_card
-from ddpp_jax.sets import DistilledFile, iterate_path, write_distilled
+from ddpp_jax.sets import DistilledSet, set_path, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 NAMES = ("cat", "dog/wolf", "newt")
@@ -36,16 +36,16 @@ def written(folder, *, channels=3, beyond=0.0):
     generator = np.random.default_rng(0)
     pixels = generator.uniform(-beyond, 1 + beyond, (6, 4, 4, channels)).astype(np.float32)
     transform = PerChannel(np.full(channels, 0.4, np.float32), np.full(channels, 0.2, np.float32))
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         images=((pixels - 0.4) / 0.2).astype(np.float32),
         pixels=pixels,
         labels=np.array([2, 0, 1, 0, 2, 1], np.int32),
         alpha=0.03,
         class_names=NAMES,
         transform=transform_arrays(transform),
-        origin={"method": "ours", "iterate": "last", "step": 7},
+        origin={"method": "ours", "which": "last", "step": 7},
     )
-    write_distilled(iterate_path(folder, "last"), distilled)
+    write_distilled(set_path(folder, "last"), distilled)
     return distilled
 
 
@@ -69,7 +69,7 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
     raw = load_raw(DataConfig(dataset="digits"))
     zca = fit_transform(raw, zca=True, cache_dir=None)
     images = apply(zca, raw.x_train[:10])
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         images,
         raw.x_train[:10] / np.float32(16),
         raw.y_train[:10],
@@ -78,7 +78,7 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
         transform_arrays(zca),
         {},
     )
-    write_distilled(iterate_path(tmp_path, "last"), distilled)
+    write_distilled(set_path(tmp_path, "last"), distilled)
     found = ddpp_jax.load_distilled(tmp_path)
     np.testing.assert_allclose(found.transform(raw.x_test), apply(zca, raw.x_test), atol=1e-6)
 

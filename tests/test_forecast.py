@@ -24,7 +24,7 @@ def clock():
 
 
 def test_the_stage_goes_by_its_own_pace_and_later_ones_by_the_work_done(clock):
-    forecast = Forecast({"teachers": 100.0, "distil": 300.0, "judge": 50.0}, clock)
+    forecast = Forecast({"teachers": 100.0, "distil": 300.0, "evaluate": 50.0}, clock)
     forecast.begin("teachers", 10)
     clock.now = 50.0  # Compilation.
     assert forecast.left("teachers", 2) is None
@@ -42,7 +42,7 @@ def test_the_stage_goes_by_its_own_pace_and_later_ones_by_the_work_done(clock):
 
 
 def test_what_an_earlier_process_did_is_neither_work_nor_left(clock):
-    forecast = Forecast({"distil": 100.0, "judge": 100.0}, clock)
+    forecast = Forecast({"distil": 100.0, "evaluate": 100.0}, clock)
     forecast.begin("distil", 100)
     assert forecast.left("distil", 60) is None
     clock.now = 10.0
@@ -57,9 +57,9 @@ def test_a_stage_that_is_passed_over_is_over(clock):
     assert forecast.left("c", 5) == pytest.approx(5.0 + 5.0)
 
 
-@pytest.mark.parametrize("stage", ["check teachers", "judge"])
+@pytest.mark.parametrize("stage", ["check teachers", "evaluate"])
 def test_no_figure_for_a_stage_beside_the_plan_or_the_last_one(clock, stage):
-    forecast = Forecast({"teachers": 1.0, "judge": 1.0}, clock)
+    forecast = Forecast({"teachers": 1.0, "evaluate": 1.0}, clock)
     forecast.begin(stage, 10)
     assert forecast.left(stage, 1) is None
     clock.now = 3.0
@@ -67,7 +67,7 @@ def test_no_figure_for_a_stage_beside_the_plan_or_the_last_one(clock, stage):
 
 
 def test_a_stage_within_another_leaves_its_figure_alone(clock):
-    forecast = Forecast({"distil": 100.0, "judge": 100.0}, clock)
+    forecast = Forecast({"distil": 100.0, "evaluate": 100.0}, clock)
     forecast.begin("distil", 10)
     forecast.left("distil", 0)
     forecast.begin("inner", 3)

@@ -1,7 +1,6 @@
 """The library under JAX's own settings: double precision, strict promotion, other random keys."""
 
 import contextlib
-import dataclasses
 import functools
 
 import jax
@@ -12,11 +11,14 @@ import pytest
 import small
 
 import ddpp_jax
-from ddpp_jax import distill, evaluate, teachers
+from ddpp_jax import evaluate, teachers
 from ddpp_jax._types import OPERATIONS
 from ddpp_jax.core import augment, difference_mask, random_mask
-from ddpp_jax.methods import draw
+from ddpp_jax.methods import Pair, Parts
+from ddpp_jax.methods.draws import draw
+from ddpp_jax.methods.trajectory import Variables, objective
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import TeacherStore
 
 
@@ -71,11 +73,9 @@ def unrolled(dtype=jnp.float32, *, rate=0.1, **how):
 
 
 def distilled(folder):
-    network = small.network()
-    job = dataclasses.replace(small.CONFIG, distillation=small.distillation(student_batch=3))
-    found = distill.run(
-        job, small.dataset(), network, small.feed_fn(network), folder, Report(None)
-    ).distilled
+    settings = small.distillation(student_batch=3)
+    members = [small.member(folder, settings)]
+    found = small.run(folder, members, settings)["DDPP"].distilled
     return found.images, np.float32(found.alpha)
 
 
@@ -85,24 +85,20 @@ def taught(folder):
     return [store.read(index, range(4), num_params=network.num_params) for index in range(2)]
 
 
-def judged(_):
+def evaluated(_):
     data = small.dataset()
     found = evaluate.run(
         jax.random.key(0),
-        small.CONFIG.evaluation,
-        {"test": (data.x_test, data.y_test)},
+        evaluate.Procedure(small.CONFIG.evaluation, ("crop", "scale"), 3),
         small.network(),
-        data.x_train.astype(np.float64),
-        data.y_train.astype(np.int64),
-        0.05,
+        DistilledSet(data.x_train.astype(np.float64), data.y_train.astype(np.int64), 0.05),
+        {"test": (data.x_test, data.y_test)},
         Report(None),
-        classes=3,
-        operations=("crop", "scale"),
     )
     return found["test"].confusion
 
 
-STAGES = (distilled, taught, judged)
+STAGES = (distilled, taught, evaluated)
 
 
 @functools.cache
@@ -154,20 +150,20 @@ def test_a_distillation_step_in_float64_agrees_with_float32():
     network, data = small.network(), small.dataset()
     start, target = small.trajectories(network)[0, :2]
     labels = jnp.asarray(data.y_train[:6])
-    config = small.distillation(student_batch=3)
 
     def gradient(dtype):
-        draws = draw(jax.random.key(1), num_images=6, config=config)
-        images = distill.Distilled(jnp.asarray(data.x_train[:6], dtype), jnp.asarray(0.01, dtype))
-        return jax.grad(distill.objective, has_aux=True)(
+        draws = draw(jax.random.key(1), images=6, steps=3, batch=3)
+        images = Variables(jnp.asarray(data.x_train[:6], dtype), jnp.asarray(0.01, dtype))
+        pair = (jnp.asarray(np.asarray(x), dtype) for x in (start, target))
+        return jax.grad(objective, has_aux=True)(
             images,
             labels,
-            jnp.asarray(np.asarray(start), dtype),
-            jnp.asarray(np.asarray(target), dtype),
+            Pair(*pair, jnp.int32(0), jnp.int32(0)),
             draws,
+            0.1,
             network=network,
-            threshold=0.1,
-            augment_fn=functools.partial(augment, operations=("crop",)),
+            mask_key=jax.random.key(2),
+            parts=Parts(augment_fn=functools.partial(augment, operations=("crop",))),
         )[0]
 
     single = gradient(jnp.float32)

@@ -12,25 +12,32 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+import small
 
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
     DataConfig,
-    DistillConfig,
     EvaluateConfig,
     EvaluateJob,
     ModelConfig,
     SelectConfig,
     TeachConfig,
+    TrajectoryConfig,
 )
 from ddpp_jax.configs.checks import MOST
-from ddpp_jax.distill.metrics import Watch
+from ddpp_jax.distill.health import Health
 from ddpp_jax.errors import InputError
-from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder
 
-CONFIGS = (DataConfig, ModelConfig, TeachConfig, DistillConfig, EvaluateConfig, SelectConfig)
+CONFIGS = (
+    DataConfig,
+    ModelConfig,
+    TeachConfig,
+    TrajectoryConfig,
+    EvaluateConfig,
+    SelectConfig,
+)
 BEYOND = (1e39, -1e39, 1e-50, 1e-40, float("inf"), float("-inf"), float("nan"))
 TINY = "--width 4 --depth 1 --teachers 1 --epochs 3 --max-start-epoch 1 --student-steps 1"
 
@@ -77,12 +84,12 @@ def test_what_a_refusal_advises_is_taken(name):
 
 
 def test_a_run_of_which_every_step_was_skipped_is_no_result():
-    watch = Watch([], Report(None))
+    watch = Health(small.method(), [], lambda line: None)
     for step in (1, 2):
-        watch.saw({"step": step, "loss": None, "skipped": True})
+        watch.record({"step": step, "loss": None, "skipped": True})
     with pytest.raises(InputError, match="all 2 steps were skipped"):
         watch.require_progress()
-    watch.saw({"step": 3, "loss": 1.0, "kept_fraction": 1.0, "alpha": 0.1})
+    watch.record({"step": 3, "loss": 1.0, "kept_fraction": 1.0, "alpha": 0.1})
     watch.require_progress()
 
 

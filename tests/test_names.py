@@ -20,8 +20,8 @@ from ddpp_jax.data.given import read_given
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export, write_card
 from ddpp_jax.progress import Report
-from ddpp_jax.report import build, figures, plots
-from ddpp_jax.sets import DistilledFile, iterate_path, write_distilled
+from ddpp_jax.report import build, drawings, pictures, svg
+from ddpp_jax.sets import DistilledSet, set_path, write_distilled
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 HOSTILE = ("\x1b[31mred", "$x^{", "<script>alert(1)</script>", "a\n# b|c", "[bold]", "猫")
@@ -195,10 +195,10 @@ def test_pictures_of_any_names_say_nothing(tmp_path, count, capfd):
     result = {"rows": [row], "class_names": list(names), "dataset": names[5]}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.save_grid(tmp_path / "a.png", small, title=names[2])
-        plots.save_confusions(tmp_path / "b.png", result, [names[3]])
-        plots.save_accuracies(tmp_path / "c.png", result, [names[1]])
-        shown = figures.confusion(row, names, names[2]) + figures.accuracies([row], names[:1])
+        pictures.save_grid(tmp_path / "a.png", small, title=names[2])
+        pictures.save_confusions(tmp_path / "b.png", result, [names[3]])
+        pictures.save_accuracies(tmp_path / "c.png", result, [names[1]])
+        shown = svg.confusion(row, names, names[2]) + svg.accuracies([row], names[:1])
     assert "<script>" not in shown
     assert r"\x1b[31mred" in shown
     assert capfd.readouterr() == ("", "")
@@ -217,8 +217,8 @@ def test_fonts_that_are_there_help_out(tmp_path, monkeypatch):
 
     figure = Figure()
     text = figure.suptitle("猫")
-    monkeypatch.setattr(plots, "_FONTS", ("no such font", "STIXGeneral"))
-    with plots.drawing(figure):
+    monkeypatch.setattr(drawings, "_FONTS", ("no such font", "STIXGeneral"))
+    with pictures.drawing(figure):
         assert text.get_fontfamily()[-1] == "STIXGeneral"
         assert "no such font" not in text.get_fontfamily()
 
@@ -254,8 +254,8 @@ def named(folder, names):
     pixels = np.zeros((2 * count, 4, 4, 1), np.float32) + labels[:, None, None, None] / count
     transform = PerChannel(np.zeros(1, np.float32), np.ones(1, np.float32))
     write_distilled(
-        iterate_path(folder, "last"),
-        DistilledFile(
+        set_path(folder, "last"),
+        DistilledSet(
             images=pixels,
             pixels=pixels,
             labels=labels,

@@ -20,7 +20,7 @@ from ddpp_jax.sets import read_distilled, write_distilled
 from ddpp_jax.storage import read_rows, write_json, write_rows, write_tensors
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-SECTIONS = ("accuracy", "images", "curves", "pruning", "classes", "cost", "repeat")
+SECTIONS = ("accuracy", "images", "curves", "maps", "classes", "cost", "repeat")
 
 
 class Parsed(HTMLParser):
@@ -66,7 +66,7 @@ def test_the_page_of_a_run_says_all_of_it(finished, report):  # noqa: F811
     assert "digits: 1,442 training and 355 test images, 8x8x1 pixels, 10 classes." in words
     assert "distillation.threshold 0.1" in words
     assert "open its report.html" in done.stdout
-    for stage in ("teachers", "distil, MTT (no pruning)", "judge random real images"):
+    for stage in ("teachers", "distil", "evaluate random real images"):
         assert stage in words
 
 
@@ -74,7 +74,7 @@ def test_frames_show_how_the_images_came_about(finished, report):  # noqa: F811
     folder, _ = finished
     text = report.read_text()
     found = re.findall(r'data-steps="(.*?)" data-sheet="(.*?)"', text)
-    assert len(found) == 2  # Ours and MTT.
+    assert len(found) == 2  # DDPP and MTT.
     steps = json.loads(found[0][0])
     assert steps == sorted(steps)
     assert (steps[0], steps[-1]) == (0, 120)
@@ -106,7 +106,7 @@ def test_a_run_that_is_not_finished_has_a_page(finished, tmp_path):  # noqa: F81
     lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copy / "metrics.jsonl").write_text("".join(lines[:51]))
     text = page.write_report(copy).read_text()
-    assert "This run is not finished. ours (threshold 0.1): 50 steps are done." in text
+    assert "This run is not finished. DDPP (threshold 0.1): 50 steps are done." in text
     assert "MTT (no pruning): 120 steps are done." in text
 
 
@@ -209,7 +209,7 @@ def test_several_runs_beside_one_another(finished, tmp_path):  # noqa: F811
     words = " ".join(" ".join(Parsed(text).words).split())
     assert "distillation.pixel_rate 10.0 77.0" in words
     assert "distillation.steps" not in words  # Equal in both.
-    assert "one: ours (threshold 0.1)" in words
+    assert "one: DDPP (threshold 0.1)" in words
     # Once more it may be replaced, but not what is another's.
     assert call(tmp_path, "report", "one", "two").returncode == 0
     (tmp_path / "mine.html").write_text("mine")

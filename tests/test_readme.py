@@ -57,8 +57,8 @@ def test_evaluation_example(monkeypatch, capsys):
     labels = np.array([0, 0, 1, 1, 2, 2])
     names = {"images": images, "labels": labels, "x_test": images, "y_test": labels}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["verdict"].accuracies.shape == (2,)
-    assert str(names["verdict"].mean) in capsys.readouterr().out
+    assert names["evaluation"].accuracies.shape == (2,)
+    assert str(names["evaluation"].mean) in capsys.readouterr().out
 
 
 def test_taking_a_set_away(finished):  # noqa: F811

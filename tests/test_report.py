@@ -87,7 +87,7 @@ def test_traces_cannot_go_into_a_file(tmp_path):
 def test_a_tick_that_is_told_twice_is_no_trouble(monkeypatch):
     monkeypatch.setattr(report_module, "_SECONDS_BETWEEN_LINES", 0.0)
     shown = io.StringIO()
-    with Report(Console(file=shown)).progress("judge", 41, unit="epoch") as tick:
+    with Report(Console(file=shown)).progress("evaluate", 41, unit="epoch") as tick:
         tick(41, {})
         tick(41, {})
-    assert "judge: 41/41 epochs" in shown.getvalue()
+    assert "evaluate: 41/41 epochs" in shown.getvalue()

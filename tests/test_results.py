@@ -8,11 +8,11 @@ import pytest
 import safetensors.numpy
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.sets import DistilledFile, is_distilled, read_distilled, write_distilled
+from ddpp_jax.sets import DistilledSet, is_distilled, read_distilled, write_distilled
 from ddpp_jax.sets.files import FORMAT
 from ddpp_jax.storage import read_tensors, write_tensors
 
-DISTILLED = DistilledFile(
+DISTILLED = DistilledSet(
     images=np.random.default_rng(0).normal(size=(4, 5, 5, 3)).astype(np.float32),
     pixels=np.random.default_rng(1).normal(0.5, 0.5, size=(4, 5, 5, 3)).astype(np.float32),
     labels=np.array([0, 0, 1, 1], np.int32),
@@ -73,8 +73,8 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
         ({"origin": []}, "origin that makes no sense"),
         ({"origin": {"seed": "three"}}, "origin that makes no sense: .*'seed'"),
         ({"origin": {"method": 5}}, "'method'"),
-        ({"origin": {"iterate": "best", "step": 3}}, "'iterate'"),
-        ({"origin": {"iterate": "last"}}, "wanted both or neither"),
+        ({"origin": {"which": "best", "step": 3}}, "'which'"),
+        ({"origin": {"which": "last"}}, "wanted both or neither"),
         ({"origin": {"indices": [1, "2"]}}, "'indices'"),
         ({"origin": {"settings": 3}}, "'settings'"),
         ({"origin": {"settings": {"data": []}}}, "makes no sense"),

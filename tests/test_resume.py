@@ -85,7 +85,7 @@ def test_killed_at_random_moments_of_every_stage_it_ends_with_the_same_bits(whol
 
 
 def test_an_evaluation_that_is_killed_goes_on_to_the_same_figures(whole, tmp_path):
-    """Two networks' worth: the first verdict is kept, the second is cut short."""
+    """Two networks' worth: the first evaluation is kept, the second is cut short."""
     run = str(whole / "run")
     flags = (
         run,
@@ -94,32 +94,32 @@ def test_an_evaluation_that_is_killed_goes_on_to_the_same_figures(whole, tmp_pat
         "--eval-epochs",
         "4000",
         "--out",
-        "judged",
+        "evaluated",
     )
     done = call(whole, "evaluate", *flags)
     assert done.returncode == 0, done.stderr
     moments = random.Random(6)
     for _ in range(2):
         process = start(tmp_path, "evaluate", *flags)
-        wait_for(tmp_path / "judged" / "judged.json", process)
+        wait_for(tmp_path / "evaluated" / "evaluations.json", process)
         time.sleep(moments.uniform(0, 0.3))
         assert kill(process)
-    assert not (tmp_path / "judged" / "result.json").exists()
+    assert not (tmp_path / "evaluated" / "result.json").exists()
     done = call(tmp_path, "evaluate", *flags)
     assert done.returncode == 0, done.stderr
     ours, theirs = (
-        json.loads((place / "judged" / "result.json").read_text()) for place in (tmp_path, whole)
+        json.loads((place / "evaluated" / "result.json").read_text()) for place in (tmp_path, whole)
     )
     assert ours["rows"] == theirs["rows"]
-    names = [sorted(p.name for p in (place / "judged").iterdir()) for place in (tmp_path, whole)]
+    names = [sorted(p.name for p in (place / "evaluated").iterdir()) for place in (tmp_path, whole)]
     assert names[0] == names[1]
 
 
-def test_the_best_sets_of_a_run_that_is_not_finished_are_not_judged(whole, tmp_path):
+def test_the_best_sets_of_a_run_that_is_not_finished_are_not_evaluated(whole, tmp_path):
     process = start(tmp_path, "distill", *SMALL, "--out", "run")
-    wait_for(tmp_path / "run" / "distilled-max-test.safetensors", process)
+    wait_for(tmp_path / "run" / "distilled-best-test.safetensors", process)
     assert kill(process)
-    for flags in ((), ("--iterate", "max-test")):
+    for flags in ((), ("--which", "best-test")):
         done = call(tmp_path, "evaluate", "run", *flags)
         assert done.returncode == 2
         assert "run is of a run that is not finished; start its command again" in done.stderr
@@ -200,7 +200,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path, small_disk):
     assert "disk may not be written to; change that, or choose another folder" in done.stderr
 
 
-def test_without_baselines_only_the_distilled_set_is_judged(whole):
+def test_without_baselines_only_the_distilled_set_is_evaluated(whole):
     rows = json.loads((whole / "run" / "result.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["ours (threshold 0.1)"]
     assert not (whole / "run" / "mtt").exists()

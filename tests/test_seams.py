@@ -7,27 +7,17 @@ import optax
 import pytest
 import small
 
-from ddpp_jax import distill, prune_mask, random_mask, trajectory_loss
-from ddpp_jax.progress import Report
+from ddpp_jax import prune_mask, random_mask, trajectory_loss
 from ddpp_jax.storage import read_rows
 
 
-def run(folder, **seams):
-    network = small.network()
-    outcome = distill.run(
-        small.CONFIG,
-        small.dataset(),
-        network,
-        small.feed_fn(network),
-        folder,
-        Report(None),
-        seams=seams,
-    )
-    return outcome.distilled.images, read_rows(folder / "metrics.jsonl")
+def run(folder, **parts):
+    found = small.run(folder, [small.member(folder)], method=small.method(**parts))
+    return found["DDPP"].distilled.images, read_rows(folder / "metrics.jsonl")
 
 
-def by_ratio(key, student, target):
-    return prune_mask(student, target, threshold=small.CONFIG.distillation.threshold)
+def by_ratio(key, student, target, threshold):
+    return prune_mask(student, target, threshold=threshold)
 
 
 def test_the_papers_parts_as_arguments_change_nothing(tmp_path):
@@ -38,8 +28,8 @@ def test_the_papers_parts_as_arguments_change_nothing(tmp_path):
 
 
 def test_random_pruning_keeps_as_many_elsewhere(tmp_path):
-    def at_random(key, student, target):
-        mask = by_ratio(key, student, target)
+    def at_random(key, student, target, threshold):
+        mask = by_ratio(key, student, target, threshold)
         return random_mask(key, mask)
 
     _, rows = run(tmp_path / "ratio")
@@ -53,7 +43,7 @@ def test_random_pruning_keeps_as_many_elsewhere(tmp_path):
 def test_random_masks_differ_from_step_to_step(tmp_path):
     masks = []
 
-    def at_random(key, student, target):
+    def at_random(key, student, target, threshold):
         mask = random_mask(key, jnp.arange(student.size) % 2 == 0)
         jax.debug.callback(masks.append, mask)
         return mask
@@ -87,3 +77,9 @@ def test_a_mask_that_is_none_is_refused(tmp_path):
     for mask_fn in (lambda *xs: jnp.ones(xs[1].shape), lambda *_: jnp.ones(3, bool)):
         with pytest.raises(ValueError, match="wanted a boolean for each of"):
             run(tmp_path, mask_fn=mask_fn)
+
+
+def test_what_was_replaced_is_told(tmp_path):
+    assert small.method().parts == {}
+    replaced = small.method(mask_fn=by_ratio, optimizer_fn=optax.sgd).parts
+    assert replaced == {"mask_fn": "test_seams.by_ratio", "optimizer_fn": "optax._src.alias.sgd"}

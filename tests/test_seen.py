@@ -1,4 +1,4 @@
-"""By which transform a set is judged, for every format that it may come in."""
+"""By which transform a set is evaluated, for every format that it may come in."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from ddpp_jax.data import Zca, apply, fit_transform, load_raw, transform_arrays,
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledFile, write_distilled
+from ddpp_jax.sets import DistilledSet, write_distilled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 RAW = load_raw(DataConfig())
@@ -28,7 +28,7 @@ def make_set(path, *, zca, raw=RAW):
     transform = fit_transform(raw, zca=zca, cache_dir=None)
     chosen = np.concatenate([np.flatnonzero(raw.y_train == label)[:2] for label in range(10)])
     images = apply(transform, raw.x_train[chosen])
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         images=images,
         pixels=undo(transform, images),
         labels=raw.y_train[chosen],
@@ -87,9 +87,9 @@ def test_every_format_is_seen_as_the_set_itself(exported, tmp_path, name):
 def test_an_export_gets_the_figures_of_its_set(invoke, exported, tmp_path):  # noqa: F811
     names = ("white.safetensors", "white-first/distilled.npz", "white/images")
     every = shlex.join(str(exported / name) for name in names)
-    code, shown, error = invoke("evaluate", f"{every} {QUICK} --out judged")
+    code, shown, error = invoke("evaluate", f"{every} {QUICK} --out evaluated")
     assert code == 0, error
-    rows = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "evaluated" / "result.json").read_text())["rows"]
     own, exact, near = (row["accuracies"] for row in rows)
     assert own == exact
     assert own == pytest.approx(near, abs=0.1)
@@ -104,9 +104,9 @@ def test_one_set_under_two_transforms_is_judged_twice(invoke, exported, tmp_path
     np.savez(tmp_path / "a.npz", **arrays)
     other = arrays | {"zca_matrix": np.eye(64, dtype=np.float32)}
     np.savez(tmp_path / "b.npz", **other)
-    code, _, error = invoke("evaluate", f"a.npz b.npz {QUICK} --out judged")
+    code, _, error = invoke("evaluate", f"a.npz b.npz {QUICK} --out evaluated")
     assert code == 0, error
-    a, b = json.loads((tmp_path / "judged" / "result.json").read_text())["rows"]
+    a, b = json.loads((tmp_path / "evaluated" / "result.json").read_text())["rows"]
     assert a["confusion"] != b["confusion"]
 
 
@@ -222,7 +222,7 @@ def test_the_same_in_colour_where_the_order_matters(tmp_path):
     matrix = np.eye(48, dtype=np.float32) + (mixing @ mixing.T).astype(np.float32)
     zca = Zca(generator.uniform(size=48).astype(np.float32), matrix)
     pixels = generator.uniform(size=(6, 4, 4, 3)).astype(np.float32)
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         images=apply(zca, pixels),
         pixels=pixels,
         labels=np.arange(6, dtype=np.int32) % 2,
@@ -257,7 +257,7 @@ def test_the_same_in_colour_where_the_order_matters(tmp_path):
 def test_a_spoilt_transform_of_our_own_file_is_one_line(tmp_path, arrays, words):
     small = make_set(tmp_path / "set.safetensors", zca=True)
     spoilt = {n: v for n, v in {**small.arrays, **arrays}.items() if v is not None}
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         small.images, small.pixels, small.labels, 0.1, small.class_names, spoilt, {}
     )
     write_distilled(tmp_path / "set.safetensors", distilled)

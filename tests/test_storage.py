@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import Checkpoints, TeacherStore, read_all, read_sealed, trees, write_json
+from ddpp_jax.methods import read_all
+from ddpp_jax.storage import Checkpoints, TeacherStore, read_sealed, trees, write_json
 from ddpp_jax.storage import checkpoints as checkpoints_module
 
 STATE = (np.arange(3, dtype=np.float32), {"alpha": np.float32(0.5)})

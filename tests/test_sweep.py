@@ -1,10 +1,8 @@
 """Several distillations in one program: each is what it would be alone."""
 
 import dataclasses
-import importlib
 import json
 import shlex
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,40 +12,34 @@ import pytest
 import small
 from processes import call
 
-from ddpp_jax import distill
-from ddpp_jax.configs import sweep_jobs
+from ddpp_jax.configs import members_of
+from ddpp_jax.distill import loop
 from ddpp_jax.errors import InputError
-from ddpp_jax.progress import Report
+from ddpp_jax.methods import HParams, Pair
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import checkpoints, read_rows
 
-JOB = dataclasses.replace(
-    small.CONFIG, data=dataclasses.replace(small.CONFIG.data, augment="flip,color")
-)
+OPERATIONS = ("flip", "color")
 
 
-def members(folder, text, job=JOB, feed_fn=None):
-    name, jobs = sweep_jobs(job, text)
-    return {
-        f"{name} {value}": distill.Member(
-            job=one,
-            feed_fn=feed_fn or small.feed_fn(small.network()),
-            folder=folder / value,
-            origin={"seed": one.seed},
-        )
-        for value, one in jobs.items()
-    }
+def members(folder, text, **changes):
+    job = dataclasses.replace(small.CONFIG, distillation=small.distillation(**changes))
+    return [
+        small.member(folder / one.value, one.job.distillation, one.job.seed, name=one.title)
+        for one in members_of(job, text)
+    ]
 
 
-def sweep(folder, *arguments, **settings):
-    swept = members(folder, *arguments, **settings)
-    return distill.run_sweep(swept, small.dataset(), small.network(), folder, Report(None))
+def sweep(folder, text, **changes):
+    settings = small.distillation(eval_every=0, **changes)
+    method = small.method(settings, operations=OPERATIONS)
+    return small.run(folder, members(folder, text, **changes), settings, method=method)
 
 
 def alone(folder, member):
-    return distill.run(
-        member.job, small.dataset(), small.network(), member.feed_fn, folder, Report(None)
-    )
+    settings = small.distillation(eval_every=0)
+    method = small.method(settings, operations=OPERATIONS)
+    return small.run(folder, [member._replace(folder=folder)], settings, method=method)
 
 
 SWEEPS = [
@@ -63,8 +55,9 @@ SWEEPS = [
 def test_every_member_has_the_bits_that_it_has_alone(tmp_path, text):
     found = sweep(tmp_path / "sweep", text)
     images = []
-    for name, member in members(tmp_path / "sweep", text).items():
-        expected = alone(tmp_path / name, member)
+    for member in members(tmp_path / "sweep", text):
+        name = member.name
+        expected = alone(tmp_path / name, member)[name]
         for what in ("images", "labels", "alpha"):
             values = (getattr(o.distilled, what) for o in (found[name], expected))
             np.testing.assert_array_equal(*values)
@@ -86,10 +79,7 @@ def test_at_once_every_member_is_what_it_is_in_turn_to_rounding(tmp_path, monkey
 
 
 def test_an_interrupted_sweep_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(distill.sweep, "CHECKPOINT_EVERY", 2)
-    for module in ("run", "sweep"):
-        place = importlib.import_module(f"ddpp_jax.distill.{module}")
-        monkeypatch.setattr(place, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
     whole = sweep(tmp_path / "whole", SWEEPS[0])
     save = checkpoints.Checkpoints.save
 
@@ -112,59 +102,54 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_a_member_that_breaks_down_is_left_out_and_the_others_go_on(tmp_path, capsys):
-    long = dataclasses.replace(JOB, distillation=small.distillation(steps=15))
-    found = sweep(tmp_path, "alpha=0.01,1e30", job=long)
+    found = sweep(tmp_path, "alpha=0.01,1e30", steps=15)
     assert list(found) == ["alpha 0.01"]
     assert "alpha 1e30 is given up, the others go on: the 10 steps" in capsys.readouterr().err
     assert not (tmp_path / "1e30" / "distilled.safetensors").exists()
     assert "the 10 steps" in json.loads((tmp_path / "1e30" / "given-up.json").read_text())["why"]
     place = tmp_path / "0.01" / "distilled.safetensors"
     before = place.stat().st_mtime_ns
-    assert list(sweep(tmp_path, "alpha=0.01,1e30", job=long)) == ["alpha 0.01"]
+    assert list(sweep(tmp_path, "alpha=0.01,1e30", steps=15)) == ["alpha 0.01"]
     assert place.stat().st_mtime_ns == before
     assert capsys.readouterr().err == ""
 
 
-def test_a_sweep_of_which_nothing_is_left_is_an_error(tmp_path):
-    long = dataclasses.replace(JOB, distillation=small.distillation(steps=15))
+def test_where_nothing_is_left_it_is_an_error(tmp_path):
     for _ in range(2):
-        with pytest.raises(InputError, match=r"all members of the sweep were given up"):
-            sweep(tmp_path, "alpha=1e30,5e29", job=long)
+        with pytest.raises(InputError, match=r"all distillations were given up"):
+            sweep(tmp_path, "alpha=1e30,5e29", steps=15)
+
+
+def test_a_set_that_was_lost_is_made_again_and_the_others_are_left(tmp_path):
+    text = SWEEPS[0]
+    whole = sweep(tmp_path, text)
+    lost, kept = (tmp_path / value / "distilled.safetensors" for value in ("0.1", "0.9"))
+    expected, before = lost.read_bytes(), kept.stat().st_mtime_ns
+    lost.unlink()
+    again = sweep(tmp_path, text)
+    assert list(again) == list(whole)
+    assert lost.read_bytes() == expected
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_threshold_zero_within_a_program_prunes_nothing():
-    network, config = small.network(), small.CONFIG.distillation
-    optimizer = distill.make_optimizer(config)
-    state = distill.init(jnp.asarray(small.dataset().x_train[:6]), alpha=0.05, optimizer=optimizer)
-    start, target = small.trajectories(network)[0, :2]
-    labels = jnp.array([0, 0, 1, 1, 2, 2])
+    method = small.method(operations=())
+    state = method.init(jax.random.key(0), small.start())
+    start, target = small.trajectories(small.network())[0, :2]
+    pair = Pair(start, target, jnp.int32(0), jnp.int32(0))
 
-    @partial(jax.jit, static_argnums=0)
-    def info(config, threshold=None):
-        return distill.step(
-            jax.random.key(0),
-            state,
-            labels,
-            start,
-            target,
-            network=network,
-            optimizer=optimizer,
-            config=config,
-            augment_fn=lambda key, images: images,
-            threshold=threshold,
-        )[1].match
+    @jax.jit
+    def metrics(threshold):
+        hparams = HParams(threshold, 1.0, 1e-7)
+        return method.step(jax.random.key(0), state, pair, hparams)[1].metrics
 
-    none = info(dataclasses.replace(config, threshold=None))
-    zero = info(config, jnp.zeros(()))
-    assert zero.kept_fraction == none.kept_fraction == 1
-    assert zero.loss == pytest.approx(float(none.loss), rel=1e-6)
-    assert info(config).kept_fraction < 1
+    assert metrics(0.0)["kept_fraction"] == 1 > metrics(0.1)["kept_fraction"]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("width=8,16", "sweeps 'width'; wanted one of threshold, seed"),
+        ("width=8,16", "sweeps 'width'; wanted one of seed, threshold"),
         ("threshold", "wants two or more different values"),
         ("threshold=0.1", "wants two or more different values"),
         ("seed=1,01", "wants two or more different values"),
@@ -179,7 +164,7 @@ def test_threshold_zero_within_a_program_prunes_nothing():
 )
 def test_what_cannot_be_swept_is_refused(text, words):
     with pytest.raises(InputError, match=words):
-        sweep_jobs(JOB, text)
+        members_of(small.CONFIG, text)
 
 
 FLAGS = shlex.split(
@@ -188,21 +173,22 @@ FLAGS = shlex.split(
 )
 
 
-def test_the_command_judges_and_draws_its_members(tmp_path):
+def test_the_command_evaluates_and_draws_its_members(tmp_path):
     done = call(tmp_path, "distill", *FLAGS, "--out", "run")
     assert done.returncode == 0, done.stderr
-    for words in ("2 distillations of 30 steps in one program", "threshold none", "threshold 0.1"):
+    for words in ("2 distillations side by side", "threshold none", "threshold 0.1"):
         assert words in done.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert [row["value"] for row in result["rows"]] == ["none", "0.1"]
-    assert result["rows"][0]["kept_fraction"] == 1 > result["rows"][1]["kept_fraction"]
+    means = [row["means"]["kept_fraction"] for row in result["rows"]]
+    assert means[0] == 1 > means[1]
     assert (tmp_path / "run" / "sweep.png").stat().st_size > 10_000
     assert read_distilled(tmp_path / "run" / "threshold-0.1" / "distilled.safetensors")
     again = call(tmp_path, "distill", *FLAGS, "--out", "run")
     assert "is complete; its results" in again.stdout
     assert again.stdout.count("│ threshold") == 2
     member = str(Path("run") / "threshold-0.1")
-    judged = call(tmp_path, "evaluate", member)
-    assert judged.returncode == 0, judged.stderr
+    evaluated = call(tmp_path, "evaluate", member)
+    assert evaluated.returncode == 0, evaluated.stderr
     mean = f"{100 * result['rows'][1]['mean']:.1f} ±"
-    assert mean in judged.stdout
+    assert mean in evaluated.stdout

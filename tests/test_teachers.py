@@ -10,8 +10,9 @@ import small
 from ddpp_jax import teachers
 from ddpp_jax.configs import TeachersJob
 from ddpp_jax.errors import InputError
+from ddpp_jax.methods import read_all
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import TeacherStore, machine, read_all
+from ddpp_jax.storage import TeacherStore, machine
 from ddpp_jax.training import accuracies
 
 DATA = small.dataset()

@@ -1,12 +1,13 @@
 """How much work the stages of a job are, and what a trial of them says."""
 
-import dataclasses
 import io
 import math
 
 import pytest
+import small
 from rich.console import Console
 
+from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.configs import SETTINGS, Places, setting
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.problem import prepare
@@ -20,21 +21,23 @@ def places(tmp_path):
 
 def test_the_stages_of_the_main_job(places):
     job = setting("digits")
-    found = work.stages(job, prepare(job, places), ["MTT", "ours"])
+    found = work.stages(job, 10, ["MTT", "DDPP"])
     assert found == [
         work.Stage("teachers", epochs=200),
-        # Steps 0, 200, ..., 1,000 are evaluated, the last set among them.
-        work.Stage("distil, MTT", steps=1000, evaluations=6),
-        work.Stage("distil, ours", steps=1000, evaluations=6),
-        work.Stage("judge random real images", evaluations=5),
-        work.Stage("judge MTT", evaluations=0),
-        work.Stage("judge ours", evaluations=0),
+        # Steps 0, 200, ..., 1,000 of both are evaluated, the last set among them.
+        work.Stage("distil", steps=2000, evaluations=12),
+        work.Stage("evaluate random real images", evaluations=5),
+        work.Stage("evaluate MTT", evaluations=0),
+        work.Stage("evaluate DDPP", evaluations=0),
     ]
 
 
 def test_operations_of_the_main_job_by_hand(places):
     job = setting("digits")
-    found = work.operations(job, prepare(job, places))
+    problem = prepare(job, places)
+    image = work.forward_operations(problem.network, (8, 8, 1))
+    method = make_method(job, Sources({0: problem}), image_operations=image).method
+    found = work.operations(job, problem, method.operations)
     # Two layers of 3x3 convolutions at 8x8 and 4x4, and the linear layer; XLA also counts norms,
     # and leaves out what lies beyond the border.
     image = 2 * (9 * 32 * 8 * 8 + 9 * 32 * 32 * 4 * 4 + 4 * 32 * 10)
@@ -45,20 +48,20 @@ def test_operations_of_the_main_job_by_hand(places):
 
 def test_every_setting_asks_for_teachers_that_reach_its_targets():
     for job in SETTINGS.values():
-        assert job.teaching.last_kept >= job.distillation.last_target
+        assert job.teaching.last_kept >= job.distillation.last_epoch
     cpu = SETTINGS["cifar10-ipc1-cpu"]
-    assert cpu.teaching.epochs == cpu.distillation.last_target
+    assert cpu.teaching.epochs == cpu.distillation.last_epoch
 
 
 def test_a_trial_says_the_time_of_each_stage_and_of_all(monkeypatch, places):
     shown = io.StringIO()
     report = Report(Console(file=shown))
     stages = [work.Stage("teachers", epochs=60), work.Stage("distil", steps=100, evaluations=2)]
-    costs = work.Costs(epoch=62.0, step=2.5, evaluation=20.0)
-    monkeypatch.setattr(trial, "seconds", lambda *_: costs)
+    monkeypatch.setattr(trial, "epoch_seconds", lambda *_: 62.0)
+    monkeypatch.setattr(trial, "evaluation_seconds", lambda *_, **__: 20.0)
     job = setting("digits")
     problem = prepare(job, places)
-    trial.describe(lambda: trial.stage_seconds(job, problem, stages), 1000, report)
+    trial.describe(lambda: trial.stage_seconds(job, problem, stages, lambda: 2.5), 1000, report)
     lines = shown.getvalue().splitlines()
     assert lines[0].startswith("Time: about 67 min from the start, by a short trial of each stage")
     assert lines[1:] == ["  teachers: 62 min", "  distil: 5 min"]
@@ -74,17 +77,19 @@ def test_a_network_beyond_the_memory_is_not_tried():
     assert "too large to be tried" in shown.getvalue()
 
 
-def test_steps_beyond_the_memory_make_the_time_unknown(monkeypatch, places):
-    job = setting("digits")
-    distillation = dataclasses.replace(job.distillation, student_steps=2)
-    job = dataclasses.replace(job, distillation=distillation)
+def test_steps_beyond_the_memory_make_the_time_unknown(monkeypatch, tmp_path):
     monkeypatch.setattr(trial, "device_room", lambda: 1000)
-    found = trial._step_seconds(job, prepare(job, places).network, (10, 8, 8, 1), 10)
+    found = trial.step_seconds(small.method(), [small.member(tmp_path)], needed=1001)
     assert math.isnan(found)
     shown = io.StringIO()
     monkeypatch.undo()
-    trial.describe(lambda: {"distil": found, "judge": 1.0}, 10, Report(Console(file=shown)))
+    trial.describe(lambda: {"distil": found, "evaluate": 1.0}, 10, Report(Console(file=shown)))
     assert shown.getvalue().startswith("Time: unknown")
+
+
+def test_a_trial_of_a_step_takes_some_time(tmp_path):
+    members = [small.member(tmp_path / name, name=name) for name in "ab"]
+    assert 0 < trial.step_seconds(small.method(), members, needed=None) < 60
 
 
 @pytest.mark.parametrize(("compiles", "expected"), [(True, [1, 1, 7]), (False, [1, 7])])

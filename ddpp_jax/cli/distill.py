@@ -1,21 +1,32 @@
 """`python -m ddpp_jax.distill`: the whole job."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn
+
+import jax
+import numpy as np
 
 from ddpp_jax import distill
-from ddpp_jax.cli.baseline import judge_random
+from ddpp_jax.cli.baseline import evaluate_random
 from ddpp_jax.cli.flags import Shown, run_with_setting
-from ddpp_jax.cli.judge import Judge, Tests
-from ddpp_jax.cli.reading import feed_of
-from ddpp_jax.cli.sweep import run_sweep
-from ddpp_jax.configs import DistillJob, Places, digest
-from ddpp_jax.data import Dataset
-from ddpp_jax.evaluate import Verdict
+from ddpp_jax.cli.methods import Made, Sources, check, lighter, make_method, words
+from ddpp_jax.configs import (
+    DistillJob,
+    MemberJob,
+    Places,
+    differences_of,
+    digest,
+    members_of,
+    swept_name,
+)
+from ddpp_jax.configs.jobs import Config
+from ddpp_jax.core import named_key
+from ddpp_jax.data import Dataset, load_raw, random_per_class, transform_arrays, undo
+from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import check_free, require_distillation, require_teaching
 from ddpp_jax.planning.problem import (
@@ -35,222 +46,367 @@ from ddpp_jax.planning.problem import (
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sizes import choose_reading, describe_distillation, describe_teaching
 from ddpp_jax.progress import Report, read_metrics
-from ddpp_jax.report import plots, write_report
+from ddpp_jax.report import pictures, write_report
 from ddpp_jax.results import tables
-from ddpp_jax.sets import DistilledFile, iterate_path
-from ddpp_jax.storage import FeedFn, claimed_folder, write_json
+from ddpp_jax.sets import DistilledSet, set_path
+from ddpp_jax.storage import claimed_folder, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run that is asked for.
+
+    Attributes:
+        job: what all its distillations share.
+        members: its distillations.
+        sweep: the name of the setting that is swept; None where none is.
+        problems: the data and the teachers of each seed.
+        folder: of the run.
+        proven: whether the folder is named by what it holds.
+        identity: what the folder is claimed for.
+    """
+
+    job: DistillJob
+    members: Sequence[MemberJob]
+    sweep: str | None
+    problems: Mapping[int, Problem]
+    folder: Path
+    proven: bool
+    identity: dict[str, Any]
+
+    @property
+    def problem(self) -> Problem:
+        """The data and the network, which all seeds share."""
+        return next(iter(self.problems.values()))
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether the method reads the teachers' trajectories."""
+        return self.job.distillation.last_epoch is not None
+
+    def place(self, member: MemberJob) -> Path:
+        """The folder of one of the distillations."""
+        return self.folder / member.part
+
+    def is_complete(self) -> bool:
+        """Whether its results are there, and the sets that they are of."""
+        wanted = {"last", self.job.evaluation.which}
+        found = self.folder / "result.json"
+        lost = [
+            place
+            for member in self.members
+            for place in (set_path(self.place(member), which) for which in wanted)
+            if not place.exists() and not (self.place(member) / "given-up.json").exists()
+        ]
+        return found.exists() and not lost
 
 
 def run_distill(
-    job: DistillJob, places: Places, out: Path | None, report: Report, *, dry: bool
+    job: DistillJob,
+    places: Places,
+    out: Path | None,
+    report: Report,
+    *,
+    sweep: str | None = None,
+    dry: bool = False,
 ) -> None:
-    """The whole job: teachers, distillation, evaluation, pictures and a table."""
-    problem = prepare(job, places)
-    raw = problem.raw
-    distill.check(job.distillation, raw)
-    identity = identity_of(job, raw)
-    own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}-{digest(identity)}"
-    folder = out or own
-    describe(job, problem, report)
-    _describe(job, problem, folder, report)
-    stream = choose_reading(job, problem, places.read, report)
-    check_free(folder, identity, proven=folder == own)
-    if not (folder / "result.json").exists():
-        require_teaching(job, problem, places)
-        require_distillation(job, problem, stream=stream)
-    stages = work.stages(job, problem, list(_methods(job, folder)))
+    """The whole job: teachers, distillation, evaluation, pictures and a table.
+
+    Args:
+        job: what is asked for.
+        places: where things are kept.
+        out: the run's folder; None chooses one below `runs`.
+        report: told as it goes on.
+        sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
+        dry: only say what would be done.
+    """
+    run = _prepare(job, places, out, sweep)
+    for seed, problem in run.problems.items():
+        own = dataclasses.replace(job, seed=seed)
+        describe(own, problem, report, with_teachers=run.needs_teachers)
+    report.say(_described(run))
+    stream = False
+    if run.needs_teachers:
+        copies = len(run.problems)
+        stream = choose_reading(job, run.problem, places.read, report, copies=copies)
+    check_free(run.folder, run.identity, proven=run.proven)
+    if not (run.folder / "result.json").exists():
+        _require(run, places, stream=stream)
     if dry:
-        describe_distillation(job, problem, folder, report)
-        describe_teaching(job, problem, report)
-        if (folder / "result.json").exists():
-            report.say(f"{folder} is complete, and takes no more time")
-            return
-        tried = partial(trial.stage_seconds, job, problem, stages)
-        trial.describe(tried, problem.network.num_params, report)
+        _describe_work(run, report)
         return
     keep_programs(places.cache_dir)
-    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        sets = [
-            iterate_path(place, iterate)
-            for place, _ in _methods(job, folder).values()
-            for iterate in {"last", job.evaluation.iterate}
-        ]
-        lost = [path for path in sets if not path.exists()]
-        if (folder / "result.json").exists() and not lost:
-            found = finished(folder)
-            _draw(job, raw.name, folder, report, only_missing=True)
-            write_report(folder, only_stale=True)
-            report.say(f"{folder} is complete; its results:")
+    with claimed_folder(run.folder, run.identity, name="config.json", proven=run.proven):
+        if run.is_complete():
+            found = finished(run.folder)
+            _draw(run, found, report, only_missing=True)
+            write_report(run.folder, only_stale=True)
+            report.say(f"{run.folder} is complete; its results:")
             show(found, report)
             return
-        operations = work.operations(job, problem)
-        report.expect({stage.name: operations.of(stage) for stage in stages})
-        with report.run(folder, identity):
-            dataset = load(job, problem, places, report)
-            train_teachers(job, problem, dataset, report)
-            feed_fn = feed_of(job, problem, stream=stream)
-            found = _compute(job, problem, dataset, feed_fn, folder, report)
-        write_report(folder)
+        costs = work.operations(job, run.problem, _made(run).method.operations)
+        report.expect({stage.name: costs.of(stage) for stage in _stages(run)})
+        with report.run(run.folder, run.identity):
+            dataset = load(job, run.problem, places, report)
+            if run.needs_teachers:
+                for seed, problem in run.problems.items():
+                    train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
+            found = _compute(run, Sources(run.problems, dataset, stream), report)
+        write_report(run.folder)
     show(found, report)
-    report.say(f"Images, curves, metrics and settings are in {folder}; open its report.html")
+    report.say(f"Images, curves, metrics and settings are in {run.folder}; open its report.html")
 
 
-def _compute(
-    job: DistillJob,
-    problem: Problem,
-    dataset: Dataset,
-    feed_fn: FeedFn,
-    folder: Path,
-    report: Report,
-) -> dict[str, Any]:
-    """Distil, judge and draw; what `result.json` of the folder then holds."""
-    judge = Judge(job, folder, classes=dataset.classes)
-    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
-    both: Tests = tests
-    if len(dataset.y_held):
-        both = {**tests, "held-out": (dataset.x_held, dataset.y_held)}
-    key = evaluation_key(job.seed)
-    quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
-
-    def accuracies(images: Any, labels: Any, alpha: Any) -> dict[str, float]:
-        found = judge.judge(problem.network, both, images, labels, alpha, Report(None), key=key)
-        means = {quantities[test]: verdict.mean for test, verdict in found.items()}
-        return means | {f"{quantities[test]}_std": v.std for test, v in found.items()}
-
-    outcomes = {
-        name: distill.run(
-            varied,
-            dataset,
-            problem.network,
-            feed_fn,
-            place,
-            report,
-            origin=origin_of(name, varied, problem.raw, ipc=job.distillation.ipc),
-            name=f"distil, {name}",
-            evaluate_fn=accuracies,
-        )
-        for name, (place, varied) in _methods(job, folder).items()
-    }
-    rows = []
-    if job.baselines and job.random_draws:
-        rows.append(judge_random(job, judge, tests, problem.network, dataset, report))
-    for name, outcome in outcomes.items():
-        _say_outcome(name, outcome, report)
-        judge_fn = partial(judge.judge, problem.network, tests, key=key, name=name, report=report)
-        rows.append(_judged(name, outcome.distilled, judge_fn))
-    if job.baselines:
-        rows.append(teacher_row(job, problem))
-    found = result(job, problem.raw, rows) | {
-        "ipc": job.distillation.ipc,
-        "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
-    }
-    _draw(job, problem.raw.name, folder, report, only_missing=False)
-    write_json(folder / "result.json", found)
-    judge.close()
-    return found
-
-
-def _judged(
-    name: str,
-    distilled: DistilledFile,
-    judge_fn: Callable[..., dict[str, Verdict]],
-) -> dict[str, Any]:
-    images, labels, alpha = distilled.images, distilled.labels, distilled.alpha
-    found = judge_fn(images=images, labels=labels, alpha=alpha)
-    about = {n: distilled.origin[n] for n in ("ipc", "seed", "iterate", "step")}
-    return tables.judged_row(name, len(labels), [found["test"]], **about)
-
-
-def _methods(job: DistillJob, folder: Path) -> dict[str, tuple[Path, DistillJob]]:
-    """Each method's name, folder and settings; MTT beside ours where baselines are wanted."""
-
-    def varied(threshold: float | None) -> DistillJob:
-        settings = dataclasses.replace(job.distillation, threshold=threshold)
-        return dataclasses.replace(job, distillation=settings)
-
-    threshold = job.distillation.threshold
-    ours = {_name(threshold): (folder, job)}
-    if job.baselines and threshold is not None:
-        return {_name(None): (folder / "mtt", varied(None))} | ours
-    return ours
-
-
-def _describe(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
-    settings = job.distillation
-    threshold = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
-    count = settings.ipc * problem.raw.classes
-    report.say(
-        f"{count} distilled images, {settings.steps} steps: "
-        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
-        f"{threshold}, pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g} at rate "
-        f"{settings.alpha_rate:g}; in {folder}"
+def _prepare(job: DistillJob, places: Places, out: Path | None, sweep: str | None) -> _Run:
+    """The run, its data read; nothing is computed or written yet."""
+    members = members_of(job, sweep)
+    raw = load_raw(job.data)
+    check(job.distillation, raw)
+    # Members of one seed share their teachers, members of all seeds their data.
+    of_seed = {member.job.seed: member.job for member in members}
+    problems = {seed: prepare(one, places, raw) for seed, one in of_seed.items()}
+    parts = {member.part: differences_of(member, job) for member in members if member.part}
+    identity = identity_of(job, raw) | ({"members": parts} if parts else {})
+    kind = "" if sweep is None else f"-{swept_name(sweep)}"
+    own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}{kind}-{digest(identity)}"
+    return _Run(
+        job=job,
+        members=members,
+        sweep=None if sweep is None else swept_name(sweep),
+        problems=problems,
+        folder=out or own,
+        proven=out in (None, own),
+        identity=identity,
     )
 
 
-def _say_outcome(name: str, outcome: distill.Outcome, report: Report) -> None:
+def _described(run: _Run) -> str:
+    settings, count = run.job.distillation, len(run.members)
+    images = settings.ipc * run.problem.raw.classes
+    said = f"{images} distilled images, {settings.steps} steps: {words(settings)}"
+    if run.sweep is not None:
+        values = ", ".join(str(member.value) for member in run.members)
+        said += f"; {count} distillations side by side, {run.sweep} {values}, without baselines"
+    elif count > 1:
+        said += f"; {' and '.join(member.title for member in run.members)} side by side"
+    return f"{said}; in {run.folder}"
+
+
+def _require(run: _Run, places: Places, *, stream: bool) -> None:
+    """Refuse what the run would be refused for later."""
+    if run.needs_teachers:
+        for seed, problem in run.problems.items():
+            require_teaching(dataclasses.replace(run.job, seed=seed), problem, places)
+    require_distillation(
+        run.job, run.problem, _made(run).method, stream=stream, copies=len(run.problems)
+    )
+
+
+def _describe_work(run: _Run, report: Report) -> None:
+    """Say what the run would take: for `--dry-run`."""
+    member, made = _example(run, run.job)
+    needed = describe_distillation(run.job, run.problem, (made.method, member), report)
+    if run.needs_teachers:
+        describe_teaching(run.job, run.problem, report)
+    if (run.folder / "result.json").exists():
+        report.say(f"{run.folder} is complete, and takes no more time")
+        return
+    light, times = lighter(run.job)
+    small, quick = _example(run, light)
+    examples = [small] * len(run.members)
+    step_fn = partial(trial.step_seconds, quick.method, examples, needed=needed)
+    tried = partial(
+        trial.stage_seconds, run.job, run.problem, _stages(run), lambda: times * step_fn()
+    )
+    trial.describe(tried, run.problem.network.num_params, report)
+
+
+def _stages(run: _Run) -> list[work.Stage]:
+    problems = run.problems.values() if run.needs_teachers else ()
+    missing = sum(len(one.store.missing(run.job.teaching.teachers)) for one in problems)
+    return work.stages(run.job, missing, [member.title for member in run.members])
+
+
+def _made(run: _Run) -> Made:
+    """The method, not to be fed yet."""
+    shape = run.problem.raw.x_train.shape[1:]
+    operations = work.forward_operations(run.problem.network, shape)
+    return make_method(run.job, Sources(run.problems), image_operations=operations)
+
+
+def _example(run: _Run, job: DistillJob) -> tuple[distill.Member, Made]:
+    """A distillation of the job's sizes, with made-up images, and its method."""
+    made, raw = make_method(job, Sources(run.problems)), run.problem.raw
+    labels = np.arange(job.distillation.ipc * raw.classes, dtype=np.int32) % raw.classes
+    shape = (len(labels), *raw.x_train.shape[1:])
+    images = np.asarray(jax.random.normal(jax.random.key(0), shape, np.float32))
+    start = DistilledSet(images, labels, job.distillation.alpha)
+    hparams = made.hparams_fn(job.distillation)
+    return distill.Member("example", 0, start, hparams, Path()), made
+
+
+def _compute(run: _Run, sources: Sources, report: Report) -> dict[str, Any]:
+    """Distil, evaluate and draw; what `result.json` of the folder then holds."""
+    job, dataset, network = run.job, sources.dataset, run.problem.network
+    assert dataset is not None
+    procedure = Procedure(job.evaluation, job.data.operations, dataset.classes)
+    evaluations = Evaluations(procedure, run.folder)
+    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
+    keys = {member.title: evaluation_key(member.job.seed) for member in run.members}
+    on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
+    outcomes = _distilled(run, sources, on_the_way, report)
+    rows = []
+    if job.baselines and job.random_draws and run.sweep is None:
+        rows.append(evaluate_random(job, evaluations, network, dataset, tests, report))
+    for member in run.members:
+        outcome = outcomes.get(member.title)
+        if outcome is not None:
+            _say_outcome(member.title, outcome, run, report)
+            found = evaluations.evaluate(
+                network,
+                outcome.distilled,
+                tests,
+                report,
+                key=keys[member.title],
+                name=member.title,
+            )
+            rows.append(_row(member, outcome, found["test"]))
+    if job.baselines and run.needs_teachers and run.sweep is None:
+        rows.append(teacher_row(job, run.problem))
+    found = result(job, run.problem.raw, rows) | {
+        "ipc": job.distillation.ipc,
+        "distillation": {name: _plain_outcome(outcome) for name, outcome in outcomes.items()},
+    }
+    found |= {} if run.sweep is None else {"sweep": run.sweep}
+    _draw(run, found, report, only_missing=False)
+    write_json(run.folder / "result.json", found)
+    evaluations.close()
+    return found
+
+
+def _distilled(
+    run: _Run, sources: Sources, evaluate_fn: distill.EvaluateFn, report: Report
+) -> dict[str, distill.Outcome]:
+    """Distil all members; what each left, by its title."""
+    job, dataset = run.job, sources.dataset
+    assert dataset is not None
+    made = make_method(job, sources)
+    members = [
+        distill.Member(
+            name=member.title,
+            seed=member.job.seed,
+            start=_start(member.job, dataset),
+            hparams=made.hparams_fn(member.job.distillation),
+            folder=run.place(member),
+            origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),
+        )
+        for member in run.members
+    ]
+    settings = run.members[0].job.distillation
+    return distill.run(
+        made.method,
+        members,
+        distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
+        run.folder,
+        report,
+        seen=distill.Pictured(partial(undo, dataset.transform), dataset.x_train, dataset.y_train),
+        evaluate_fn=evaluate_fn,
+    )
+
+
+def _accuracies(
+    evaluations: Evaluations, run: _Run, dataset: Dataset, key: Any, small: DistilledSet
+) -> dict[str, float]:
+    """What an evaluation on the way finds."""
+    quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
+    tests = {"test": (dataset.x_test, dataset.y_test)}
+    if len(dataset.y_held):
+        tests["held-out"] = (dataset.x_held, dataset.y_held)
+    found = evaluations.evaluate(run.problem.network, small, tests, Report(None), key=key)
+    means = {quantities[test]: evaluation.mean for test, evaluation in found.items()}
+    return means | {f"{quantities[test]}_std": one.std for test, one in found.items()}
+
+
+def _start(job: DistillJob, dataset: Dataset) -> DistilledSet:
+    """The set to start from: real images, drawn by the seed."""
+    key = named_key(jax.random.key(job.seed), "start images")
+    images, labels = random_per_class(key, dataset, job.distillation.ipc)
+    return DistilledSet(
+        images,
+        labels,
+        job.distillation.alpha,
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+    )
+
+
+def _row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
+    small = outcome.distilled
+    about = {name: small.origin[name] for name in ("ipc", "seed", "which", "step")}
+    row = tables.evaluated_row(member.title, len(small.labels), [evaluation], **about)
+    row["means"] = outcome.means
+    return row if member.value is None else row | {"value": member.value}
+
+
+def _say_outcome(name: str, outcome: distill.Outcome, run: _Run, report: Report) -> None:
     if outcome.seconds:
         share = 100 * outcome.waited / outcome.seconds
         report.say(
             f"{name}: {outcome.seconds:.1f} s of distillation steps, {share:.1f} % of it waiting "
-            "for teachers' parameters"
+            "for what they read"
         )
-    for count, what in (
-        (outcome.skipped, "were skipped: loss or gradient not finite"),
-        (outcome.alpha_held, "had alpha held above 0"),
-        (outcome.few_kept, f"kept less than {distill.LEAST_KEPT:g} of the parameters"),
-    ):
+    counted = {metric.name: metric.counted for metric in _made(run).method.metrics}
+    counted["skipped"] = "were skipped: loss or gradient not finite"
+    for kind, count in outcome.troubles.items():
         if count:
-            report.warn(f"{name}: {count} steps {what}")
+            report.warn(f"{name}: {count} steps {counted[kind]}")
 
 
 def _plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
     return {
-        "alpha": outcome.distilled.alpha,
-        "skipped_steps": outcome.skipped,
-        "alpha_held_steps": outcome.alpha_held,
-        "few_kept_steps": outcome.few_kept,
+        "alpha": float(outcome.distilled.alpha),
+        **{f"{kind}_steps": count for kind, count in outcome.troubles.items()},
         "seconds_of_last_process": outcome.seconds,
-        "seconds_waiting_for_teachers": outcome.waited,
+        "seconds_waiting": outcome.waited,
     }
 
 
-def _draw(
-    job: DistillJob, dataset: str, folder: Path, report: Report, *, only_missing: bool
-) -> None:
+def _draw(run: _Run, found: Mapping[str, Any], report: Report, *, only_missing: bool) -> None:
     """The pictures of a run, from its files."""
-    title = f"{dataset}, {job.distillation.ipc} per class"
-    places = {name: place for name, (place, _) in _methods(job, folder).items()}
-    for name, place in places.items():
-        picture = place / "distilled.png"
+    title = f"{run.problem.raw.name}, {run.job.distillation.ipc} per class"
+    there = [member for member in run.members if set_path(run.place(member), "last").exists()]
+    for member in there:
+        picture = run.place(member) / "distilled.png"
         if not (only_missing and picture.exists()):
-            shown = distill.read_finished(place, job.evaluation.iterate)
-            plots.save_grid(picture, shown, title=f"{title}: {name}{_chosen(shown)}")
-    curves = folder / "curves.png"
-    if not (only_missing and curves.exists()):
-        for place in places.values():
-            if not (place / "metrics.jsonl").exists():
-                report.warn(f"{place / 'metrics.jsonl'} is missing; the curves lack what it held")
-        rows = {
-            name: read_metrics(
-                place / "metrics.jsonl", steps=job.distillation.steps, warn_fn=report.warn
-            )
-            for name, place in places.items()
-        }
-        plots.save_curves(curves, rows, title=title)
-
-
-def _chosen(distilled: DistilledFile) -> str:
-    words = tables.iterate_words(distilled.origin)
-    return "" if distilled.origin["iterate"] == "last" else f", {words}"
-
-
-def _name(threshold: float | None) -> str:
-    return "MTT (no pruning)" if threshold is None else f"ours (threshold {threshold:g})"
+            small = distill.read_finished(run.place(member), run.job.evaluation.which)
+            which = tables.which_words(small.origin)
+            chosen = "" if small.origin["which"] == "last" else f", {which}"
+            pictures.save_grid(picture, small, title=f"{title}: {member.title}{chosen}")
+    if run.sweep is not None and not (only_missing and (run.folder / "sweep.png").exists()):
+        means = found["rows"][0]["means"] if found["rows"] else {}
+        metrics = [one for one in _made(run).method.metrics if one.name in means]
+        pictures.save_sweep(
+            run.folder / "sweep.png",
+            found["rows"],
+            name=run.sweep,
+            quantities={metric.name: metric.label for metric in metrics},
+            title=title,
+        )
+    if only_missing and (run.folder / "curves.png").exists():
+        return
+    rows = {}
+    for member in there:
+        metrics = run.place(member) / "metrics.jsonl"
+        if not metrics.exists():
+            report.warn(f"{metrics} is missing; the curves lack what it held")
+        steps = run.job.distillation.steps
+        rows[member.title] = read_metrics(metrics, steps=steps, warn_fn=report.warn)
+    pictures.save_curves(run.folder / "curves.png", rows, title=title)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Distill:
-    config: DistillJob
+class _Distill(Generic[Config]):
+    config: DistillJob[Config]
     places: Places = field(default_factory=Places)
     shown: Shown = field(default_factory=Shown)
 
@@ -264,16 +420,25 @@ class _Distill:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The main job: `python -m ddpp_jax.distill [SETTING]`."""
 
-    def work(command: _Distill, report: Report) -> None:
-        where = {"places": command.places, "out": command.out, "report": report}
-        dry = command.shown.dry_run
-        if command.sweep is None:
-            run_distill(command.config, **where, dry=dry)
-        else:
-            run_sweep(command.config, command.sweep, **where, dry=dry)
+    def work(command: _Distill[Any], report: Report) -> None:
+        run_distill(
+            command.config,
+            command.places,
+            command.out,
+            report,
+            sweep=command.sweep,
+            dry=command.shown.dry_run,
+        )
 
     about = (
-        "Distil a dataset into a few images per class, and judge them: trains missing teachers, "
+        "Distil a dataset into a few images per class, and evaluate them: trains missing teachers, "
         "distils with and without pruning, trains fresh networks on the results, draws them."
     )
-    run_with_setting("distill", about, arguments, lambda job: _Distill(config=job), work)
+    run_with_setting(
+        "distill",
+        about,
+        arguments,
+        lambda job: _Distill(config=job),
+        work,
+        kind_fn=lambda command: _Distill[type(command.config.distillation)],
+    )

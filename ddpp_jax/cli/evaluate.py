@@ -12,12 +12,12 @@ import numpy as np
 import tyro
 
 from ddpp_jax.cli.flags import Shown, run_with_setting
-from ddpp_jax.cli.judge import Judge, Tests
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
 from ddpp_jax.data import RawDataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
+from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import check_free, require_evaluation
@@ -32,8 +32,9 @@ from ddpp_jax.planning.problem import (
 )
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import plots, write_report
+from ddpp_jax.report import pictures, write_report
 from ddpp_jax.results import check_evaluation, tables
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, write_json
 
 _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
@@ -49,10 +50,10 @@ def run_evaluate(
     explicit: Set[str] = frozenset(),
     dry: bool = False,
 ) -> None:
-    """Judge small sets with fresh networks, on test images seen as each set sees its own.
+    """Evaluations small sets with fresh networks, on test images seen as each set sees its own.
 
     Args:
-        job: how they are judged, and how images are normalised where their file does not say it.
+        job: how they are evaluated, and how images are normalised where their file does not say it.
         files: of the sets.
         out: the folder of the results; None chooses one below `runs`.
         cache_dir: where a ZCA whitening of the data is kept.
@@ -105,23 +106,24 @@ def run_evaluate(
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(cache_dir)
-            judge = Judge(job, folder, classes=raw.classes)
+            procedure = Procedure(job.evaluation, job.data.operations, raw.classes)
+            evaluations = Evaluations(procedure, folder)
             report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
-                rows = _rows(job, judge, raw, networks, sets, report)
+                rows = _rows(job, evaluations, raw, networks, sets, report)
                 found = result(job, raw, rows)
                 found["over_seeds"] = tables.over_seeds(rows)
                 found["comparisons"] = tables.comparisons(rows)
                 write_json(folder / "result.json", found)
-            judge.close()
+            evaluations.close()
         names = [tables.row_words(row) for row in found["rows"]]
         for key in ("seed", "file"):
             if len(set(names)) < len(names):
                 pairs = zip(names, found["rows"], strict=True)
                 names = [f"{name}, {key} {row.get(key)}" for name, row in pairs]
         for picture, save in (
-            ("accuracy.png", plots.save_accuracies),
-            ("confusion.png", plots.save_confusions),
+            ("accuracy.png", pictures.save_accuracies),
+            ("confusion.png", pictures.save_confusions),
         ):
             if not (folder / picture).exists():
                 save(folder / picture, found, names)
@@ -140,12 +142,10 @@ def _seconds(
 ) -> dict[str, float]:
     """Seconds of each evaluation, by a trial."""
     return {
-        f"judge {_title(small, name)}": trial.evaluation_seconds(
-            job.evaluation,
+        f"evaluate {_title(small, name)}": trial.evaluation_seconds(
+            Procedure(job.evaluation, job.data.operations, raw.classes),
             network,
             small.images.shape,
-            classes=raw.classes,
-            operations=job.data.operations,
             test=len(raw.y_test),
         )
         for small in sets
@@ -161,7 +161,7 @@ def _operations(
     images = {name: work.forward_operations(net, shape) for name, net in networks.items()}
     test = len(raw.y_test)
     return {
-        f"judge {_title(small, name)}": work.evaluation_operations(
+        f"evaluate {_title(small, name)}": work.evaluation_operations(
             job.evaluation, image, len(small.labels), test
         )
         for small in sets
@@ -171,7 +171,7 @@ def _operations(
 
 def _rows(
     job: EvaluateJob,
-    judge: Judge,
+    evaluations: Evaluations,
     raw: RawDataset,
     networks: Mapping[str, Network],
     sets: Sequence[SmallSet],
@@ -184,21 +184,19 @@ def _rows(
         tests: Tests = {"test": (last[1], raw.y_test)}
         seed = small.about.get("seed", 0) if job.seed is None else job.seed
         for name, network in networks.items():
-            found = judge.judge(
+            found = evaluations.evaluate(
                 network,
+                DistilledSet(small.images, small.labels, small.rate),
                 tests,
-                small.images,
-                small.labels,
-                small.rate,
                 report,
+                key=evaluation_key(seed),
                 name=_title(small, name),
                 architecture=f"{name} {small.digest}",
-                key=evaluation_key(seed),
             )["test"]
             about = {**small.about, "file": str(small.path), "architecture": name}
             method = about.pop("method")
             about["rate"] = small.rate
-            rows.append(tables.judged_row(method, len(small.labels), [found], **about))
+            rows.append(tables.evaluated_row(method, len(small.labels), [found], **about))
     return rows
 
 
@@ -236,7 +234,7 @@ class _Evaluate:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Judge small sets: `python -m ddpp_jax.evaluate FILE ...`."""
+    """Evaluations small sets: `python -m ddpp_jax.evaluate FILE ...`."""
 
     def work(command: _Evaluate, report: Report) -> None:
         if not command.files:

@@ -28,7 +28,7 @@ def run_export(
     out: Path | None,
     report: Report,
     *,
-    iterate: str,
+    which: str,
     channels_first: bool,
 ) -> None:
     """Write a set in some formats, into a folder that holds nothing else.
@@ -38,7 +38,7 @@ def run_export(
         formats: of `export.FORMATS`; or `mtt-buffers` alone, of a store.
         out: the folder; None takes `export` beside the set.
         report: told what was written.
-        iterate: which of a run's sets.
+        which: which of a run's sets.
         channels_first: of `npz` and `safetensors`.
 
     Raises:
@@ -52,7 +52,7 @@ def run_export(
     if _BUFFERS in formats or (path / _MANIFEST).exists():
         _export_buffers(path, formats, out, report)
         return
-    small = load_distilled(path, iterate=iterate)
+    small = load_distilled(path, which=which)
     folder = out or (path if path.is_dir() else path.parent) / "export"
     content = small.images.tobytes() + small.labels.tobytes() + repr(small.alpha).encode()
     identity = {
@@ -104,7 +104,7 @@ class _Export:
     out: Path | None = None
     """The folder, never one of something else; by default export, beside the set."""
 
-    iterate: Literal["last", "held-out", "max-test"] = "last"
+    which: Literal["last", "best-held-out", "best-test"] = "last"
     """Which of a run's sets."""
 
     channels_first: bool = False
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             tuple(name.strip() for name in command.formats.split(",") if name.strip()),
             command.out,
             Report(None if command.quiet else Console()),
-            iterate=command.iterate,
+            which=command.which,
             channels_first=command.channels_first,
         )
 

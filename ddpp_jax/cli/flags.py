@@ -79,6 +79,7 @@ def run_with_setting(
     default: Callable[[DistillJob], Parsed],
     work: Callable[[Parsed, Report], None],
     better: Callable[[Parsed], Parsed | None] = lambda _: None,
+    kind_fn: Callable[[Parsed], Any] = type,
 ) -> NoReturn:
     """Parse the flags that vary a named setting, and work.
 
@@ -89,6 +90,7 @@ def run_with_setting(
         default: the command, with its defaults, that belongs to a named setting.
         work: does what the command asks for.
         better: a default that suits the parsed command better; None where there is none.
+        kind_fn: the class of the command, with whatever its default decides about its fields.
     """
 
     def body(program: str, given: list[str]) -> None:
@@ -102,9 +104,13 @@ def run_with_setting(
             f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
             "--list-settings shows them all."
         )
-        command = parse_flags(default(setting(setting_name)), usage, more, flags)
+        method = _named("--method", given) if name == "distill" else None
+        job = setting(setting_name, method or "ddpp")
+        first = default(job)
+        command = parse_flags(first, usage, more, flags, kind=kind_fn(first))
         other = better(command)
-        command = command if other is None else parse_flags(other, usage, more, flags)
+        if other is not None:
+            command = parse_flags(other, usage, more, flags, kind=kind_fn(other))
         if command.shown.print_settings:
             print(json.dumps(dataclasses.asdict(command.config), indent=2))
         else:
@@ -117,18 +123,22 @@ def run_with_setting(
 def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
     """The setting that is asked for, and the arguments that are left."""
     if command == "evaluate":
-        for place, argument in enumerate(arguments):
-            name = None
-            if argument.startswith("--setting="):
-                name = argument.partition("=")[2]
-            elif argument == "--setting" and place + 1 < len(arguments):
-                name = arguments[place + 1]
-            if name not in (None, "none"):
-                return name, arguments
-        return "digits", arguments
+        name = _named("--setting", arguments)
+        return ("digits" if name in (None, "none") else name), arguments
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     return "digits", arguments
+
+
+def _named(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value of a flag that decides on the defaults of the others, where it is given."""
+    found = None
+    for place, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            found = argument.partition("=")[2]
+        elif argument == flag and place + 1 < len(arguments):
+            found = arguments[place + 1]
+    return found
 
 
 def _list_settings() -> None:

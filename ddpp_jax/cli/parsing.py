@@ -21,7 +21,14 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 _NONE = "none"
 
 
-def parse_flags(default: Parsed, usage: str, about: str, arguments: Sequence[str]) -> Parsed:
+def parse_flags(
+    default: Parsed,
+    usage: str,
+    about: str,
+    arguments: Sequence[str],
+    *,
+    kind: Any = None,
+) -> Parsed:
     """The command that the arguments ask for, varied from a default.
 
     Args:
@@ -29,13 +36,14 @@ def parse_flags(default: Parsed, usage: str, about: str, arguments: Sequence[str
         usage: how it is called.
         about: what it does.
         arguments: as they were given.
+        kind: of the command, where its class alone leaves open what some of its fields are.
 
     Raises:
         InputError: a flag is unknown, or its value cannot be taken.
     """
     parse = partial(
         tyro.cli,
-        type(default),
+        type(default) if kind is None else kind,
         default=default,
         prog=usage,
         description=about,

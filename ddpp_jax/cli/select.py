@@ -38,8 +38,8 @@ from ddpp_jax.planning.problem import (
 )
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import plots, write_report
-from ddpp_jax.sets import DistilledFile, read_distilled, write_distilled
+from ddpp_jax.report import pictures, write_report
+from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled
 from ddpp_jax.storage import claimed_folder
 from ddpp_jax.training import predictions
 
@@ -91,7 +91,7 @@ def run_select(
             with report.run(folder, identity):
                 dataset = load(job, problem, places, report)
                 indices = _indices(job, problem, dataset, report)
-                chosen = DistilledFile(
+                chosen = DistilledSet(
                     images=dataset.x_train[indices],
                     pixels=unit(raw.x_train[indices]),
                     labels=dataset.y_train[indices],
@@ -105,14 +105,16 @@ def run_select(
         picture = folder / "distilled.png"
         if not picture.exists():
             title = f"{raw.name}, {selection.ipc} per class: {name}"
-            plots.save_grid(picture, chosen, title=title)
+            pictures.save_grid(picture, chosen, title=title)
         write_report(folder, only_stale=True)
     where = "".join(
         f" --{flag} {value}"
         for flag, value in (("dataset", job.data.dataset), ("data-dir", job.data.data_dir))
         if value not in (None, raw.name)
     )
-    report.say(f"The images are in {path}; python -m ddpp_jax.evaluate {folder}{where} judges them")
+    report.say(
+        f"The images are in {path}; python -m ddpp_jax.evaluate {folder}{where} evaluates them"
+    )
 
 
 def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
@@ -188,5 +190,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         return _Select(config=config)
 
-    about = "Choose real images of each class, as a rival to distilled ones."
+    about = "Choose real images of each class, to compare distilled ones with."
     run_with_setting("select", about, arguments, default, work)

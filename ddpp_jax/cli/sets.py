@@ -23,14 +23,14 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledFile, is_distilled, iterate_path, read_distilled
+from ddpp_jax.sets import DistilledSet, is_distilled, read_distilled, set_path
 from ddpp_jax.storage import differences
 
-_SHOWN = ("method", "ipc", "seed", "iterate", "step")
+_SHOWN = ("method", "ipc", "seed", "which", "step")
 _EXPORTED = ("distilled.safetensors", "distilled.npz", "images_best.pt", "images.pt", "images")
 """What an export may hold, in the order in which it is taken."""
-_FREE = ("iterate", "networks", "held_out", "per_class")
-"""Settings that may differ between sets that are judged together."""
+_FREE = ("which", "networks", "held_out", "per_class")
+"""Settings that may differ between sets that are compared."""
 
 
 class SmallSet(NamedTuple):
@@ -42,7 +42,7 @@ class SmallSet(NamedTuple):
         labels: a class for each image, or a row with the probability of each class.
         rate: the learning rate of the networks at first.
         transform: what makes test images of the same kind.
-        about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `iterate`, `step` and
+        about: what is known of its origin: `method`, and maybe `ipc`, `seed`, `which`, `step` and
             a digest of the `settings`.
         settings: of the job that made it, if a job of this program did.
         said: how its images are seen, for a person; empty for a set of this program.
@@ -68,7 +68,7 @@ class SmallSet(NamedTuple):
 
 def settings_of(path: Path) -> Mapping[str, Any] | None:
     """The settings that a set of this program was made with; None where it is another's."""
-    path = iterate_path(path, "last") if path.is_dir() else path
+    path = set_path(path, "last") if path.is_dir() else path
     return read_distilled(path).origin.get("settings") if is_distilled(path) else None
 
 
@@ -87,7 +87,7 @@ def read_set(
         job: which of a run's sets, the learning rate, and how images are normalised where their
             file does not say it.
         path: of the folder or the file.
-        raw: the data that it is judged by.
+        raw: the data that it is evaluated by.
         cache_dir: where a ZCA whitening of the data is kept; None keeps it nowhere.
         report: told of classes that are missing.
         explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
@@ -97,7 +97,7 @@ def read_set(
         InputError: it is damaged, does not belong to the data, cannot be trained on, or says
             something else of its images than the flags do.
     """
-    file = _in_folder(path, job.evaluation.iterate) if path.is_dir() else path
+    file = _in_folder(path, job.evaluation.which) if path.is_dir() else path
     distilled = read_distilled(file) if is_distilled(file) else None
     found = distilled or read_given(file, job.data, normalised=job.normalised, scale=raw.scale)
     require_no_contradiction(job, path, found, explicit)
@@ -122,7 +122,7 @@ def read_set(
 
 
 def _origin(
-    path: Path, distilled: DistilledFile, raw: RawDataset
+    path: Path, distilled: DistilledSet, raw: RawDataset
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """What is known of where a set of this program comes from, and the settings that made it."""
     origin: dict[str, Any] = {"method": path.name} | dict(distilled.origin)
@@ -130,7 +130,7 @@ def _origin(
         raise InputError(
             f"{path} was made with other test images, and may hold some of these; give the "
             "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
-            "made with, or judge it alone"
+            "made with, or evaluate it alone"
         )
     about = {name: origin[name] for name in _SHOWN if name in origin}
     settings = origin.get("settings")
@@ -139,31 +139,31 @@ def _origin(
     return about, settings
 
 
-def _in_folder(folder: Path, iterate: str) -> Path:
+def _in_folder(folder: Path, which: str) -> Path:
     """What a folder's set lies in: a file of a run or of an export, or the folder itself."""
     if not (folder / "export.json").exists():
-        return _in_run(folder, iterate)
+        return _in_run(folder, which)
     for name in _EXPORTED:
         if (folder / name).exists():
             return folder / name
     raise InputError(
-        f"{folder} is an export without a set that can be judged; export it again with "
+        f"{folder} is an export without a set that can be evaluated; export it again with "
         "--formats npz"
     )
 
 
-def _in_run(folder: Path, iterate: str) -> Path:
+def _in_run(folder: Path, which: str) -> Path:
     """The file of a run folder that is asked for; the folder itself where it is none."""
-    last, file = iterate_path(folder, "last"), iterate_path(folder, iterate)
+    last, file = set_path(folder, "last"), set_path(folder, which)
     if not last.exists():
         if (folder / "config.json").exists() or (folder / "metrics.jsonl").exists():
             raise InputError(f"{folder} is of a run that is not finished; start its command again")
         return folder
     if file.exists():
         return file
-    if "iterate" not in read_distilled(last).origin:
+    if "which" not in read_distilled(last).origin:
         return last  # Real images that were selected: there is only one set.
-    needed = "--eval-every above 0" + (" and --held-out" if iterate == "held-out" else "")
+    needed = "--eval-every above 0" + (" and --held-out" if which == "best-held-out" else "")
     raise InputError(f"{folder} has no {file.name}; a distillation keeps it with {needed}")
 
 
@@ -176,7 +176,7 @@ def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
         )
 
 
-def _labels(path: Path, found: GivenSet | DistilledFile, raw: RawDataset) -> Hard | Soft:
+def _labels(path: Path, found: GivenSet | DistilledSet, raw: RawDataset) -> Hard | Soft:
     """The labels in the order of the data's classes, if something can be learnt from them."""
     labels, names = found.labels, found.class_names
     soft = labels.ndim == 2
@@ -195,7 +195,7 @@ def _labels(path: Path, found: GivenSet | DistilledFile, raw: RawDataset) -> Har
 
 
 def warn_of_other_settings(sets: Sequence[SmallSet], report: Report) -> None:
-    """Say where sets that are judged together were made with other data, networks or schedules."""
+    """Say where sets were made with other data, networks or schedules than the first."""
     made = [(small.path, _fixed(small.settings)) for small in sets if small.settings is not None]
     for path, settings in made[1:]:
         for line in differences(settings, made[0][1]):

@@ -1,4 +1,4 @@
-"""By which transform a small set is judged: its own, or the one that the settings name."""
+"""By which transform a small set is evaluated: its own, or the one that the settings name."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -21,7 +21,7 @@ from ddpp_jax.data import (
     transform_words,
 )
 from ddpp_jax.errors import InputError
-from ddpp_jax.sets import DistilledFile
+from ddpp_jax.sets import DistilledSet
 
 
 class Seen(NamedTuple):
@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
 
 def require_no_contradiction(
-    job: EvaluateJob, path: Path, found: GivenSet | DistilledFile, explicit: Set[str]
+    job: EvaluateJob, path: Path, found: GivenSet | DistilledSet, explicit: Set[str]
 ) -> None:
     """Refuse flags that say something else of a set's images than its file does.
 
@@ -76,7 +76,7 @@ def seen_by_networks(
         job: how images are normalised where the file does not say it.
         path: of the set.
         found: what its file holds; its images are of the data's shape.
-        raw: the data that it is judged by.
+        raw: the data that it is evaluated by.
         cache_dir: where a ZCA whitening of the data is kept.
 
     Raises:
@@ -93,7 +93,7 @@ def seen_by_networks(
             raise InputError(
                 f"{path} was made with the ZCA whitening of other training images than those of "
                 f"{raw.name} here; give the --setting, --dataset, --per-class, --held-out and "
-                "--split-seed that it was made with, or judge its .npz or .safetensors"
+                "--split-seed that it was made with, or evaluate its .npz or .safetensors"
             )
         said = f"{path} says that it was made with the ZCA whitening of {raw.name}"
     else:
@@ -104,7 +104,7 @@ def seen_by_networks(
     return Seen(images, fitted, f"{said}, which test images are seen by{note}")
 
 
-def own_transform(path: Path, distilled: DistilledFile) -> Transform:
+def own_transform(path: Path, distilled: DistilledSet) -> Transform:
     """The transform of a set of this program.
 
     Raises:
@@ -135,9 +135,9 @@ def _by_settings(
     return Seen(apply(transform, found.images), transform, said)
 
 
-def _said(found: GivenSet | DistilledFile) -> tuple[bool | None, bool | None]:
+def _said(found: GivenSet | DistilledSet) -> tuple[bool | None, bool | None]:
     """Whether a file says that its images are whitened, and whether they are normalised already."""
-    if isinstance(found, DistilledFile):
+    if isinstance(found, DistilledSet):
         return "zca_matrix" in found.transform, True
     if found.transform is None:
         return None, True if found.normalised or found.pixels is not None else None

@@ -1,6 +1,7 @@
-"""Every setting: of each stage, of whole jobs, and the published ones by name."""
+"""Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
 from ddpp_jax.configs.architectures import ARCHITECTURES, check_architecture
+from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig
 from ddpp_jax.configs.jobs import (
     DistillJob,
     EvaluateJob,
@@ -9,37 +10,40 @@ from ddpp_jax.configs.jobs import (
     digest,
     evaluate_job,
 )
+from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swept_name
 from ddpp_jax.configs.places import Places
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting
 from ddpp_jax.configs.stages import (
     DataConfig,
-    DistillConfig,
     EvaluateConfig,
     ModelConfig,
     SelectConfig,
     TeachConfig,
 )
-from ddpp_jax.configs.sweeps import SWEPT, sweep_jobs
 
 __all__ = [
     "ARCHITECTURES",
     "DIGITS",
+    "METHODS",
     "SETTINGS",
-    "SWEPT",
     "DataConfig",
     "DistillConfig",
     "DistillJob",
     "EvaluateConfig",
     "EvaluateJob",
+    "MemberJob",
     "ModelConfig",
     "Places",
     "SelectConfig",
     "SelectJob",
     "TeachConfig",
     "TeachersJob",
+    "TrajectoryConfig",
     "check_architecture",
+    "differences_of",
     "digest",
     "evaluate_job",
+    "members_of",
     "setting",
-    "sweep_jobs",
+    "swept_name",
 ]

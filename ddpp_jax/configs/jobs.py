@@ -2,21 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from ddpp_jax.configs.architectures import check_architecture
 from ddpp_jax.configs.checks import above_zero, at_least, check_seed
+from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig, check_method
 from ddpp_jax.configs.stages import (
     DataConfig,
-    DistillConfig,
     EvaluateConfig,
     ModelConfig,
     SelectConfig,
     TeachConfig,
 )
 from ddpp_jax.errors import InputError
+
+Config = TypeVar("Config", bound=DistillConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,14 +38,17 @@ class TeachersJob:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillJob(TeachersJob):
+class DistillJob(TeachersJob, Generic[Config]):
     """All that decides what a whole run computes; nothing about where it is written or shown."""
 
-    distillation: DistillConfig = field(default_factory=DistillConfig)
+    method: str = "ddpp"
+    """The method of distillation: ddpp, the paper's; or mtt, the same without pruning."""
+
+    distillation: Config = field(default_factory=cast(Callable[[], Config], TrajectoryConfig))
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     baselines: bool = True
-    """Also judge random real images, and distil by MTT from the same teachers."""
+    """Also evaluate random real images, and distil by MTT from the same teachers."""
 
     random_draws: int = 5
     """Draws of random real images for that, each with its own networks."""
@@ -56,26 +61,39 @@ class DistillJob(TeachersJob):
         TeachersJob.__post_init__(self)
         at_least(0, random_draws=self.random_draws)
         above_zero(real_rate=self.real_rate)
-        last_target = self.distillation.last_target
-        if last_target > self.teaching.last_kept:
+        self._check_method()
+        last = self.distillation.last_epoch
+        if last is not None and last > self.teaching.last_kept:
             name = "epochs" if self.teaching.keep_epochs is None else "keep-epochs"
             raise InputError(
-                f"--{name} {self.teaching.last_kept} is too few: --max-start-epoch "
-                f"{self.distillation.max_start_epoch} and --target-epochs "
-                f"{self.distillation.target_epochs} reach epoch {last_target}"
+                f"--{name} {self.teaching.last_kept} is too few: --max-start-epoch and "
+                f"--target-epochs reach epoch {last}"
             )
-        iterate = self.evaluation.iterate
-        if iterate != "last" and not self.distillation.eval_every:
-            raise InputError(f"--iterate {iterate} needs --eval-every above 0")
-        if iterate == "held-out" and self.data.held_out is None:
+        which = self.evaluation.which
+        if which != "last" and not self.distillation.eval_every:
+            raise InputError(f"--which {which} needs --eval-every above 0")
+        if which == "best-held-out" and self.data.held_out is None:
             raise InputError(
-                "--iterate held-out needs training images that are kept apart; give --held-out 0.1"
+                "--which best-held-out needs training images that are kept apart; give "
+                "--held-out 0.1"
             )
+
+    def _check_method(self) -> None:
+        settings = METHODS[check_method(self.method)]
+        if not isinstance(self.distillation, settings):
+            raise InputError(f"the settings are of another method than {self.method}")
+        if self.method == "mtt" and isinstance(self.distillation, TrajectoryConfig):
+            threshold = self.distillation.threshold
+            if threshold is not None:
+                raise InputError(
+                    f"--threshold is {threshold:g}, but --method mtt prunes nothing; give one of "
+                    "them"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectJob(TeachersJob):
-    """All that decides which real images are chosen, and how they are to be judged."""
+    """All that decides which real images are chosen, and how they are to be evaluated."""
 
     selection: SelectConfig = field(default_factory=SelectConfig)
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)

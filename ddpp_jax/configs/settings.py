@@ -9,28 +9,31 @@ the chest X-rays neither gives any, and the values here are a start for one's ow
 are compared with epochs 2 and 3, so three epochs of a teacher are all that is ever read; all else
 is as published but for the numbers of teachers and steps, which are what some 100 minutes hold.
 
-`digits` and the small family are ours: real data, and settings picked by hand so that two CPU cores
-see the whole pipeline in minutes.
+`digits` and the small family are this project's own: real data, and settings picked by hand so that
+two CPU cores see the whole pipeline in minutes.
 """
 
 import difflib
 from dataclasses import replace
+from typing import TypeAlias
 
+from ddpp_jax.configs.distillation import TrajectoryConfig, check_method
 from ddpp_jax.configs.jobs import DistillJob
 from ddpp_jax.configs.stages import (
     DataConfig,
-    DistillConfig,
     EvaluateConfig,
     ModelConfig,
     TeachConfig,
 )
 from ddpp_jax.errors import InputError
 
+_Job: TypeAlias = DistillJob[TrajectoryConfig]
+
 DIGITS = DistillJob(
     data=DataConfig(dataset="digits", augment="crop,scale,rotate"),
     model=ModelConfig(width=32, depth=2),
     teaching=TeachConfig(teachers=10, epochs=20, teacher_rate=0.1),
-    distillation=DistillConfig(
+    distillation=TrajectoryConfig(
         student_steps=20,
         max_start_epoch=10,
         pixel_rate=10.0,
@@ -48,7 +51,7 @@ _CXR = DistillJob(
     data=DataConfig(dataset="chest_xray", image_size=112, channels=1),
     model=ModelConfig(depth=5),
     teaching=TeachConfig(teachers=100),
-    distillation=DistillConfig(
+    distillation=TrajectoryConfig(
         student_steps=20, max_start_epoch=10, pixel_rate=1000.0, alpha_rate=1e-6
     ),
 )
@@ -56,7 +59,7 @@ _SMALL = DistillJob(
     data=DataConfig(dataset="cifar10", zca=True, per_class=1000, augment="none"),
     model=ModelConfig(width=32),
     teaching=TeachConfig(teachers=5, epochs=8, teacher_rate=0.02, teacher_batch=64),
-    distillation=DistillConfig(
+    distillation=TrajectoryConfig(
         student_steps=20, pixel_rate=3000.0, alpha=0.1, alpha_rate=1e-4, steps=200, eval_every=100
     ),
     evaluation=EvaluateConfig(eval_epochs=300),
@@ -69,11 +72,11 @@ _CXR_SMALL = replace(
 )
 
 
-def _vary(base: DistillJob, **changes: int | float | None) -> DistillJob:
+def _vary(base: _Job, **changes: int | float | None) -> _Job:
     return replace(base, distillation=replace(base.distillation, **changes))
 
 
-SETTINGS: dict[str, DistillJob] = {
+SETTINGS: dict[str, _Job] = {
     "digits": DIGITS,
     "cifar10-ipc1": _CIFAR10,
     "cifar10-ipc1-cpu": replace(
@@ -129,13 +132,17 @@ SETTINGS: dict[str, DistillJob] = {
 """Every named setting: the main job, the columns of the paper's tables, the small ones."""
 
 
-def setting(name: str) -> DistillJob:
-    """The setting of that name.
+def setting(name: str, method: str = "ddpp") -> DistillJob:
+    """The setting of that name, for a method of distillation.
 
     Raises:
         InputError: there is none; the message names those that come close.
     """
+    check_method(method)
     if name not in SETTINGS:
         close = difflib.get_close_matches(name, SETTINGS, n=3) or list(SETTINGS)
         raise InputError(f"there is no setting {name!r}; wanted one such as {', '.join(close)}")
-    return SETTINGS[name]
+    job = SETTINGS[name]
+    if method == "mtt":
+        job = replace(_vary(job, threshold=None), method="mtt")
+    return job

@@ -17,11 +17,8 @@ from ddpp_jax.configs.checks import (
     check_seed,
     share,
     shown,
-    zero_or_more,
 )
 from ddpp_jax.errors import InputError
-
-_MOST_MOMENTUM = 0.9999  # Nearer to 1, float32 and any number of steps make it 1.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,76 +166,6 @@ class TeachConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillConfig:
-    """Stage 2: Algorithm 1, matching the teachers' trajectories."""
-
-    ipc: int = 1
-    """Distilled images per class."""
-
-    student_steps: int = 50
-    """SGD steps of the student on the distilled images (J)."""
-
-    target_epochs: int = 2
-    """Teacher epochs between the start and the target (K)."""
-
-    max_start_epoch: int = 2
-    """Start epochs are drawn from 0 up to, not including, this one (I+)."""
-
-    threshold: float | None = 0.1
-    """Prune where student/target or target/student is below this (epsilon); none is MTT."""
-
-    student_batch: int | None = None
-    """Distilled images in a student step; a divisor of their number, or none for all of them."""
-
-    pixel_rate: float = 100.0
-    """Learning rate of the pixels, in normalised units."""
-
-    alpha: float = 0.01
-    """The student's learning rate at the start; it is trained."""
-
-    alpha_rate: float = 1e-7
-    """Learning rate of alpha."""
-
-    momentum: float = 0.5
-    """Momentum of the SGD on pixels and alpha."""
-
-    steps: int = 5000
-    """Distillation steps; 5,000 in the paper (T)."""
-
-    eval_every: int = 200
-    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
-
-    @property
-    def last_target(self) -> int:
-        """The last teacher epoch that a student is compared with: I+ - 1 + K."""
-        return self.max_start_epoch - 1 + self.target_epochs
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        at_least(
-            1,
-            ipc=self.ipc,
-            student_steps=self.student_steps,
-            target_epochs=self.target_epochs,
-            max_start_epoch=self.max_start_epoch,
-            steps=self.steps,
-        )
-        at_least(0, eval_every=self.eval_every)
-        above_zero(alpha=self.alpha)
-        if self.student_batch is not None:
-            at_least(1, student_batch=self.student_batch)
-        zero_or_more(pixel_rate=self.pixel_rate, alpha_rate=self.alpha_rate)
-        if self.momentum != 0 and not SMALLEST <= self.momentum <= _MOST_MOMENTUM:
-            raise InputError(
-                f"--momentum is {self.momentum:g}; wanted 0 or more and at most {_MOST_MOMENTUM}"
-            )
-        if self.threshold is not None and not SMALLEST <= self.threshold <= 1:
-            raise InputError(
-                f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
     """Stage 3: fresh networks trained on a small set, by the published schedule."""
 
@@ -251,8 +178,8 @@ class EvaluateConfig:
     eval_batch: int = 256
     """Images in a minibatch."""
 
-    iterate: Literal["last", "held-out", "max-test"] = "last"
-    """Of a run, judge: last, best on --held-out images, or best on the test set (optimistic)."""
+    which: Literal["last", "best-held-out", "best-test"] = "last"
+    """Of a run's sets: last, best on --held-out images, or best on the test set (optimistic)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -1,45 +1,39 @@
-"""Stage 2: distillation, Algorithm 1 of Li et al. (2024)."""
+"""Stage 2: distillation, by any method."""
 
 from ddpp_jax.distill.best import CHOSEN_BY
-from ddpp_jax.distill.metrics import LEAST_KEPT
-from ddpp_jax.distill.objective import Distilled, Match, objective
-from ddpp_jax.distill.run import (
+from ddpp_jax.distill.loop import (
     CHECKPOINT_EVERY,
-    Outcome,
-    check,
+    Pace,
+    begin,
     compiled,
     memory,
-    plan,
-    read_finished,
+    no_batches,
     run,
-    steps_a_call,
+    steps_per_call,
 )
-from ddpp_jax.distill.steps import Info, State, advance, init, make_optimizer, step, update
-from ddpp_jax.distill.sweep import Member, kept_fractions, run_sweep
+from ddpp_jax.distill.member import (
+    EvaluateFn,
+    Member,
+    Outcome,
+    Pictured,
+    is_finished,
+    read_finished,
+)
 
 __all__ = [
     "CHECKPOINT_EVERY",
     "CHOSEN_BY",
-    "LEAST_KEPT",
-    "Distilled",
-    "Info",
-    "Match",
+    "EvaluateFn",
     "Member",
     "Outcome",
-    "State",
-    "advance",
-    "check",
+    "Pace",
+    "Pictured",
+    "begin",
     "compiled",
-    "init",
-    "kept_fractions",
-    "make_optimizer",
+    "is_finished",
     "memory",
-    "objective",
-    "plan",
+    "no_batches",
     "read_finished",
     "run",
-    "run_sweep",
-    "step",
-    "steps_a_call",
-    "update",
+    "steps_per_call",
 ]

@@ -1,12 +1,11 @@
 """How distilled images come about: some of them, at some steps, as they look."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ddpp_jax.data import Dataset, undo
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import read_tensors, write_tensors
 
@@ -23,7 +22,7 @@ _DTYPES = {"pixels": np.float16, "labels": np.int32}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-class History:
+class Frames:
     """Keeps frames of a distillation in its folder, `history/000200.safetensors` after step 200.
 
     A frame has the `pixels` of the first images of each class, no more than 200 in all, as float16,
@@ -31,58 +30,53 @@ class History:
     images of the same classes. Frames lie closer at the beginning, where images change faster.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        dataset: Dataset,
-        labels: np.ndarray,
-        steps: int,
-        *,
-        of: str | None = None,
-    ) -> None:
-        """Prepare the frames, and keep the real images.
+    def __init__(self, folder: Path, labels: np.ndarray, steps: int, *, of: str | None) -> None:
+        """Prepare the frames.
 
         Args:
             folder: of the distillation.
-            dataset: the real data.
-            labels: of the distilled images.
+            labels: of the distilled images; the classes, or rows of their probabilities.
             steps: how many there will be.
             of: what the frames are of, as a digest.
         """
-        self._of = of
-        self._folder, self._dataset = folder / FOLDER, dataset
+        self._of, self._folder = of, folder / FOLDER
         self.steps = frozenset(round(steps * (n / _FRAMES) ** 2) for n in range(_FRAMES + 1))
-        self._places = first_of_each(labels)
-        self._labels = labels[self._places].astype(np.int32)
-        count = np.bincount(self._labels).max()
-        real = first_of_each(dataset.y_train, most=int(count), classes=np.unique(self._labels))
-        self._write(REAL, _pixels(dataset, dataset.x_train[real]), dataset.y_train[real])
+        classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        self._places = first_of_each(classes)
+        self._labels = classes[self._places].astype(np.int32)
 
-    def saw(self, step: int, images: Any) -> None:
-        """Keep a frame, where this step is one.
+    def keep_real(
+        self, images: np.ndarray, labels: np.ndarray, pixels_fn: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """Keep real images of the same classes.
+
+        Args:
+            images: real ones, normalised.
+            labels: of those.
+            pixels_fn: undoes the normalisation.
+        """
+        most = int(np.bincount(self._labels).max())
+        places = first_of_each(labels, most=most, classes=np.unique(self._labels))
+        self._write(REAL, pixels_fn(np.asarray(images[places], np.float32)), labels[places])
+
+    def keep(
+        self, step: int, images: np.ndarray, pixels_fn: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """Keep a frame.
 
         Args:
             step: how many steps are done.
             images: the whole distilled set after them.
+            pixels_fn: undoes the normalisation.
         """
-        if step in self.steps:
-            chosen = np.asarray(images)[self._places]
-            self._write(f"{step:06d}", _pixels(self._dataset, chosen), self._labels)
+        chosen = np.asarray(images[self._places], np.float32)
+        self._write(f"{step:06d}", pixels_fn(chosen), self._labels)
 
-    def _write(
-        self,
-        name: str,
-        pixels: Float[np.ndarray, "images height width channels"],
-        labels: Int[np.ndarray, " images"],
-    ) -> None:
+    def _write(self, name: str, pixels: np.ndarray, labels: np.ndarray) -> None:
         path = self._folder / f"{name}.safetensors"
         tensors = {"pixels": np.clip(pixels, -_LARGEST, _LARGEST), "labels": labels}
         tensors = {n: a.astype(_DTYPES[n]) for n, a in tensors.items()}
         write_tensors(path, tensors, {"name": name, "of": self._of}, kind=FORMAT)
-
-
-def _pixels(dataset: Dataset, images: np.ndarray) -> Float[np.ndarray, "..."]:
-    return undo(dataset.transform, np.asarray(images, np.float32))
 
 
 def first_of_each(

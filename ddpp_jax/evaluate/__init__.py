@@ -1,19 +1,23 @@
 """Stage 3: fresh networks trained on a small set, and their accuracy on the real test set."""
 
-from ddpp_jax.evaluate.networks import run
+from ddpp_jax.evaluate.evaluation import Evaluation, evaluation_of
+from ddpp_jax.evaluate.kept import Evaluations
+from ddpp_jax.evaluate.networks import Procedure, Tests, run
 from ddpp_jax.evaluate.schedule import Info, State, init, make_optimizer, start_from, step
-from ddpp_jax.evaluate.score import score
-from ddpp_jax.evaluate.verdict import Verdict, verdict
+from ddpp_jax.evaluate.scoring import score
 
 __all__ = [
+    "Evaluation",
+    "Evaluations",
     "Info",
+    "Procedure",
     "State",
-    "Verdict",
+    "Tests",
+    "evaluation_of",
     "init",
     "make_optimizer",
     "run",
     "score",
     "start_from",
     "step",
-    "verdict",
 ]

@@ -1,8 +1,9 @@
-"""Several fresh networks trained on a small set, and judged."""
+"""Several fresh networks trained on a small set, and tested."""
 
 import time
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,15 @@ from ddpp_jax._types import (
     PRNGKey,
     PRNGKeys,
     Scalar,
-    ScalarLike,
     Targets,
 )
 from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.core import augment, named_key
+from ddpp_jax.evaluate.evaluation import Evaluation, evaluation_of
 from ddpp_jax.evaluate.schedule import Info, State, init, step
-from ddpp_jax.evaluate.verdict import Verdict, verdict
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Checkpoints
 from ddpp_jax.training import PIECES, over_members, predictions, workers
 
@@ -35,43 +36,52 @@ _LEAST_SECONDS = 0.1  # Of a call, to tell its pace.
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
+class Procedure(NamedTuple):
+    """How sets are evaluated.
+
+    Attributes:
+        config: how many networks, and their schedule.
+        operations: the DSA operations of the augmentation.
+        classes: how many there are.
+    """
+
+    config: EvaluateConfig
+    operations: tuple[str, ...]
+    classes: int
+
+
+Tests: TypeAlias = Mapping[str, tuple[FloatArray, IntArray]]
+"""Test sets by name: images and labels."""
+
+
 def run(
     key: PRNGKey,
-    config: EvaluateConfig,
-    tests: Mapping[str, tuple[FloatArray, IntArray]],
+    procedure: Procedure,
     network: Network,
-    images: FloatArray,
-    labels: FloatArray | IntArray,
-    alpha: ScalarLike,
+    small: DistilledSet,
+    tests: Tests,
     report: Report,
     *,
-    classes: int,
-    operations: tuple[str, ...] = (),
     name: str = "evaluate",
     checkpoints: Checkpoints | None = None,
-) -> dict[str, Verdict]:
+) -> dict[str, Evaluation]:
     """What several fresh networks, trained on a small set, make of each of some test sets.
 
     All is worked out in float32, whatever JAX's default is.
 
     Args:
         key: decides the initialisations and all draws.
-        config: how many networks, and their schedule.
-        tests: sets that they are judged on, by name: images and labels.
+        procedure: how many networks, their schedule and their augmentation.
         network: the architecture.
-        images: the small set, normalised as the test sets are.
-        labels: a class for each image, or a row with the probability of each class.
-        alpha: the learning rate at first.
+        small: images, normalised as the test sets are; labels, hard or soft; and the learning rate
+            at first.
+        tests: sets that they are tested on, by name: images and labels.
         report: told as it goes on.
-        classes: how many there are.
-        operations: the DSA operations of the augmentation.
         name: what the report calls it.
         checkpoints: where to keep the state of a long evaluation now and then, and to go on from;
             None keeps none.
     """
-    states, losses = _train(
-        key, config, network, images, labels, alpha, report, operations, name, checkpoints
-    )
+    states, losses = _train(key, procedure, network, small, report, name, checkpoints)
     lost = int((~np.isfinite(losses)).sum())
     found = {}
     for test, (x_test, y_test) in tests.items():
@@ -81,7 +91,9 @@ def run(
             apply_fn=network.apply_fn,
             parts_fn=network.parts,
         )
-        found[test] = verdict(np.asarray(guesses), np.asarray(y_test), classes, diverged=lost)
+        found[test] = evaluation_of(
+            np.asarray(guesses), np.asarray(y_test), procedure.classes, diverged=lost
+        )
     if checkpoints is not None:
         checkpoints.remove()
     return found
@@ -89,28 +101,26 @@ def run(
 
 def _train(
     key: PRNGKey,
-    config: EvaluateConfig,
+    procedure: Procedure,
     network: Network,
-    images: FloatArray,
-    labels: FloatArray | IntArray,
-    alpha: ScalarLike,
+    small: DistilledSet,
     report: Report,
-    operations: tuple[str, ...],
     name: str,
     checkpoints: Checkpoints | None,
 ) -> tuple[State, Float[np.ndarray, " networks"]]:
     """Trained networks, and the training loss of the last epoch of each."""
+    config = procedure.config
     keys = jax.random.split(key, config.networks)
-    soft = np.asarray(labels).dtype.kind == "f"
-    small = (
-        jnp.asarray(images, jnp.float32),
-        jnp.asarray(labels, jnp.float32 if soft else jnp.int32),
-        jnp.asarray(alpha, jnp.float32),
+    soft = np.asarray(small.labels).dtype.kind == "f"
+    given = (
+        jnp.asarray(small.images, jnp.float32),
+        jnp.asarray(small.labels, jnp.float32 if soft else jnp.int32),
+        jnp.asarray(small.alpha, jnp.float32),
     )
     begun = (begin_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0
     if checkpoints is not None:
-        (states, losses), done = checkpoints.go_on(begun, report.warn)
+        (states, losses), done = checkpoints.load_latest(begun, report.warn)
     total = config.eval_epochs + 1
     kept, count, paces = time.monotonic(), 1, dict[int, float]()
     with report.progress(name, total, unit="epoch", done=done) as tick:
@@ -119,10 +129,10 @@ def _train(
             at_a_time = _at_a_time(paces, workers(config.networks))
             keys, states, info = advance_all(
                 (keys, states, Info(losses)),
-                [(*span, small) for span in _pieces(done, high)],
+                [(*span, given) for span in _pieces(done, high)],
                 network=network,
                 config=config,
-                operations=operations,
+                operations=procedure.operations,
                 at_a_time=at_a_time,
             )
             losses = info.loss

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from ddpp_jax.data import Transform, apply, carried_transform, checked_images
 from ddpp_jax.errors import InputError
-from ddpp_jax.sets import iterate_path, read_distilled
+from ddpp_jax.sets import read_distilled, set_path
 
 
 class DistilledSet(NamedTuple):
@@ -42,19 +42,19 @@ class DistilledSet(NamedTuple):
     origin: Mapping[str, Any]
 
 
-def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
+def load_distilled(path: str | Path, *, which: str = "last") -> DistilledSet:
     """The set that a run left.
 
     Args:
         path: a run folder, or a `.safetensors` of this program.
-        iterate: which of a run's sets: `last`, `held-out` or `max-test`.
+        which: which of a run's sets: `last`, `best-held-out` or `best-test`.
 
     Raises:
         InputError: there is no such set, or it is damaged. (`ddpp_jax.errors.InputError`, a
             `ValueError`.)
     """
     path = Path(path)
-    file = iterate_path(path, iterate) if path.is_dir() else path
+    file = set_path(path, which) if path.is_dir() else path
     if not file.exists() and (path / "config.json").exists():
         raise InputError(f"{path} is of a run that is not finished; start its command again")
     if (file.parent / "export.json").exists():
@@ -73,7 +73,7 @@ def load_distilled(path: str | Path, *, iterate: str = "last") -> DistilledSet:
         alpha=found.alpha,
         class_names=found.class_names,
         transform=partial(_seen, transform, found.images.shape[1:]),
-        pixels=found.pixels,
+        pixels=found.looks,
         arrays=found.transform,
         origin=found.origin,
     )

@@ -1,5 +1,23 @@
-"""Methods of distillation."""
+"""Methods of distillation: what one is, and one file for each family."""
 
-from ddpp_jax.methods.draws import Draws, Start, draw, draw_start
+from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
+from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
+from ddpp_jax.methods.trajectory import HParams, Parts, Schedule, match_trajectories
 
-__all__ = ["Draws", "Start", "draw", "draw_start"]
+__all__ = [
+    "Feed",
+    "HParams",
+    "Info",
+    "Method",
+    "Metric",
+    "OnDevice",
+    "Pair",
+    "Parts",
+    "Plan",
+    "Schedule",
+    "Streamed",
+    "device_room",
+    "match_trajectories",
+    "read_all",
+    "steps_key",
+]

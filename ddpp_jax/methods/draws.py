@@ -1,4 +1,4 @@
-"""The random choices of a distillation step."""
+"""The random choices of a step of trajectory matching."""
 
 import math
 from typing import NamedTuple
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ddpp_jax._types import PRNGKey
-from ddpp_jax.configs import DistillConfig
 from ddpp_jax.core import named_key
 
 
@@ -36,22 +35,22 @@ class Draws(NamedTuple):
     augment_keys: Array
 
 
-def draw_start(key: PRNGKey, *, num_teachers: int, config: DistillConfig) -> Start:
+def draw_start(key: PRNGKey, *, teachers: int, epochs: int) -> Start:
     """The teacher and the start epoch of a distillation step, each with equal chances.
 
     Args:
         key: this step's own.
-        num_teachers: how many there are to choose from.
-        config: the number of epochs to choose from (I+).
+        teachers: how many there are to choose from.
+        epochs: how many epochs there are to choose from (I+).
     """
     whole = jnp.int32  # Whatever JAX's default is: draws of another width are other draws.
     return Start(
-        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, num_teachers, whole),
-        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, config.max_start_epoch, whole),
+        teacher=jax.random.randint(named_key(key, "teacher"), (), 0, teachers, whole),
+        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, epochs, whole),
     )
 
 
-def draw(key: PRNGKey, *, num_images: int, config: DistillConfig) -> Draws:
+def draw(key: PRNGKey, *, images: int, steps: int, batch: int | None = None) -> Draws:
     """The minibatches and the augmentation of a student's training.
 
     Minibatches come from random permutations of the distilled set, each used up before the next;
@@ -59,16 +58,17 @@ def draw(key: PRNGKey, *, num_images: int, config: DistillConfig) -> Draws:
 
     Args:
         key: this step's own.
-        num_images: the size of the distilled set.
-        config: the number of student steps, and the size of a minibatch.
+        images: the size of the distilled set.
+        steps: of the student (J).
+        batch: images in a minibatch; None takes all of them.
     """
-    steps, size = config.student_steps, config.student_batch or num_images
-    passes = math.ceil(steps * size / num_images)
+    size = batch or images
+    passes = math.ceil(steps * size / images)
     keys = jax.random.split(named_key(key, "batches"), passes)
-    if size == num_images:
-        orders = jnp.tile(jnp.arange(num_images), (passes, 1))
+    if size == images:
+        orders = jnp.tile(jnp.arange(images), (passes, 1))
     else:
-        orders = jax.vmap(lambda k: jax.random.permutation(k, num_images))(keys)
+        orders = jax.vmap(lambda k: jax.random.permutation(k, images))(keys)
     return Draws(
         batches=orders.reshape(-1, size)[:steps],
         augment_keys=jax.random.split(named_key(key, "augment"), steps),

@@ -14,6 +14,7 @@ from ddpp_jax import teachers
 from ddpp_jax.configs import DistillJob, EvaluateConfig, Places, TeachersJob
 from ddpp_jax.data import RawDataset, require_transform
 from ddpp_jax.errors import InputError
+from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.storage import check_claim, check_unheld, gib, require_space
@@ -82,13 +83,14 @@ def require_data(job: TeachersJob, raw: RawDataset, places: Places) -> None:
 
 
 def require_distillation(
-    job: DistillJob, problem: Problem, *, stream: bool, copies: int = 1
+    job: DistillJob, problem: Problem, method: Method, *, stream: bool, copies: int = 1
 ) -> None:
     """Refuse what the distillation steps and the evaluations would be refused for.
 
     Args:
         job: what is asked for.
         problem: the data and the network.
+        method: of distillation.
         stream: whether the teachers are read from disk as they are needed.
         copies: how many such sets of teachers are read.
 
@@ -97,14 +99,15 @@ def require_distillation(
     """
     settings, network = job.distillation, problem.network
     _require_device(
-        (settings.student_steps + 2) * network.num_params + _image(job.model.width, problem.raw),
-        what=f"{settings.student_steps} student steps of {network.num_params:,} parameters",
-        remedy=_lower(width=job.model.width, student_steps=settings.student_steps),
+        method.least_memory + _image(job.model.width, problem.raw),
+        what=f"{method.held} of {network.num_params:,} parameters",
+        remedy=_lower(width=job.model.width),
     )
-    held = job.teaching.teachers * (settings.last_target + 1) * network.num_params * copies
-    if not stream:
+    if settings.last_epoch is not None and not stream:
         _require_device(
-            held, what=f"{job.teaching.teachers} teachers on the device", remedy="give --read auto"
+            job.teaching.teachers * (settings.last_epoch + 1) * network.num_params * copies,
+            what=f"{job.teaching.teachers} teachers on the device",
+            remedy="give --read auto",
         )
     require_evaluation(job.evaluation, network, job.model.width)
 

@@ -225,8 +225,17 @@ def _snapshots(store: TeacherStore, index: int) -> int:
         ) from error
 
 
-def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
-    """Say what there is and how large it is."""
+def describe(
+    job: TeachersJob, problem: Problem, report: Report, *, with_teachers: bool = True
+) -> None:
+    """Say what there is and how large it is.
+
+    Args:
+        job: what is asked for.
+        problem: the data, the network and the teachers' folder.
+        report: told of it.
+        with_teachers: whether there are to be teachers.
+    """
     teaching = job.teaching
     describe_data(problem.raw, report)
     flags = compiler_flags()
@@ -239,6 +248,8 @@ def describe(job: TeachersJob, problem: Problem, report: Report) -> None:
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
         f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"
     )
+    if not with_teachers:
+        return
     missing = len(problem.store.missing(teaching.teachers))
     size = teachers.stored_bytes(teaching, problem.network)
     kept = "" if teaching.keep_epochs is None else f", the first {teaching.keep_epochs} kept"

@@ -1,13 +1,13 @@
 """What a job would take in memory and on disk, and its settings: for `--dry-run`."""
 
 import math
-from pathlib import Path
 
 from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.methods import Method, device_room
 from ddpp_jax.planning.problem import Problem, say_settings
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import device_room, free_bytes, gib
+from ddpp_jax.storage import free_bytes, gib
 
 
 def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> None:
@@ -18,10 +18,10 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
     missing = len(problem.store.missing(teaching.teachers))
     size = missing * teachers.stored_bytes(teaching, problem.network)
     free = free_bytes(problem.store.folder)
-    verdict = "enough" if size <= free else "too little"
+    enough = "enough" if size <= free else "too little"
     report.say(
         f"Disk: {gib(size)} for {missing} teachers of {teaching.last_kept + 1} snapshots, "
-        f"{gib(free)} free: {verdict}"
+        f"{gib(free)} free: {enough}"
     )
     batches = math.ceil(len(raw.y_train) / teaching.teacher_batch)
     report.say(
@@ -31,19 +31,32 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
     say_settings(job, raw, report)
 
 
-def describe_distillation(job: DistillJob, problem: Problem, folder: Path, report: Report) -> None:
-    """Say what the second stage would take."""
-    settings, network = job.distillation, problem.network
+def describe_distillation(
+    job: DistillJob, problem: Problem, example: tuple[Method, distill.Member], report: Report
+) -> int | None:
+    """Say what the second stage would take.
+
+    Args:
+        job: what is asked for.
+        problem: the data.
+        example: the method, and a distillation of the job's sizes.
+        report: told of it.
+
+    Returns:
+        The bytes that a step takes as compiled; None where the platform does not say.
+    """
+    settings = job.distillation
     shape = (settings.ipc * problem.raw.classes, *problem.raw.x_train.shape[1:])
     state = 4 * 2 * (math.prod(shape) + 1)  # Pixels and alpha, and the velocity of each.
     checkpoints = settings.steps // distill.CHECKPOINT_EVERY
     report.say(
-        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} for each method, "
-        f"of {gib(state)}; the last two are kept below {folder} while it runs"
+        f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} of {gib(state)} "
+        "for each distillation; the last two are kept while it runs"
     )
-    needed = distill.memory(job, network, shape)
+    needed = distill.memory(*example)
     size = "an amount unknown on this platform" if needed is None else gib(needed)
     report.say(f"Memory: {size} for the distillation steps as compiled for this device")
+    return needed
 
 
 def choose_reading(
@@ -58,7 +71,7 @@ def choose_reading(
         report: told of the choice.
         copies: how many such sets of teachers are read.
     """
-    last = job.distillation.last_target
+    last = job.distillation.last_epoch or 0
     size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4 * copies
     room = device_room()
     stream = read == "stream" or (read == "auto" and size > room)

@@ -1,6 +1,5 @@
 """What a unit of each stage takes on this machine, by trying a little of it on made-up images."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from ddpp_jax import distill, teachers
-from ddpp_jax.configs import DistillJob, EvaluateConfig, TeachersJob
-from ddpp_jax.core import flatten_params
-from ddpp_jax.evaluate import networks
+from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.evaluate import Procedure, networks
+from ddpp_jax.methods import Method, device_room
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.planning.work import Costs, Stage
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import device_room
 from ddpp_jax.training import predictions, workers
 
 _SECONDS = 1.0
@@ -26,15 +24,35 @@ _SECONDS = 1.0
 _COPIES = 16
 """Of a network's parameters; where there is no room for so many, nothing is tried."""
 _SGD_STEPS = 4
-_STUDENT_STEPS = 4
 _BATCHES = 2
 _TEST_IMAGES = 500
 
 
-def stage_seconds(job: DistillJob, problem: Problem, stages: Sequence[Stage]) -> dict[str, float]:
-    """Seconds of each stage of a distillation, by its name."""
-    tried = seconds(job, problem)
-    return {stage.name: tried.of(stage) for stage in stages}
+def stage_seconds(
+    job: DistillJob, problem: Problem, stages: Sequence[Stage], step_fn: Callable[[], float]
+) -> dict[str, float]:
+    """Seconds of each stage of a distillation, by its name.
+
+    Args:
+        job: what is asked for.
+        problem: the data and the network.
+        stages: of the job.
+        step_fn: gives the seconds of a distillation step.
+    """
+    raw, network = problem.raw, problem.network
+    shape, count = raw.x_train.shape[1:], job.distillation.ipc * raw.classes
+    teaches = any(stage.epochs for stage in stages)
+    costs = Costs(
+        epoch=epoch_seconds(job, problem) if teaches else 0.0,
+        step=step_fn(),
+        evaluation=evaluation_seconds(
+            Procedure(job.evaluation, job.data.operations, raw.classes),
+            network,
+            (count, *shape),
+            test=len(raw.y_test),
+        ),
+    )
+    return {stage.name: costs.of(stage) for stage in stages}
 
 
 def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
@@ -43,27 +61,6 @@ def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
     if not missing:
         return {"teachers": 0.0}
     return {"teachers": missing * job.teaching.epochs * epoch_seconds(job, problem)}
-
-
-def seconds(job: DistillJob, problem: Problem) -> Costs:
-    """Seconds by unit: of a teacher's epoch, a distillation step and an evaluation.
-
-    The step is NaN where the device has no room for it.
-    """
-    raw, network = problem.raw, problem.network
-    shape, count = raw.x_train.shape[1:], job.distillation.ipc * raw.classes
-    return Costs(
-        epoch=epoch_seconds(job, problem),
-        step=_step_seconds(job, network, (count, *shape), raw.classes),
-        evaluation=evaluation_seconds(
-            job.evaluation,
-            network,
-            (count, *shape),
-            classes=raw.classes,
-            operations=job.data.operations,
-            test=len(raw.y_test),
-        ),
-    )
 
 
 def describe(
@@ -118,56 +115,58 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
     return taken / group * steps / few
 
 
-def _step_seconds(job: DistillJob, network: Network, shape: tuple[int, ...], classes: int) -> float:
-    """Seconds of a distillation step, by one of few student steps."""
-    wanted = job.distillation.student_steps
-    few = min(wanted, _STUDENT_STEPS)
-    settings = dataclasses.replace(job.distillation, student_steps=few)
-    job = dataclasses.replace(job, distillation=settings)
-    images, labels = _made_up(shape, classes)
-    state = distill.init(images, alpha=settings.alpha, optimizer=distill.make_optimizer(settings))
-    program = distill.compiled(job, network, state, labels)
-    needed = program.memory_analysis()
-    if needed is not None and needed.temp_size_in_bytes > device_room():
+def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: int | None) -> float:
+    """Seconds of a distillation step, a share where several distillations go side by side.
+
+    Args:
+        method: of distillation.
+        members: what goes side by side.
+        needed: bytes that a step takes, where they are known; NaN comes back where the device has
+            no room for them.
+    """
+    if needed is not None and needed > device_room():
         return math.nan
-    start = flatten_params(network.init_fn(jax.random.key(0)))[0]
-    rows = distill.steps_a_call(network)
-    starts = jnp.tile(start, (rows, 1))
+    rows = distill.steps_per_call(method, len(members))
+    begun = [distill.begin(method, member) for member in members]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
+    advance = distill.compiled(method, members, states, rows)
+    key = jax.random.key(0)
+    batch = jax.tree.map(
+        lambda leaf: (
+            0.1 * jax.random.normal(key, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        ),
+        distill.no_batches(method, rows),
+    )
 
-    def call(state: Any, count: int) -> Any:
-        return program(state, labels, jnp.int32(0), jnp.int32(count), starts, 1.1 * starts)[0]
+    def call(states: Any, count: int) -> Any:
+        return advance(states, 0, count, [batch] * len(members))[0]
 
-    return _pace(call, state, most=rows, compiles=False) * wanted / few
+    return _pace(call, states, most=rows, compiles=False) / len(members)
 
 
 def evaluation_seconds(
-    config: EvaluateConfig,
-    network: Network,
-    shape: tuple[int, ...],
-    *,
-    classes: int,
-    operations: tuple[str, ...],
-    test: int,
+    procedure: Procedure, network: Network, shape: tuple[int, ...], *, test: int
 ) -> float:
     """Seconds that several fresh networks take to be trained and tested.
 
     Args:
-        config: how many networks, and their schedule.
+        procedure: how many networks, their schedule and their augmentation.
         network: the architecture.
         shape: of the images that they are trained on: (images, height, width, channels).
-        classes: how many there are.
-        operations: of DSA.
         test: how many images they are tested on.
     """
+    config = procedure.config
     count = min(shape[0], _BATCHES * config.eval_batch)
     group = config.networks
     if jax.default_backend() == "cpu":
         group = workers(group)
-    images, labels = _made_up((count, *shape[1:]), classes)
+    images, labels = _made_up((count, *shape[1:]), procedure.classes)
     keys = jax.random.split(jax.random.key(0), group)
     small = (images, labels, jnp.float32(1e-3))
     states = networks.begin_all(keys, network)
-    seen, _ = _made_up((min(test, _TEST_IMAGES), *shape[1:]), classes)
+    seen, _ = _made_up((min(test, _TEST_IMAGES), *shape[1:]), procedure.classes)
 
     def train(members: Any, count: int) -> Any:
         return networks.advance_all(
@@ -175,7 +174,7 @@ def evaluation_seconds(
             [(jnp.int32(0), jnp.int32(count), small)],
             network=network,
             config=config,
-            operations=operations,
+            operations=procedure.operations,
         )
 
     def guess(params: Any, count: int) -> Any:

@@ -12,8 +12,6 @@ from ddpp_jax.planning.problem import Problem
 
 _TRAINING = 3
 """Passes over a network that an SGD step takes: forward, and for the gradients of both factors."""
-_MATCHING = 11
-"""Passes over a network that a student step takes, with all that differentiating it takes."""
 
 
 class Stage(NamedTuple):
@@ -58,49 +56,40 @@ def teaching(missing: int, epochs: int) -> Stage:
     return Stage("teachers", epochs=missing * epochs)
 
 
-def stages(job: DistillJob, problem: Problem, methods: Sequence[str]) -> list[Stage]:
-    """The stages of a distillation that has not begun, in order.
+def stages(job: DistillJob, missing: int, members: Sequence[str]) -> list[Stage]:
+    """The stages of a job whose distillations have not begun, in order.
 
     Args:
         job: what is asked for.
-        problem: whose teachers may be there already.
-        methods: the names of the distillations.
+        missing: teachers that are not trained yet, of all seeds.
+        members: the names of the distillations, which go side by side.
     """
-    settings, missing = job.distillation, len(problem.store.missing(job.teaching.teachers))
+    settings = job.distillation
     on_the_way = settings.steps // settings.eval_every + 1 if settings.eval_every else 0
     # The last set was evaluated on the way where the last step was one to evaluate at.
     at_the_end = 0 if settings.eval_every and settings.steps % settings.eval_every == 0 else 1
     found = [teaching(missing, job.teaching.epochs)] if missing else []
-    found += [
-        Stage(f"distil, {name}", steps=settings.steps, evaluations=on_the_way) for name in methods
-    ]
+    count = len(members)
+    found.append(Stage("distil", steps=count * settings.steps, evaluations=count * on_the_way))
     if job.baselines and job.random_draws:
-        found.append(Stage("judge random real images", evaluations=job.random_draws))
-    return found + [Stage(f"judge {name}", evaluations=at_the_end) for name in methods]
+        found.append(Stage("evaluate random real images", evaluations=job.random_draws))
+    return found + [Stage(f"evaluate {name}", evaluations=at_the_end) for name in members]
 
 
-def sweep_stages(job: DistillJob, missing: int, members: Sequence[str]) -> list[Stage]:
-    """The stages of a sweep that has not begun, in order; its members are taken one after another.
+def operations(job: DistillJob, problem: Problem, step: float) -> Costs:
+    """Floating-point operations by unit, about, as XLA counts those of a forward pass.
 
     Args:
-        job: what they share.
-        missing: teachers that are not trained yet, of all seeds.
-        members: their names.
+        job: what is asked for.
+        problem: the data and the network.
+        step: operations of a distillation step.
     """
-    steps = job.distillation.steps * len(members)
-    found = [teaching(missing, job.teaching.epochs)] if missing else []
-    found.append(Stage("distil the sweep", steps=steps))
-    return found + [Stage(f"judge {name}", evaluations=1) for name in members]
-
-
-def operations(job: DistillJob, problem: Problem) -> Costs:
-    """Floating-point operations by unit, about, as XLA counts those of a forward pass."""
-    settings, raw, network = job.distillation, problem.raw, problem.network
-    image = forward_operations(network, raw.x_train.shape[1:])
-    count = settings.ipc * raw.classes
+    raw = problem.raw
+    image = forward_operations(problem.network, raw.x_train.shape[1:])
+    count = job.distillation.ipc * raw.classes
     return Costs(
         epoch=_TRAINING * image * len(raw.y_train),
-        step=_MATCHING * image * settings.student_steps * (settings.student_batch or count),
+        step=step,
         evaluation=evaluation_operations(job.evaluation, image, count, len(raw.y_test)),
     )
 

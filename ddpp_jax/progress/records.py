@@ -15,30 +15,12 @@ _MOST = 2**53
 _MOST_SECONDS = 10**10
 
 
-class _Step(TypedDict):
-    """Of a distillation step; the row before the first has the step alone."""
+class _Before(TypedDict):
+    """Of the row before the first step: what the rows are of, and how they are shown."""
 
-    step: int
-    loss: float | None
-    kept_fraction: float | None
-    alpha: float
-    teacher: int
-    start_epoch: int
-    kept_by_layer: dict[str, Any]
-
-
-class _Numbers(TypedDict, total=False):
-    sign_flips: float | None
-    numerator_removed: float | None
-    denominator_removed: float | None
-    student_loss: float | None
-    accuracy: float
-    accuracy_std: float
-    held_out_accuracy: float
-    held_out_accuracy_std: float
-    skipped: bool
-    alpha_held: bool
-    of: str | None
+    of: NotRequired[str | None]
+    method: NotRequired[str]
+    shows: NotRequired[dict[str, str]]
 
 
 class _Start(TypedDict):
@@ -114,14 +96,14 @@ def read_metrics(
         return []
     damaged: dict[int, str] = {}
     rows: list[dict[str, Any]] = []
-    names: set[str] | None = None
+    first: Mapping[str, Any] | None = None
     for number, row in _numbered(path, damaged):
         try:
-            _check_metrics(row, rows[-1]["step"] if rows else -1, names)
+            _check_metrics(row, rows[-1]["step"] if rows else -1, first)
         except ValueError as error:
             damaged[number] = str(error)
             continue
-        names = set(row["kept_by_layer"]) if "loss" in row else names
+        first = row if first is None and row["step"] else first
         if steps is None or row["step"] <= steps:
             rows.append(row)
     theirs = rows[0].get("of") if rows else None
@@ -167,24 +149,32 @@ def _numbered(path: Path, damaged: dict[int, str]) -> Iterable[tuple[int, dict[s
     return zip(numbers, rows, strict=True)
 
 
-def _check_metrics(row: Mapping[str, Any], before: int, names: set[str] | None) -> None:
+def _check_metrics(row: Mapping[str, Any], before: int, first: Mapping[str, Any] | None) -> None:
+    """Refuse a row that does not follow the one before it, or has other metrics than the first."""
     if not isinstance(row.get("step"), int) or not before < row["step"] < _MOST:
         raise ValueError("its step does not follow that of the row before it")
-    require_kind(row, _Numbers)
     if row["step"] == 0:
-        if "loss" in row:
-            raise ValueError("it has a loss before the first step")
+        require_kind(row, _Before)
         return
-    require_kind(row, _Step)
-    if not all(0 <= row[name] < _MOST for name in ("teacher", "start_epoch")):
-        raise ValueError("its teacher or its start epoch is out of range")
-    kept = row["kept_by_layer"]
-    if not all(value is None or isinstance(value, int | float) for value in kept.values()):
-        raise ValueError("its kept_by_layer holds what is no number")
-    if names is not None and set(kept) != names:
-        raise ValueError("its kept_by_layer names other tensors than the rows before it")
-    if None in (row["loss"], row["kept_fraction"]) and not row.get("skipped"):
-        raise ValueError("its loss or its kept_fraction is null, but it was not skipped")
+    numbers = {name: value for name, value in row.items() if name != "step"}
+    for name, value in numbers.items():
+        inner = value.values() if isinstance(value, Mapping) else (value,)
+        if not all(entry is None or isinstance(entry, int | float) for entry in inner):
+            raise ValueError(f"its {name} is no number")
+        if any(isinstance(entry, int) and not 0 <= entry < _MOST for entry in inner):
+            raise ValueError(f"its {name} is out of range")
+        if value is None and not row.get("skipped"):
+            raise ValueError(f"its {name} is null, but it was not skipped")
+    if first is None:
+        return
+    for name, value in first.items():
+        # Truth values are there where they hold, evaluations now and then.
+        if isinstance(value, bool) or "accuracy" in name:
+            continue
+        if name not in row or isinstance(value, Mapping) != isinstance(row[name], Mapping):
+            raise ValueError(f"it has no {name} as the rows before it")
+        if isinstance(value, Mapping) and set(value) != set(row[name]):
+            raise ValueError(f"its {name} has other names than the rows before it")
 
 
 def _check_progress(row: Mapping[str, Any], before: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
-from ddpp_jax.report import figures
+from ddpp_jax.report import svg
 from ddpp_jax.report.comparison import comparison_values
 from ddpp_jax.report.costs import costs
 from ddpp_jax.report.images import method_values
@@ -102,7 +102,7 @@ def _run_values(run: Run) -> dict[str, Any]:
     """What the page of a run shows."""
     rows = run.result.get("rows", [])
     names = row_names(rows)
-    judged = [(n, row) for n, row in zip(names, rows, strict=True) if row.get("confusion")]
+    tested = [(n, row) for n, row in zip(names, rows, strict=True) if row.get("confusion")]
     classes = class_names(run)
     values = {
         "made_of": str(run.folder),
@@ -119,15 +119,13 @@ def _run_values(run: Run) -> dict[str, Any]:
             for n, row in zip(names, rows, strict=True)
             if row.get("diverged")
         ],
-        "accuracy_svg": figures.accuracies(rows, names) if rows else "",
-        "sweep_svg": _sweep(run, rows),
+        "accuracy_svg": svg.accuracies(rows, names) if rows else "",
+        "sweep": _sweep(run, rows),
         "methods": [method_values(method) for method in run.methods if _shows(method)],
-        "curves": figures.curves([method for method in run.methods if method.rows]),
-        "pruning": [found for method in run.methods if (found := figures.pruning(method))],
-        "confusions": [
-            (n, figures.confusion(row, classes, n)) for n, row in judged[:_MOST_CONFUSIONS]
-        ],
-        "per_class": [row["per_class"] for _, row in judged[:_MOST_CONFUSIONS]],
+        "curves": svg.curves([method for method in run.methods if method.rows]),
+        "maps": [found for method in run.methods for found in svg.maps(method)],
+        "confusions": [(n, svg.confusion(row, classes, n)) for n, row in tested[:_MOST_CONFUSIONS]],
+        "per_class": [row["per_class"] for _, row in tested[:_MOST_CONFUSIONS]],
         "class_names": classes,
         "command": _command(run),
         "environment": _environment(run),
@@ -138,7 +136,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "accuracy": ("Accuracy", "rows"),
         "images": ("Images", "methods"),
         "curves": ("Curves", "curves"),
-        "pruning": ("Pruning by layer", "pruning"),
+        "maps": ("By layer", "maps"),
         "classes": ("Classes", "confusions"),
         "cost": ("Time and memory", "stages"),
     }
@@ -192,12 +190,14 @@ def _keys(run: Run) -> list[tuple[str, str]]:
 
 
 def _which(rows: Sequence[Mapping[str, Any]]) -> str:
-    words = {words for row in rows if (words := tables.iterate_words(row))}
+    words = {words for row in rows if (words := tables.which_words(row))}
     return f"Distilled sets: {'; '.join(sorted(words))}." if words else ""
 
 
-def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
-    return figures.sweep(rows, run.result["sweep"]) if "sweep" in run.result and rows else ""
+def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    if "sweep" not in run.result or not rows:
+        return {}
+    return svg.sweep(rows, run.result["sweep"], run.methods)
 
 
 def _shows(method: Method) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpp_jax.configs import digest
-from ddpp_jax.report import figures
+from ddpp_jax.report import svg
 from ddpp_jax.report.images import last_frame, shown_classes
 from ddpp_jax.report.read import Method, Run
 from ddpp_jax.report.sheets import sheets
@@ -44,9 +44,9 @@ def comparison_values(runs: Sequence[Run]) -> dict[str, Any]:
             tables.comparison_words(found)
             for found in tables.comparisons([row for row in rows if row.get("seed") is not None])
         ],
-        "accuracy_svg": figures.accuracies(rows, row_names) if rows else "",
+        "accuracy_svg": svg.accuracies(rows, row_names) if rows else "",
         "differences": [(key, values) for key, values in lines if len(set(values)) > 1],
-        "curves": figures.curves([method for method in methods if method.rows]),
+        "curves": svg.curves([method for method in methods if method.rows]),
         "methods": pictures,
         "lowered": [found["name"] for found in pictures if found["sheets"].contrast_lowered],
         "unfinished": [name for name, run in zip(names, runs, strict=True) if is_unfinished(run)],

@@ -35,7 +35,7 @@ def last_frame(method: Method) -> Frame:
     if method.frames and method.frames[-1].step == step:
         return method.frames[-1]
     places = first_of_each(small.labels)
-    return Frame(step, small.pixels[places], small.labels[places])
+    return Frame(step, small.looks[places], small.labels[places])
 
 
 def shown_classes(method: Method) -> list[str]:

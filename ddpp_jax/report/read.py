@@ -11,7 +11,7 @@ from ddpp_jax.distill.frames import FOLDER, REAL, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import PROGRESS, read_metrics, read_progress
 from ddpp_jax.results import read_result
-from ddpp_jax.sets import DistilledFile, check_identity, iterate_path, origin_digest, read_distilled
+from ddpp_jax.sets import DistilledSet, check_identity, origin_digest, read_distilled, set_path
 from ddpp_jax.storage import read_claim
 from ddpp_jax.text import warn
 
@@ -45,7 +45,7 @@ class Method(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
     frames: Sequence[Frame]
     real: Frame | None
-    small: DistilledFile | None
+    small: DistilledSet | None
 
 
 class Run(NamedTuple):
@@ -84,7 +84,7 @@ def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
     check_identity(config, identity)
     found = read_result(result) if result.exists() else {}
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-    methods = [_method(place, identity, warn_fn) for place in places if _holds_a_method(place)]
+    methods = [_method(place, warn_fn) for place in places if _holds_a_method(place)]
     if "sweep" in found:  # In the order of its values.
         names = [row["method"] for row in found["rows"]]
         methods.sort(key=lambda m: names.index(m.name) if m.name in names else len(names))
@@ -96,11 +96,11 @@ def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
 
 def _holds_a_method(place: Path) -> bool:
     ours = (place / "config.json").exists() or not (place / "export.json").exists()
-    return ours and (iterate_path(place, "last").exists() or (place / "metrics.jsonl").exists())
+    return ours and (set_path(place, "last").exists() or (place / "metrics.jsonl").exists())
 
 
-def _method(place: Path, identity: Mapping[str, Any], warn_fn: Callable[[str], None]) -> Method:
-    path, metrics = iterate_path(place, "last"), place / "metrics.jsonl"
+def _method(place: Path, warn_fn: Callable[[str], None]) -> Method:
+    path, metrics = set_path(place, "last"), place / "metrics.jsonl"
     remedy = "delete it, and the run's command makes it again"
     small = read_distilled(path, remedy=remedy) if path.exists() else None
     steps = None if small is None else small.origin.get("step")
@@ -108,21 +108,16 @@ def _method(place: Path, identity: Mapping[str, Any], warn_fn: Callable[[str], N
     history = place / FOLDER
     frames = [_frame(file, of) for file in sorted(history.glob("[0-9]*.safetensors"))]
     real = history / f"{REAL}.safetensors"
+    rows = read_metrics(metrics, of=of, steps=steps, warn_fn=warn_fn)
+    # Of a set that is still being made, its metrics tell the name; or else its folder.
+    name = next((str(row["method"]) for row in rows[:1] if "method" in row), place.name)
     return Method(
-        name=_name(place, identity) if small is None else str(small.origin.get("method")),
-        rows=read_metrics(metrics, of=of, steps=steps, warn_fn=warn_fn),
+        name=name if small is None else str(small.origin.get("method")),
+        rows=rows,
         frames=frames,
         real=_frame(real, of) if real.exists() else None,
         small=small,
     )
-
-
-def _name(place: Path, identity: Mapping[str, Any]) -> str:
-    """What a method that is still being made may be called."""
-    if (place / "config.json").exists():
-        threshold = identity["config"].get("distillation", {}).get("threshold")
-        return "MTT (no pruning)" if threshold is None else f"ours (threshold {threshold:g})"
-    return {"mtt": "MTT (no pruning)"}.get(place.name, place.name.replace("-", " ", 1))
 
 
 def _frame(path: Path, of: str | None) -> Frame:

@@ -48,19 +48,19 @@ class _Row(TypedDict):
     confusion: NotRequired[list[list[int]]]
     ipc: NotRequired[int]
     seed: NotRequired[int]
-    iterate: NotRequired[Literal["last", "held-out", "max-test"]]
+    which: NotRequired[Literal["last", "best-held-out", "best-test"]]
     step: NotRequired[int]
     file: NotRequired[str]
     architecture: NotRequired[str]
     rate: NotRequired[float]
     settings: NotRequired[str]
     value: NotRequired[str]
-    kept_fraction: NotRequired[float]
+    means: NotRequired[dict[str, float]]
 
 
 class _Spread(TypedDict):
     method: str
-    iterate: str | None
+    which: str | None
     architecture: str | None
     ipc: int | None
     seeds: int
@@ -73,7 +73,7 @@ class _Spread(TypedDict):
 class _Comparison(TypedDict):
     method: str
     less: str
-    iterate: str | None
+    which: str | None
     architecture: str | None
     ipc: int | None
     seeds: int
@@ -96,8 +96,8 @@ def read_result(path: Path) -> dict[str, Any]:
         require_kind(found, _Result)
         for row in found["rows"]:
             _check_row(row, len(found["class_names"]))
-            if "sweep" in found and not ("value" in row and "kept_fraction" in row):
-                raise ValueError("a row of a sweep has no value or no kept_fraction")
+            if "sweep" in found and not ("value" in row and "means" in row):
+                raise ValueError("a row of a sweep has no value or no means")
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; {REMEDY}") from error
     try:
@@ -131,8 +131,8 @@ def check_evaluation(path: Path, found: Mapping[str, Any]) -> None:
 
 def _check_row(row: Mapping[str, Any], classes: int) -> None:
     require_kind(row, _Row)
-    if ("iterate" in row) != ("step" in row):
-        raise ValueError("a row has an iterate or a step, wanted both or neither")
+    if ("which" in row) != ("step" in row):
+        raise ValueError("a row has a which or a step, wanted both or neither")
     if ("per_class" in row) != ("confusion" in row):
         raise ValueError("a row has accuracies by class or a confusion matrix, wanted both")
     lengths = {len(line) for line in row.get("confusion", [])}

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from rich.table import Table
 
 from ddpp_jax.configs import DistillJob
-from ddpp_jax.evaluate import Verdict
+from ddpp_jax.evaluate import Evaluation
 from ddpp_jax.results.statistics import paired_difference, spread
 
-_ITERATES = {
+_WHICH = {
     "last": "last",
-    "held-out": "best on held-out images",
-    "max-test": "best on the test set (optimistic)",
+    "best-held-out": "best on held-out images",
+    "best-test": "best on the test set (optimistic)",
 }
 
 
@@ -27,7 +27,7 @@ def row(
     Args:
         method: what the networks were trained on.
         images: how many images that is.
-        accuracies: from 0 to 1, one array for each set of images that was judged.
+        accuracies: from 0 to 1, one array for each set of images that was evaluated.
     """
     together = np.concatenate(list(accuracies)).astype(np.float64)
     return {
@@ -42,23 +42,23 @@ def row(
     }
 
 
-def judged_row(
-    method: str, images: int, verdicts: Sequence[Verdict], **about: Any
+def evaluated_row(
+    method: str, images: int, evaluations: Sequence[Evaluation], **about: Any
 ) -> dict[str, Any]:
     """A row with all that the networks made of the test set.
 
     Args:
         method: what the networks were trained on.
         images: how many images that is.
-        verdicts: one for each set of images that was judged.
+        evaluations: one for each set of images that was evaluated.
         about: more that the row says, such as the `seed` or the `architecture`.
     """
-    confusion = np.sum([verdict.confusion for verdict in verdicts], axis=0)
-    together = Verdict(np.concatenate([v.accuracies for v in verdicts]), confusion)
+    confusion = np.sum([evaluation.confusion for evaluation in evaluations], axis=0)
+    together = Evaluation(np.concatenate([v.accuracies for v in evaluations]), confusion)
     return {
         **about,
-        **row(method, images, [verdict.accuracies for verdict in verdicts]),
-        "diverged": sum(verdict.diverged for verdict in verdicts),
+        **row(method, images, [evaluation.accuracies for evaluation in evaluations]),
+        "diverged": sum(evaluation.diverged for evaluation in evaluations),
         "per_class": [None if np.isnan(x) else float(x) for x in together.per_class],
         "confusion": confusion.tolist(),
     }
@@ -93,7 +93,7 @@ def comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             ours, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
             difference = paired_difference(ours, theirs)
             more = {"less": other.method, "stands": difference.stands}
-            more["iterate"] = case.iterate or other.iterate
+            more["which"] = case.which or other.which
             found.append(case._asdict() | difference._asdict() | more)
     return found
 
@@ -105,7 +105,7 @@ def comparison_words(comparison: Mapping[str, Any]) -> str:
     low, high = 100 * comparison["low"], 100 * comparison["high"]
     said = [str(comparison["architecture"])] if comparison["architecture"] else []
     said += [f"IPC {comparison['ipc']}"] if comparison["ipc"] else []
-    said += [_ITERATES[comparison["iterate"]]] if comparison["iterate"] else []
+    said += [_WHICH[comparison["which"]]] if comparison["which"] else []
     where = f" ({', '.join(said)})" if said else ""
     return (
         f"{comparison['method']} less {comparison['less']}{where}: {mean:+.1f} ± {error:.1f} "
@@ -121,7 +121,7 @@ def title(result: Mapping[str, Any]) -> str:
     said += [f"seed {result['seed']}"] if result["seed"] is not None else []
     said += [f"{result['ipc']} per class"] if "ipc" in result else []
     common = {
-        "distilled sets": {words for row in rows if (words := iterate_words(row))},
+        "distilled sets": {words for row in rows if (words := which_words(row))},
         "networks": {row["architecture"] for row in rows if "architecture" in row},
     }
     said += [f"{name}: {values.pop()}" for name, values in common.items() if len(values) == 1]
@@ -135,7 +135,7 @@ def table(result: Mapping[str, Any]) -> Table:
     """
     rows = result["rows"]
     several = len({row["architecture"] for row in rows if "architecture" in row}) > 1
-    which = len({words for row in rows if (words := iterate_words(row))}) > 1
+    which = len({words for row in rows if (words := which_words(row))}) > 1
     shown = Table()
     named = ["file"] if any("file" in row for row in rows) else []
     named += ["architecture"] if several else []
@@ -158,7 +158,7 @@ def table(result: Mapping[str, Any]) -> Table:
         shown.add_row(
             values["method"],
             *(str(values.get(column, "")) for column in named),
-            *([iterate_words(values)] if which else []),
+            *([which_words(values)] if which else []),
             f"{values['images']:,}",
             accuracy,
             over,
@@ -184,14 +184,14 @@ def per_class_table(result: Mapping[str, Any]) -> Table:
 
 def row_words(values: Mapping[str, Any]) -> str:
     """What a row is about: the method, the network and which set."""
-    parts = [values["method"], values.get("architecture"), iterate_words(values)]
+    parts = [values["method"], values.get("architecture"), which_words(values)]
     return ", ".join(part for part in parts if part)
 
 
-def iterate_words(values: Mapping[str, Any]) -> str:
+def which_words(values: Mapping[str, Any]) -> str:
     """Which of a distillation's sets a row is about; empty where there is no choice."""
-    iterate = values.get("iterate")
-    return "" if iterate is None else f"{_ITERATES[iterate]} (step {values['step']:,})"
+    which = values.get("which")
+    return "" if which is None else f"{_WHICH[which]} (step {values['step']:,})"
 
 
 def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
@@ -207,7 +207,7 @@ def seeds_table(spreads: Sequence[Mapping[str, Any]]) -> Table:
         shown.add_row(
             values["method"],
             str(values["architecture"] or ""),
-            _ITERATES.get(values["iterate"], ""),
+            _WHICH.get(values["which"], ""),
             str(values["ipc"] or ""),
             str(values["seeds"]),
             *(f"{100 * figure:.1f}" for figure in figures),
@@ -220,7 +220,7 @@ class _Case(NamedTuple):
     """What the figures of several seeds have in common."""
 
     method: str | None
-    iterate: str | None
+    which: str | None
     architecture: str | None
     ipc: int | None
     settings: str | None
@@ -244,8 +244,8 @@ def _cases(rows: Sequence[Mapping[str, Any]]) -> dict[_Case, dict[int, list[floa
 
 
 def _comparable(case: _Case, other: _Case) -> bool:
-    # Real images have no iterates, and may be compared with any; every method's settings differ.
-    same = None in (case.iterate, other.iterate) or case.iterate == other.iterate
+    # Of real images there is one set, and may be compared with any; every method's settings differ.
+    same = None in (case.which, other.which) or case.which == other.which
     alike = (case.architecture, case.ipc) == (other.architecture, other.ipc)
     return same and alike and case.method != other.method
 

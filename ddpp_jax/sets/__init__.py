@@ -2,27 +2,27 @@
 
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.sets.files import (
-    ITERATES,
-    DistilledFile,
+    WHICH,
+    DistilledSet,
     is_distilled,
-    iterate_path,
     origin_digest,
     read_distilled,
+    set_path,
     shown_range,
     write_distilled,
 )
 from ddpp_jax.sets.origin import check_identity, check_origin
 
 __all__ = [
-    "ITERATES",
-    "DistilledFile",
+    "WHICH",
+    "DistilledSet",
     "check_identity",
     "check_origin",
     "is_distilled",
-    "iterate_path",
     "origin_digest",
     "read_distilled",
     "require_own",
+    "set_path",
     "shown_range",
     "write_distilled",
 ]

@@ -8,19 +8,17 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.storage import differences, read_claim
 
 _CLAIM = "config.json"
-_OF_A_MEMBER = {"baselines", "distillation.eval_every"}
-"""What members of a sweep have otherwise than the sweep, beside the number that differs."""
 
 
-def require_own(path: Path, settings: Mapping[str, Any], method: str = "") -> None:
+def require_own(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse a file of a run folder that another run, or another part of this one, has written.
 
-    Where no folder of a run is around the file, nothing is asked.
+    Where no folder of a run is around the file, nothing is asked. The parts of a run, such as
+    `mtt`, have the settings of the run but for what `members` of its `config.json` says.
 
     Args:
-        path: of the file, in the folder of a run or in one of its parts, such as `mtt`.
+        path: of the file, in the folder of a run or in one of its parts.
         settings: those that the file says it was made with.
-        method: that it says it is of.
 
     Raises:
         InputError: the folder's settings are others.
@@ -30,22 +28,31 @@ def require_own(path: Path, settings: Mapping[str, Any], method: str = "") -> No
     folder = place if not part else place.parent
     if not _is_claimed(folder):
         return
-    config = read_claim(folder, name=_CLAIM, warn_fn=lambda _: None).get("config")
+    claim = read_claim(folder, name=_CLAIM, warn_fn=lambda _: None)
+    config, members = claim.get("config"), claim.get("members", {})
     if not isinstance(config, Mapping):
         return
-    differing = {line.split(" was ")[0] for line in differences(dict(config), dict(settings))}
-    if part == "mtt":
-        differing -= {"distillation.threshold"}
-        own = method in ("", "MTT (no pruning)")
-    elif part:
-        name = part.rsplit("-", 1)[0].replace("-", "_")
-        differing -= {*_OF_A_MEMBER, name, f"distillation.{name}"}
-        own = method in ("", part) or method.replace(" ", "-", 1) == part
-    else:
-        own = True
-    if differing or not own:
-        what = ", ".join(sorted(differing)) or f"it is of {method}"
-        raise InputError(f"{path} is of another run than {folder} ({what})")
+    if part:
+        if not isinstance(members, Mapping) or not isinstance(members.get(part), Mapping):
+            raise InputError(f"{path} is of another run than {folder}, which has no part {part}")
+        config = _changed(config, members[part])
+    differing = sorted(
+        {line.split(" was ")[0] for line in differences(dict(config), dict(settings))}
+    )
+    if differing:
+        raise InputError(f"{path} is of another run than {folder} ({', '.join(differing)})")
+
+
+def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some values, by their names with dots, in place of their own."""
+    changed: dict[str, Any] = dict(config)
+    for name, value in changes.items():
+        outer, _, inner = name.partition(".")
+        if inner and isinstance(changed.get(outer), Mapping):
+            changed[outer] = _changed(changed[outer], {inner: value})
+        else:
+            changed[outer] = value
+    return changed
 
 
 def _is_claimed(folder: Path) -> bool:

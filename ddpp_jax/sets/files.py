@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,32 +24,43 @@ _DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alph
 _MOST_BEYOND = 0.1
 
 
-class DistilledFile(NamedTuple):
-    """A distilled set as it lies on disk.
+class DistilledSet(NamedTuple):
+    """A small set to train networks on, distilled or selected.
 
     Attributes:
         images: as the networks are trained on them, normalised or whitened.
-        pixels: the same as they look, with that undone: 0 is black, 1 is white, and what training
-            pushed beyond stays beyond.
-        labels: one for each image.
-        alpha: the learning rate that was distilled with them.
+        labels: a class for each image, or a row with the probability of each class.
+        alpha: the learning rate that goes with them.
         class_names: a name for each label.
         transform: what turns pixels into images: `mean` and `std` per channel, or `zca_mean` and
             `zca_matrix` of whitening, (pixels - mean) @ matrix over the flattened image.
-        origin: where the set comes from, as plain values: `method`, `ipc` and `seed`; `iterate`,
-            which of a distillation's sets it is, and its `step`; and the `settings` of the job.
+        pixels: the images as they look, with that undone: 0 is black, 1 is white, and what training
+            pushed beyond stays beyond; None where nobody has looked yet.
+        origin: where the set comes from, as plain values: `method`, `ipc` and `seed`; `which` of a
+            distillation's sets it is, and its `step`; and the `settings` of the job.
     """
 
     images: Float[np.ndarray, "images height width channels"]
-    pixels: Float[np.ndarray, "images height width channels"]
-    labels: Int[np.ndarray, " images"]
+    labels: Int[np.ndarray, " images"] | Float[np.ndarray, "images classes"]
     alpha: float
-    class_names: tuple[str, ...]
-    transform: Mapping[str, Float[np.ndarray, "..."]]
-    origin: Mapping[str, Any]
+    class_names: tuple[str, ...] = ()
+    transform: Mapping[str, Float[np.ndarray, "..."]] = MappingProxyType({})
+    pixels: Float[np.ndarray, "images height width channels"] | None = None
+    origin: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def looks(self) -> Float[np.ndarray, "images height width channels"]:
+        """The pixels.
+
+        Raises:
+            ValueError: nobody has looked yet.
+        """
+        if self.pixels is None:
+            raise ValueError("this set has no pixels; undo its transform first")
+        return self.pixels
 
 
-ITERATES = ("last", "held-out", "max-test")
+WHICH = ("last", "best-held-out", "best-test")
 """Which of a distillation's sets are kept."""
 
 
@@ -62,18 +74,18 @@ def origin_digest(origin: Mapping[str, Any]) -> str | None:
     return digest_of({name: origin.get(name) for name in ("method", "seed", "settings")})
 
 
-def iterate_path(folder: Path, iterate: str) -> Path:
+def set_path(folder: Path, which: str) -> Path:
     """The file of one of a distillation's sets.
 
     Args:
         folder: of the distillation.
-        iterate: `last`, `held-out` or `max-test`.
+        which: `last`, `best-held-out` or `best-test`.
     """
-    name = "distilled" if iterate == "last" else f"distilled-{iterate}"
+    name = "distilled" if which == "last" else f"distilled-{which}"
     return folder / f"{name}.safetensors"
 
 
-def write_distilled(path: Path, distilled: DistilledFile) -> None:
+def write_distilled(path: Path, distilled: DistilledSet) -> None:
     """Write a distilled set as safetensors, whole or not at all.
 
     Tensors `images`, `pixels`, `labels`, `alpha` and those of the transform; under the one key
@@ -82,8 +94,8 @@ def write_distilled(path: Path, distilled: DistilledFile) -> None:
     """
     tensors = {
         "images": np.ascontiguousarray(distilled.images, np.float32),
-        "pixels": np.ascontiguousarray(distilled.pixels, np.float32),
-        "labels": np.ascontiguousarray(distilled.labels, np.int32),
+        "pixels": np.ascontiguousarray(distilled.looks, np.float32),
+        "labels": np.ascontiguousarray(distilled.labels, _label_dtype(distilled.labels)),
         "alpha": np.asarray(distilled.alpha, np.float32),
     }
     tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
@@ -110,7 +122,7 @@ def is_distilled(path: Path) -> bool:
     )
 
 
-def read_distilled(path: Path, *, remedy: str = "make or fetch it anew") -> DistilledFile:
+def read_distilled(path: Path, *, remedy: str = "make or fetch it anew") -> DistilledSet:
     """Read a distilled set that `write_distilled` wrote.
 
     Args:
@@ -129,7 +141,7 @@ def read_distilled(path: Path, *, remedy: str = "make or fetch it anew") -> Dist
         raise InputError(f"{error}; {remedy}") from error
 
 
-def _read(path: Path) -> DistilledFile:
+def _read(path: Path) -> DistilledSet:
     earlier = [name for name in metadata_of(path) if name.startswith(_ANY_FORMAT)]
     if earlier and FORMAT not in earlier:
         raise InputError(
@@ -141,14 +153,15 @@ def _read(path: Path) -> DistilledFile:
     check_origin(path, origin)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path} has class names that are no list of texts")
-    for name, dtype in _DTYPES.items():
+    labels = tensors.get("labels", np.zeros(0, np.int32))
+    for name, dtype in (_DTYPES | {"labels": _label_dtype(labels)}).items():
         if name not in tensors or tensors[name].dtype != dtype:
             got = tensors[name].dtype if name in tensors else "nothing"
             raise InputError(f"{path} has {got} as {name}; wanted {np.dtype(dtype)}")
     alpha = tensors["alpha"]
     if alpha.shape != () or not 0 < alpha.item() < np.inf:
         raise InputError(f"{path} holds an alpha that is not above 0, or is no single number")
-    distilled = DistilledFile(
+    distilled = DistilledSet(
         images=tensors["images"],
         pixels=tensors["pixels"],
         labels=tensors["labels"],
@@ -166,31 +179,39 @@ def _read(path: Path) -> DistilledFile:
 def _check_place(path: Path, origin: Mapping[str, Any]) -> None:
     """Refuse a set that lies where another run, or another set of the same run, belongs."""
     if "settings" in origin:
-        require_own(path, origin["settings"], str(origin.get("method", "")))
-    named = {iterate_path(path.parent, iterate): iterate for iterate in ITERATES}
+        require_own(path, origin["settings"])
+    named = {set_path(path.parent, which): which for which in WHICH}
     in_run = (path.parent / "metrics.jsonl").exists() and path in named
-    if in_run and origin.get("iterate", named[path]) != named[path]:
-        raise InputError(f"{path} holds the set {origin['iterate']!r} of its run")
+    if in_run and origin.get("which", named[path]) != named[path]:
+        raise InputError(f"{path} holds the set {origin['which']!r} of its run")
 
 
-def _check_distilled(path: Path, distilled: DistilledFile) -> None:
-    images, labels, classes = distilled.images, distilled.labels, len(distilled.class_names)
-    if images.ndim != 4 or labels.shape != images.shape[:1] or images.size == 0:
+def _label_dtype(labels: np.ndarray) -> type[np.int32] | type[np.float32]:
+    """How labels are kept: classes as whole numbers, probabilities as floats."""
+    return np.float32 if labels.ndim == 2 else np.int32
+
+
+def _check_distilled(path: Path, distilled: DistilledSet) -> None:
+    images, pixels = distilled.images, distilled.looks
+    labels, classes = distilled.labels, len(distilled.class_names)
+    if images.ndim != 4 or labels.shape[:1] != images.shape[:1] or images.size == 0:
         raise InputError(
             f"{path} holds images {images.shape} and labels {labels.shape}; wanted a label for "
             "each image of (height, width, channels)"
         )
     if images.shape[3] not in (1, 3):
         raise InputError(f"{path} holds images of {images.shape[3]} channels; wanted 1 or 3")
-    if distilled.pixels.shape != images.shape:
-        raise InputError(f"{path} holds pixels {distilled.pixels.shape} for images {images.shape}")
-    if labels.min() < 0 or labels.max() >= classes:
+    if pixels.shape != images.shape:
+        raise InputError(f"{path} holds pixels {pixels.shape} for images {images.shape}")
+    if labels.ndim == 2 and (labels.shape[1] != classes or not np.isfinite(labels).all()):
+        raise InputError(f"{path} has labels {labels.shape} for {classes} classes, or NaN in them")
+    if labels.ndim == 1 and (labels.min() < 0 or labels.max() >= classes):
         raise InputError(f"{path} has labels beyond its {classes} classes")
-    if not all(np.isfinite(values).all() for values in (images, distilled.pixels)):
+    if not all(np.isfinite(values).all() for values in (images, pixels)):
         raise InputError(f"{path} holds NaN or infinite pixels")
 
 
-def _check_transform(path: Path, distilled: DistilledFile) -> None:
+def _check_transform(path: Path, distilled: DistilledSet) -> None:
     channels, size = distilled.images.shape[3], distilled.images[0].size
     kinds = (
         {"mean": (channels,), "std": (channels,)},

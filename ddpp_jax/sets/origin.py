@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
 from ddpp_jax.configs import (
+    METHODS,
     DataConfig,
-    DistillConfig,
     EvaluateConfig,
     ModelConfig,
     SelectConfig,
@@ -19,7 +19,6 @@ _PARTS = {
     "data": DataConfig,
     "model": ModelConfig,
     "teaching": TeachConfig,
-    "distillation": DistillConfig,
     "selection": SelectConfig,
     "evaluation": EvaluateConfig,
 }
@@ -35,7 +34,7 @@ class _Origin(TypedDict, total=False):
     method: str
     ipc: int
     seed: int
-    iterate: Literal["last", "held-out", "max-test"]
+    which: Literal["last", "best-held-out", "best-test"]
     step: int
     value: float
     test: str
@@ -46,6 +45,7 @@ class _Origin(TypedDict, total=False):
 
 class _Settings(TypedDict, total=False):
     seed: int | None
+    method: str
     baselines: bool
     random_draws: int
     real_rate: float
@@ -67,8 +67,8 @@ def check_origin(path: Path, origin: Any) -> None:
     try:
         require_type(origin, dict[str, Any])
         require_kind(origin, _Origin)
-        if ("iterate" in origin) != ("step" in origin):
-            raise ValueError("it has an iterate or a step, wanted both or neither")
+        if ("which" in origin) != ("step" in origin):
+            raise ValueError("it has a which or a step, wanted both or neither")
         _check_settings(origin.get("settings", {}))
     except ValueError as error:
         raise InputError(f"{path} has an origin that makes no sense: {error}") from error
@@ -102,7 +102,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     Those of other versions may have more entries, or lack some.
     """
     require_kind(settings, _Settings)
-    for part, kind in _PARTS.items():
+    method = settings.get("method", "ddpp")
+    if method not in METHODS:
+        raise ValueError(f"its method is {method!r}, wanted one of {', '.join(METHODS)}")
+    for part, kind in {**_PARTS, "distillation": METHODS[method]}.items():
         values = settings.get(part, {})
         require_type(values, dict[str, Any])
         kinds = get_type_hints(kind)

@@ -9,7 +9,6 @@ from ddpp_jax.storage.claims import (
     is_held,
     read_claim,
 )
-from ddpp_jax.storage.feed import Feed, FeedFn, OnDevice, Plan, Streamed, device_room, read_all
 from ddpp_jax.storage.machine import (
     aligned_empty,
     cores,
@@ -34,13 +33,8 @@ from ddpp_jax.storage.trajectories import TeacherStore
 __all__ = [
     "DIGEST",
     "Checkpoints",
-    "Feed",
-    "FeedFn",
-    "OnDevice",
-    "Plan",
     "Replacement",
     "Resumed",
-    "Streamed",
     "TeacherStore",
     "aligned_empty",
     "append_row",
@@ -50,7 +44,6 @@ __all__ = [
     "cores",
     "cut_torn_row",
     "decode_json",
-    "device_room",
     "differences",
     "digest_of",
     "expanded",
@@ -60,7 +53,6 @@ __all__ = [
     "load_tensors",
     "metadata_of",
     "plain_file",
-    "read_all",
     "read_claim",
     "read_json",
     "read_rows",

@@ -95,7 +95,7 @@ class Checkpoints:
             set_aside(path)
         return Resumed(0, None, tuple(warnings))
 
-    def go_on(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
+    def load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
         """The newest state that is whole, and how many steps are behind it.
 
         Args:
@@ -108,6 +108,10 @@ class Checkpoints:
         if not resumed.step:
             return begun, 0
         return jax.tree.map(jnp.asarray, resumed.state), resumed.step
+
+    def exist(self) -> bool:
+        """Whether any is there."""
+        return bool(self._steps())
 
     def remove(self) -> None:
         """Delete all of them, unfinished ones too, once their run is complete.

@@ -14,10 +14,11 @@ from ddpp_jax.data import (
     shape_words,
 )
 from ddpp_jax.errors import InputError
-from ddpp_jax.evaluate.networks import run
-from ddpp_jax.evaluate.verdict import Verdict
+from ddpp_jax.evaluate.evaluation import Evaluation
+from ddpp_jax.evaluate.networks import Procedure, run
 from ddpp_jax.networks import make_model, make_network
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 
 
 def score(
@@ -33,8 +34,8 @@ def score(
     operations: tuple[str, ...] = OPERATIONS,
     classes: int | None = None,
     seed: int = 0,
-) -> Verdict:
-    """How good a small set is: fresh networks trained on it by the published schedule, and judged.
+) -> Evaluation:
+    """How good a small set is: fresh networks trained on it by the published schedule, and tested.
 
     Args:
         images: the small set, (n, size, size, channels), normalised as the test images are.
@@ -78,14 +79,10 @@ def score(
     )
     found = run(
         jax.random.key(seed),
-        config or EvaluateConfig(),
-        {"test": (x_test, y_test)},
+        Procedure(config or EvaluateConfig(), operations, classes),
         net,
-        images,
-        labels,
-        alpha,
+        DistilledSet(images, labels, float(alpha)),
+        {"test": (x_test, y_test)},
         Report(None),
-        classes=classes,
-        operations=operations,
     )
     return found["test"]

@@ -1,11 +1,10 @@
-"""The teachers' parameters, step by step: all of them on the device, or streamed from disk."""
+"""The starts and targets of trajectory matching, on the device or streamed from disk."""
 
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,24 @@ import numpy as np
 import psutil
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax.storage.machine import aligned_empty
-from ddpp_jax.storage.trajectories import TeacherStore
+from ddpp_jax.storage import TeacherStore, aligned_empty
 
-Pairs: TypeAlias = tuple[Float[Array, "steps parameters"], Float[Array, "steps parameters"]]
-"""Starts and targets, a row for each distillation step."""
+
+class Pair(NamedTuple):
+    """What a step of trajectory matching reads; along a leading axis, what several read.
+
+    Attributes:
+        start: the teacher's parameters that the student starts from.
+        target: the same teacher's, some epochs later.
+        teacher: which teacher.
+        epoch: the start epoch.
+    """
+
+    start: Float[Array, "*steps parameters"]
+    target: Float[Array, "*steps parameters"]
+    teacher: Int[Array, "*steps"]
+    epoch: Int[Array, "*steps"]
+
 
 READERS = 2
 """Threads that read ahead."""
@@ -40,25 +52,6 @@ class Plan(NamedTuple):
     span: int
 
 
-class Feed(Protocol):
-    """Where the distillation steps get the teachers' parameters from; both kinds give the same."""
-
-    waited: float
-    """Seconds that the steps have waited for them."""
-
-    def take(self, count: int, *, rows: int) -> Pairs:
-        """Starts and targets of the next `count` steps, padded to `rows`."""
-        ...
-
-    def close(self) -> None:
-        """Let go of threads and memory."""
-        ...
-
-
-FeedFn: TypeAlias = Callable[[Plan], Feed]
-"""`feed_fn(plan)`: a feed that follows the plan."""
-
-
 class OnDevice:
     """A feed from an array that holds every snapshot that can be drawn."""
 
@@ -69,7 +62,7 @@ class OnDevice:
         self.waited = 0.0
         self._trajectories, self._plan, self._next = trajectories, plan, 0
 
-    def take(self, count: int, *, rows: int) -> Pairs:
+    def take(self, count: int, *, rows: int) -> Pair:
         """Starts and targets of the next `count` steps, padded to `rows`."""
         began = time.perf_counter()
         places = np.minimum(self._next + np.arange(rows), len(self._plan.teachers) - 1)
@@ -78,7 +71,8 @@ class OnDevice:
         pairs = _gather(self._trajectories, teachers, epochs, epochs + self._plan.span)
         jax.block_until_ready(pairs)
         self.waited += time.perf_counter() - began
-        return pairs
+        starts, targets = pairs
+        return Pair(starts, targets, jnp.asarray(teachers), jnp.asarray(epochs))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -97,18 +91,21 @@ class Streamed:
         self._ahead = max(1, READ_AHEAD_BYTES // (2 * 4 * num_params))
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="teachers")
         self._pending: deque[Future[np.ndarray]] = deque()
-        self._next = 0
+        self._next = self._taken = 0
         self._read_ahead()
 
-    def take(self, count: int, *, rows: int) -> Pairs:
+    def take(self, count: int, *, rows: int) -> Pair:
         """Starts and targets of the next `count` steps, padded to `rows`."""
         pairs = np.zeros((2, rows, self._num_params), np.float32)
+        places = np.minimum(self._taken + np.arange(rows), len(self._plan.teachers) - 1)
+        self._taken += count
         began = time.perf_counter()
         for row in range(count):
             pairs[:, row] = self._pending.popleft().result()
             self._read_ahead()
         self.waited += time.perf_counter() - began
-        return jnp.asarray(pairs[0]), jnp.asarray(pairs[1])
+        numbers = (self._plan.teachers[places], self._plan.epochs[places])
+        return Pair(*(jnp.asarray(part) for part in (*pairs, *numbers)))
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -152,5 +149,5 @@ def _gather(
     teachers: Int[Array, " steps"],
     starts: Int[Array, " steps"],
     targets: Int[Array, " steps"],
-) -> Pairs:
+) -> tuple[Float[Array, "steps parameters"], Float[Array, "steps parameters"]]:
     return trajectories[teachers, starts], trajectories[teachers, targets]

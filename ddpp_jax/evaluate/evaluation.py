@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-class Verdict(NamedTuple):
+class Evaluation(NamedTuple):
     """What networks that were trained on a small set make of a test set.
 
     Attributes:
@@ -38,14 +38,14 @@ class Verdict(NamedTuple):
         return np.divide(hits, counts, out=np.full(len(hits), np.nan), where=counts > 0)
 
 
-def verdict(
+def evaluation_of(
     guesses: Int[np.ndarray, "networks images"],
     labels: Int[np.ndarray, " images"],
     classes: int,
     *,
     diverged: int = 0,
-) -> Verdict:
-    """The verdict that follows from what the networks took the images for.
+) -> Evaluation:
+    """The evaluation that follows from what the networks took the images for.
 
     Args:
         guesses: a class for each image, by each network.
@@ -55,4 +55,4 @@ def verdict(
     """
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (np.broadcast_to(labels, guesses.shape), guesses), 1)
-    return Verdict((guesses == labels[None, :]).mean(axis=1), confusion, diverged)
+    return Evaluation((guesses == labels[None, :]).mean(axis=1), confusion, diverged)

@@ -1,0 +1,154 @@
+"""The methods of distillation, made from a job's settings."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from ddpp_jax.configs import DistillConfig, DistillJob, TrajectoryConfig
+from ddpp_jax.core import augment
+from ddpp_jax.data import Dataset, RawDataset, require_per_class
+from ddpp_jax.errors import InputError
+from ddpp_jax.methods import (
+    Feed,
+    HParams,
+    Method,
+    OnDevice,
+    Parts,
+    Plan,
+    Schedule,
+    Streamed,
+    match_trajectories,
+    read_all,
+)
+from ddpp_jax.planning.problem import Problem
+
+_FEW_STUDENT_STEPS = 4
+
+
+class Sources(NamedTuple):
+    """What methods read from.
+
+    Attributes:
+        problems: the data and the teachers of each seed.
+        dataset: the data as networks see them; None where nothing is read yet.
+        stream: whether teachers are read from disk as they are needed.
+    """
+
+    problems: Mapping[int, Problem]
+    dataset: Dataset | None = None
+    stream: bool = False
+
+
+class Made(NamedTuple):
+    """A method, and what a job says of it.
+
+    Attributes:
+        method: of distillation.
+        hparams_fn: `hparams_fn(settings)`, the numbers in which distillations may differ.
+    """
+
+    method: Method
+    hparams_fn: Callable[[DistillConfig], Any]
+
+
+def make_method(job: DistillJob, sources: Sources, *, image_operations: float = 0.0) -> Made:
+    """The method that a job asks for.
+
+    Args:
+        job: its settings.
+        sources: what it reads from.
+        image_operations: of a forward pass of one image, where the time is to be told.
+    """
+    settings = job.distillation
+    if isinstance(settings, TrajectoryConfig):
+        return _trajectory(job, settings, sources, image_operations)
+    raise InputError(f"--method {job.method} cannot be made")
+
+
+def check(settings: DistillConfig, data: Dataset | RawDataset) -> None:
+    """Refuse what the data cannot give, before anything starts.
+
+    Raises:
+        InputError: the student's minibatch does not divide the distilled set, or a class is too
+            small.
+    """
+    count = settings.ipc * data.classes
+    batch = settings.student_batch if isinstance(settings, TrajectoryConfig) else None
+    if batch is not None and count % batch:
+        divisor = next(size for size in range(min(batch, count), 0, -1) if count % size == 0)
+        raise InputError(
+            f"--student-batch {batch} does not divide the {count} distilled images; give one that "
+            f"does, such as {divisor}"
+        )
+    require_per_class(data, settings.ipc)
+
+
+def lighter(job: DistillJob) -> tuple[DistillJob, float]:
+    """The same job with steps that are quickly tried, and how many times its own take as long."""
+    settings = job.distillation
+    if not isinstance(settings, TrajectoryConfig):
+        return job, 1.0
+    few = min(settings.student_steps, _FEW_STUDENT_STEPS)
+    light = dataclasses.replace(settings, student_steps=few)
+    return dataclasses.replace(job, distillation=light), settings.student_steps / few
+
+
+def words(settings: DistillConfig) -> str:
+    """What a person wants to know of the settings, in a line."""
+    said = f"pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g}"
+    if not isinstance(settings, TrajectoryConfig):
+        return said
+    pruning = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
+    return (
+        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
+        f"{pruning}, {said} at rate {settings.alpha_rate:g}"
+    )
+
+
+def _trajectory(
+    job: DistillJob, settings: TrajectoryConfig, sources: Sources, image_operations: float
+) -> Made:
+    problem = next(iter(sources.problems.values()))
+    schedule = Schedule(
+        student_steps=settings.student_steps,
+        target_epochs=settings.target_epochs,
+        start_epochs=settings.max_start_epoch,
+        student_batch=settings.student_batch or settings.ipc * problem.raw.classes,
+        teachers=job.teaching.teachers,
+        steps=settings.steps,
+    )
+    held: dict[int, Callable[[Plan], Feed]] = {}
+
+    def pairs_fn(seed: int, plan: Plan) -> Feed:
+        if seed not in held:
+            held[seed] = _reader(job, settings, sources.problems[seed], stream=sources.stream)
+        return held[seed](plan)
+
+    method = match_trajectories(
+        problem.network,
+        pairs_fn,
+        schedule,
+        momentum=settings.momentum,
+        operations=image_operations,
+        parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
+    )
+    return Made(method, _hparams)
+
+
+def _hparams(settings: DistillConfig) -> HParams:
+    assert isinstance(settings, TrajectoryConfig)
+    return HParams(settings.threshold or 0.0, settings.pixel_rate, settings.alpha_rate)
+
+
+def _reader(
+    job: DistillJob, settings: TrajectoryConfig, problem: Problem, *, stream: bool
+) -> Callable[[Plan], Feed]:
+    """Reads from disk, or from an array on the device that holds all that can be drawn."""
+    num_params = problem.network.num_params
+    if stream:
+        return partial(Streamed, problem.store, num_params)
+    trajectories = read_all(
+        problem.store, job.teaching.teachers, settings.last_epoch, num_params=num_params
+    )
+    return partial(OnDevice, trajectories)

@@ -1,0 +1,129 @@
+"""Stage 2: the settings that every method of distillation has, and those of each method.
+
+The defaults are the paper's for CIFAR-10 at one image per class, filled from MTT where the paper is
+silent.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, zero_or_more
+from ddpp_jax.errors import InputError
+
+_MOST_MOMENTUM = 0.9999  # Nearer to 1, float32 and any number of steps make it 1.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillConfig:
+    """What every method is told."""
+
+    ipc: int = 1
+    """Distilled images per class."""
+
+    steps: int = 5000
+    """Distillation steps; 5,000 in the paper (T)."""
+
+    pixel_rate: float = 100.0
+    """Learning rate of the pixels, in normalised units."""
+
+    momentum: float = 0.5
+    """Momentum of the SGD on the pixels, and on whatever else is trained."""
+
+    alpha: float = 0.01
+    """The learning rate that goes with the images; where it is trained, at the start."""
+
+    eval_every: int = 200
+    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
+
+    SWEPT: ClassVar[tuple[str, ...]] = ("pixel-rate", "alpha")
+    """What may differ between distillations that go through one program."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        raise NotImplementedError
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The last epoch of the teachers that is read; None where no teachers are needed."""
+        return None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        at_least(1, ipc=self.ipc, steps=self.steps)
+        at_least(0, eval_every=self.eval_every)
+        above_zero(alpha=self.alpha)
+        zero_or_more(pixel_rate=self.pixel_rate)
+        if self.momentum != 0 and not SMALLEST <= self.momentum <= _MOST_MOMENTUM:
+            raise InputError(
+                f"--momentum is {self.momentum:g}; wanted 0 or more and at most {_MOST_MOMENTUM}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrajectoryConfig(DistillConfig):
+    """Algorithm 1, matching the teachers' trajectories: DDPP, or MTT where nothing is pruned."""
+
+    student_steps: int = 50
+    """SGD steps of the student on the distilled images (J)."""
+
+    target_epochs: int = 2
+    """Teacher epochs between the start and the target (K)."""
+
+    max_start_epoch: int = 2
+    """Start epochs are drawn from 0 up to, not including, this one (I+)."""
+
+    threshold: float | None = 0.1
+    """Prune where student/target or target/student is below this (epsilon); none is MTT."""
+
+    student_batch: int | None = None
+    """Distilled images in a student step; a divisor of their number, or none for all of them."""
+
+    alpha_rate: float = 1e-7
+    """Learning rate of alpha."""
+
+    SWEPT: ClassVar[tuple[str, ...]] = ("threshold", "pixel-rate", "alpha", "alpha-rate")
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        if self.threshold is None:
+            return "MTT (no pruning)"
+        return f"DDPP (threshold {self.threshold:g})"
+
+    @property
+    def last_epoch(self) -> int:
+        """The last teacher epoch that a student is compared with: I+ - 1 + K."""
+        return self.max_start_epoch - 1 + self.target_epochs
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        DistillConfig.__post_init__(self)
+        at_least(
+            1,
+            student_steps=self.student_steps,
+            target_epochs=self.target_epochs,
+            max_start_epoch=self.max_start_epoch,
+        )
+        if self.student_batch is not None:
+            at_least(1, student_batch=self.student_batch)
+        zero_or_more(alpha_rate=self.alpha_rate)
+        if self.threshold is not None and not SMALLEST <= self.threshold <= 1:
+            raise InputError(
+                f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
+            )
+
+
+METHODS: dict[str, type[DistillConfig]] = {"ddpp": TrajectoryConfig, "mtt": TrajectoryConfig}
+"""Every method by name, and the settings that it takes."""
+
+
+def check_method(name: str) -> str:
+    """The name of a method, where there is one of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"--method is {name!r}; wanted one of {', '.join(METHODS)}")
+    return name

@@ -1,0 +1,387 @@
+"""The loop of distillation: any method, one distillation or many side by side."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, PyTree
+
+from ddpp_jax._types import PRNGKey
+from ddpp_jax.core import named_key
+from ddpp_jax.distill.health import rows_of
+from ddpp_jax.distill.member import (
+    EvaluateFn,
+    Keeper,
+    Member,
+    Outcome,
+    Pictured,
+    give_up,
+    is_finished,
+    outcome_of,
+    was_given_up,
+)
+from ddpp_jax.errors import InputError
+from ddpp_jax.methods import Info, Method, steps_key
+from ddpp_jax.methods.method import Batch, HParams, State
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet, origin_digest
+from ddpp_jax.storage import Checkpoints, digest_of
+from ddpp_jax.training import over_members
+
+CHECKPOINT_EVERY = 50
+"""Distillation steps between checkpoints."""
+
+_MAX_STEPS_PER_CALL = 25
+_BYTES_PER_CALL = 2**28
+_SECONDS_PER_CALL = 2.0
+_METRICS_SHOWN = 3
+
+States: TypeAlias = PyTree
+"""The states of several distillations, along a leading axis."""
+
+
+class Pace(NamedTuple):
+    """How long distillations go on, and when they are looked at.
+
+    Attributes:
+        steps: of each.
+        eval_every: steps between evaluations; 0 for none.
+        which: of each one's sets is wanted at the end: `last`, `best-held-out` or `best-test`.
+    """
+
+    steps: int
+    eval_every: int = 0
+    which: str = "last"
+
+
+def run(
+    method: Method,
+    members: Sequence[Member],
+    pace: Pace,
+    folder: Path,
+    report: Report,
+    *,
+    seen: Pictured,
+    evaluate_fn: EvaluateFn | None = None,
+    name: str = "distil",
+) -> dict[str, Outcome]:
+    """Distil all members, and leave each one's sets, `metrics.jsonl` and frames in its folder.
+
+    Each goes through the steps that it would go through alone: on the CPU to the bit, elsewhere to
+    rounding. Members whose sets are there already are done. What was interrupted goes on from its
+    checkpoints, and ends with the same bits as if it had never been. A member whose steps are not
+    finite is given up, the others go on.
+
+    Args:
+        method: of distillation.
+        members: what to distil; their starts are of one shape.
+        pace: how long, and when they are looked at.
+        folder: for the checkpoints, which all members share.
+        report: told of every step.
+        seen: how images look.
+        evaluate_fn: called every `eval_every` steps. What it finds becomes part of the metrics. It
+            has no influence on the steps.
+        name: what the progress calls it.
+
+    Returns:
+        What each member left, by its name, in their order; those that were given up are left out.
+
+    Raises:
+        InputError: a member's steps were not finite, and no other is left.
+        OSError: the disk is full or may not be written to; what was kept before stays.
+    """
+    given_up = {member.name for member in members if was_given_up(member)}
+    left = [member for member in members if member.name not in given_up]
+    if not left:
+        raise InputError(_ALL_GIVEN_UP)
+    unfinished = [member for member in left if not is_finished(member, pace.which)]
+    place, spent = folder / "checkpoints", _Spent({}, 0.0, 0.0)
+    if unfinished:
+        group = _group(members, unfinished, place)
+        loop = _Loop(method, group, pace, report, seen, evaluate_fn)
+        spent = loop.run(_checkpoints(group, place), name)
+    for group in (members, unfinished):
+        _checkpoints(group, place).remove()
+    if place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
+    found = {}
+    for member in left:
+        if member.name in spent.given_up:
+            continue
+        # Of rows that were lost before, a person was told when the steps began.
+        begun = any(member is other for other in unfinished)
+        warn_fn = (lambda _: None) if begun else report.warn
+        outcome = outcome_of(method, member, pace.steps, pace.which, warn_fn)
+        if begun:
+            outcome = outcome._replace(seconds=spent.seconds, waited=spent.waited)
+        found[member.name] = outcome
+    return found
+
+
+_ALL_GIVEN_UP = (
+    "all distillations were given up, since their steps were not finite; given-up.json in each "
+    "one's folder says more"
+)
+
+
+class _Spent(NamedTuple):
+    """What a process did: whom it gave up and why, and the seconds for each member."""
+
+    given_up: dict[str, str]
+    seconds: float
+    waited: float
+
+
+def _checkpoints(members: Sequence[Member], place: Path) -> Checkpoints:
+    """The checkpoints of a group of members, in a folder of the group's own."""
+    of = digest_of({member.name: origin_digest(member.origin) for member in members})
+    return Checkpoints(place / of[:8], of=of)
+
+
+def _group(
+    members: Sequence[Member], unfinished: Sequence[Member], place: Path
+) -> Sequence[Member]:
+    """Whom to distil: all, where an earlier process left a state of all; or who is unfinished."""
+    return members if _checkpoints(members, place).exist() else unfinished
+
+
+class _Loop:
+    """Some distillations side by side, from their first step or a checkpoint to their last."""
+
+    def __init__(
+        self,
+        method: Method,
+        members: Sequence[Member],
+        pace: Pace,
+        report: Report,
+        seen: Pictured,
+        evaluate_fn: EvaluateFn | None,
+    ) -> None:
+        self._method, self._members, self._pace = method, list(members), pace
+        self._report, self._seen, self._evaluate_fn = report, seen, evaluate_fn
+        self._every = pace.eval_every if evaluate_fn is not None else 0
+        self._given_up: dict[str, str] = {}
+        self._keepers: list[Keeper] = []
+
+    def run(self, checkpoints: Checkpoints, name: str) -> _Spent:
+        """Make the steps that are left, and write what each member leaves."""
+        method, report, steps = self._method, self._report, self._pace.steps
+        begun = [begin(method, member) for member in self._members]
+        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
+        states, done = checkpoints.load_latest(states, report.warn)
+        rows = steps_per_call(method, len(self._members))
+        feeds, clock = [method.feed(member.seed, done) for member in self._members], _Clock()
+        try:
+            for member in self._members:
+                self._keepers.append(Keeper(member, method, done, steps, report, self._seen))
+            advance = compiled(method, self._members, states, rows)
+            with report.progress(name, steps, unit="step", done=done) as tick:
+                if done == 0:
+                    self._begin(states)
+                frames = self._keepers[0].frame_steps
+                for first, count in calls(done, steps, self._every, rows, clock, frames):
+                    began = time.perf_counter()
+                    batches = [feed.take(count, rows=rows) for feed in feeds]
+                    states, info = advance(states, first, count, batches)
+                    info = jax.device_get(info)
+                    clock.record(time.perf_counter() - began, count)
+                    self._record(states, info, first, count)
+                    if (first + count) % CHECKPOINT_EVERY == 0:
+                        checkpoints.save(first + count, states)
+                    tick(first + count, _shown(method, info, count))
+            for index in self._active():
+                self._keepers[index].finish(self._small(states, index), steps)
+        finally:
+            for thing in (*feeds, *self._keepers):
+                thing.close()
+        share, waited = len(self._members), sum(feed.waited for feed in feeds)
+        return _Spent(self._given_up, clock.seconds / share, waited / share)
+
+    def _begin(self, states: States) -> None:
+        for index in self._active():
+            small = self._small(states, index)
+            self._keepers[index].begin(small, self._evaluated(small, 0))
+
+    def _record(self, states: States, info: Info, first: int, count: int) -> None:
+        """Keep the rows of a call, and a frame where one is due; give up what is past help."""
+        now = first + count
+        for index in self._active():
+            keeper, small = self._keepers[index], self._small(states, index)
+            rows = rows_of(jax.tree.map(lambda leaf, index=index: leaf[index], info), first, count)
+            keeper.keep_frame(now, small)
+            try:
+                keeper.record(rows, small, self._evaluated(small, now))
+            except InputError as trouble:
+                if len(self._members) == 1:
+                    raise
+                self._give_up(self._members[index], trouble)
+
+    def _give_up(self, member: Member, trouble: InputError) -> None:
+        self._report.warn(f"{member.name} is given up, the others go on: {trouble}")
+        give_up(member, str(trouble))
+        self._given_up[member.name] = str(trouble)
+        if not self._active():
+            raise InputError(_ALL_GIVEN_UP) from trouble
+
+    def _evaluated(self, small: DistilledSet, now: int) -> dict[str, float]:
+        if self._evaluate_fn is None or not self._every or now % self._every:
+            return {}
+        return self._evaluate_fn(small)
+
+    def _active(self) -> list[int]:
+        """The places of the members that go on."""
+        names = [member.name for member in self._members]
+        return [index for index, name in enumerate(names) if name not in self._given_up]
+
+    def _small(self, states: States, index: int) -> DistilledSet:
+        """The set of one member."""
+        return self._method.distilled(jax.tree.map(lambda leaf: leaf[index], states))
+
+
+class _Clock:
+    """How long the steps take."""
+
+    def __init__(self) -> None:
+        self.seconds, self.pace = 0.0, math.inf
+
+    def record(self, seconds: float, count: int) -> None:
+        """Take in a call of so many steps."""
+        self.seconds += seconds
+        self.pace = seconds / count
+
+
+def begin(method: Method, member: Member) -> State:
+    """The state of a member before its first step."""
+    key = named_key(jax.random.key(member.seed), "distilled")
+    return method.init(key, member.start)
+
+
+def compiled(
+    method: Method, members: Sequence[Member], states: States, rows: int
+) -> Callable[[States, int, int, Sequence[Batch]], tuple[States, Info]]:
+    """`advance(states, first, count, batches)`: some steps of all members, compiled.
+
+    Args:
+        method: of distillation.
+        members: whose steps these are.
+        states: of them, for their shapes.
+        rows: the most steps in a call.
+    """
+    advance = over_members(partial(_advance, method.step), donate=False)
+    keys = jnp.stack([steps_key(member.seed) for member in members])
+    hparams = jax.tree.map(
+        lambda *numbers: jnp.asarray(numbers, jnp.float32), *(m.hparams for m in members)
+    )
+
+    def call(
+        states: States, first: int, count: int, batches: Sequence[Batch]
+    ) -> tuple[States, Info]:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+        piece = (jnp.int32(first), jnp.int32(count))
+        return advance((keys, states, hparams, stacked), [piece])
+
+    call(states, 0, 0, [no_batches(method, rows)] * len(members))  # Compiles, and makes no step.
+    return call
+
+
+def no_batches(method: Method, rows: int) -> Batch:
+    """Zeros of the shape of what so many steps read."""
+    return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), method.batch)
+
+
+def _advance(
+    step: Callable[..., tuple[State, Info]],
+    member: tuple[PRNGKey, State, HParams, Batch],
+    piece: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[State, Info]:
+    """A member's state after some steps, and the Info of each, in one program.
+
+    How the steps are cut into calls has no influence on the bits, since the number of turns is no
+    part of the program.
+
+    Args:
+        step: of the method.
+        member: the key of all its steps, into which each folds its own number; the state before
+            the first of them; its numbers; and what the steps read, a row for each.
+        piece: the number of the first step, and how many there are. The Info of the rows beyond is
+            zero.
+    """
+    key, state, hparams, batches = member
+    first, count = piece
+
+    def one(index: Int[Array, ""], state: State) -> tuple[State, Info]:
+        batch = jax.tree.map(lambda rows: rows[index], batches)
+        return step(jax.random.fold_in(key, first + index), state, batch, hparams)
+
+    def turn(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
+        state, info = one(index, carry[0])
+        return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), carry[1], info)
+
+    _, shape = jax.eval_shape(one, count, state)
+    length = jax.tree.leaves(batches)[0].shape[0]
+    rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shape)
+    return lax.fori_loop(0, count, turn, (state, rows))
+
+
+def memory(method: Method, member: Member) -> int | None:
+    """Bytes that the compiled steps of one member take; None where the platform does not say.
+
+    Args:
+        method: of distillation.
+        member: the shapes of its start are what counts.
+    """
+    rows = steps_per_call(method)
+    state = jax.eval_shape(lambda: begin(method, member))
+    given = (
+        jax.eval_shape(lambda: steps_key(0)),
+        state,
+        jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), member.hparams),
+        jax.eval_shape(lambda: no_batches(method, rows)),
+    )
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    program = jax.jit(partial(_advance, method.step))
+    needed = program.lower(given, (number, number)).compile().memory_analysis()
+    if needed is None:
+        return None
+    arguments = needed.argument_size_in_bytes - needed.alias_size_in_bytes
+    return needed.temp_size_in_bytes + arguments + needed.output_size_in_bytes
+
+
+def steps_per_call(method: Method, members: int = 1) -> int:
+    """The most steps in one call; all that they read is in memory at once."""
+    leaves = jax.tree.leaves(method.batch)
+    row = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    return max(1, min(_MAX_STEPS_PER_CALL, _BYTES_PER_CALL // max(1, row)))
+
+
+def calls(
+    done: int, steps: int, every: int, most: int, clock: "_Clock", stops: Set[int] = frozenset()
+) -> Iterator[tuple[int, int]]:
+    """The first step of each call, and how many it makes: some seconds' worth.
+
+    None goes past a checkpoint, an evaluation or one of the `stops`.
+    """
+    while done < steps:
+        ends = [CHECKPOINT_EVERY - done % CHECKPOINT_EVERY, steps - done, most]
+        ends += [every - done % every] if every else []
+        ends += [stop - done for stop in stops if stop > done]
+        count = min(*ends, max(1, int(_SECONDS_PER_CALL / clock.pace)))
+        yield done, count
+        done += count
+
+
+def _shown(method: Method, info: Info, count: int) -> dict[str, float]:
+    """What the progress shows of a call: its last step, the mean over the members."""
+    found: dict[str, float] = {}
+    for metric in method.metrics:
+        values = info.metrics.get(metric.name)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            found[metric.name] = float(values[:, count - 1].mean())
+    return dict(list(found.items())[:_METRICS_SHOWN])
