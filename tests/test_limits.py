@@ -18,6 +18,7 @@ from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
     DataConfig,
+    DistributionConfig,
     EvaluateConfig,
     EvaluateJob,
     ModelConfig,
@@ -35,6 +36,7 @@ CONFIGS = (
     ModelConfig,
     TeachConfig,
     TrajectoryConfig,
+    DistributionConfig,
     EvaluateConfig,
     SelectConfig,
 )

@@ -5,19 +5,24 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from ddpp_jax.configs import DistillConfig, DistillJob, TrajectoryConfig
+import numpy as np
+
+from ddpp_jax.configs import DistillConfig, DistillJob, DistributionConfig, TrajectoryConfig
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset, RawDataset, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
+    DistributionHParams,
     Feed,
     HParams,
     Method,
     OnDevice,
     Parts,
     Plan,
+    RealImages,
     Schedule,
     Streamed,
+    match_distributions,
     match_trajectories,
     read_all,
 )
@@ -63,6 +68,8 @@ def make_method(job: DistillJob, sources: Sources, *, image_operations: float = 
     settings = job.distillation
     if isinstance(settings, TrajectoryConfig):
         return _trajectory(job, settings, sources, image_operations)
+    if isinstance(settings, DistributionConfig):
+        return _distribution(job, settings, sources, image_operations)
     raise InputError(f"--method {job.method} cannot be made")
 
 
@@ -97,6 +104,8 @@ def lighter(job: DistillJob) -> tuple[DistillJob, float]:
 def words(settings: DistillConfig) -> str:
     """What a person wants to know of the settings, in a line."""
     said = f"pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g}"
+    if isinstance(settings, DistributionConfig):
+        return f"DM, up to {settings.real_batch} real images of each class, {said}"
     if not isinstance(settings, TrajectoryConfig):
         return said
     pruning = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
@@ -134,6 +143,28 @@ def _trajectory(
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
     )
     return Made(method, _hparams)
+
+
+def _distribution(
+    job: DistillJob, settings: DistributionConfig, sources: Sources, image_operations: float
+) -> Made:
+    problem = next(iter(sources.problems.values()))
+    raw, dataset = problem.raw, sources.dataset
+    batch = min(settings.real_batch, int(np.bincount(raw.y_train).min()))
+
+    def feed_fn(seed: int, done: int) -> Feed:
+        assert dataset is not None
+        return RealImages(seed, done, dataset.x_train, dataset.y_train, batch=batch)
+
+    method = match_distributions(
+        problem.network,
+        feed_fn,
+        real=(raw.classes, batch, *raw.x_train.shape[1:]),
+        momentum=settings.momentum,
+        augment_fn=partial(augment, operations=job.data.operations),
+        operations=image_operations,
+    )
+    return Made(method, lambda settings: DistributionHParams(settings.pixel_rate))
 
 
 def _hparams(settings: DistillConfig) -> HParams:

@@ -1,7 +1,12 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
 from ddpp_jax.configs.architectures import ARCHITECTURES, check_architecture
-from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig
+from ddpp_jax.configs.distillation import (
+    METHODS,
+    DistillConfig,
+    DistributionConfig,
+    TrajectoryConfig,
+)
 from ddpp_jax.configs.jobs import (
     DistillJob,
     EvaluateJob,
@@ -29,6 +34,7 @@ __all__ = [
     "DataConfig",
     "DistillConfig",
     "DistillJob",
+    "DistributionConfig",
     "EvaluateConfig",
     "EvaluateJob",
     "MemberJob",

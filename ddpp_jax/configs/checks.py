@@ -24,6 +24,7 @@ MOST = {
     "networks": 10**5,
     "per_class": 10**8,
     "random_draws": 10**4,
+    "real_batch": 10**7,
     "steps": 10**7,
     "student_batch": 10**7,
     "student_steps": 10**6,

@@ -114,7 +114,38 @@ class TrajectoryConfig(DistillConfig):
             )
 
 
-METHODS: dict[str, type[DistillConfig]] = {"ddpp": TrajectoryConfig, "mtt": TrajectoryConfig}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionConfig(DistillConfig):
+    """DM: matching the mean features of each class in random networks; it needs no teachers."""
+
+    steps: int = 20000
+    """Distillation steps; 20,000 as published."""
+
+    pixel_rate: float = 1.0
+    """Learning rate of the pixels, in normalised units; 1 as published."""
+
+    eval_every: int = 2000
+    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
+
+    real_batch: int = 256
+    """Real images of each class in a step; 256 as published, or as many as the smallest has."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "DM"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        DistillConfig.__post_init__(self)
+        at_least(1, real_batch=self.real_batch)
+
+
+METHODS: dict[str, type[DistillConfig]] = {
+    "ddpp": TrajectoryConfig,
+    "mtt": TrajectoryConfig,
+    "dm": DistributionConfig,
+}
 """Every method by name, and the settings that it takes."""
 
 

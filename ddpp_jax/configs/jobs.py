@@ -42,13 +42,13 @@ class DistillJob(TeachersJob, Generic[Config]):
     """All that decides what a whole run computes; nothing about where it is written or shown."""
 
     method: str = "ddpp"
-    """The method of distillation: ddpp, the paper's; or mtt, the same without pruning."""
+    """The method of distillation: ddpp, the paper's; mtt, the same without pruning; or dm."""
 
     distillation: Config = field(default_factory=cast(Callable[[], Config], TrajectoryConfig))
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     baselines: bool = True
-    """Also evaluate random real images, and distil by MTT from the same teachers."""
+    """Also evaluate random real images and, beside DDPP, distil by MTT from the same teachers."""
 
     random_draws: int = 5
     """Draws of random real images for that, each with its own networks."""

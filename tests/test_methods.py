@@ -1,0 +1,227 @@
+"""What every method owes, crossed with every method."""
+
+import json
+import shlex
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+from processes import call, call_once, start
+from test_resume import kill, wait_for
+
+from ddpp_jax import distill
+from ddpp_jax.configs import METHODS, DistributionConfig, setting
+from ddpp_jax.distill import loop
+from ddpp_jax.methods import DistributionHParams, RealImages, match_distributions
+from ddpp_jax.sets import read_distilled
+from ddpp_jax.storage import read_rows
+
+
+def by_distribution():
+    data, net = small.dataset(), small.network()
+    return match_distributions(
+        net,
+        lambda seed, done: RealImages(seed, done, data.x_train, data.y_train, batch=5),
+        real=(3, 5, 4, 4, 1),
+        momentum=0.5,
+        augment_fn=lambda key, images: images,
+    )
+
+
+MAKE = {
+    "ddpp": (small.method, small.hparams()),
+    "mtt": (small.method, small.hparams()._replace(threshold=0.0)),
+    "dm": (by_distribution, DistributionHParams(1.0)),
+}
+every = pytest.mark.parametrize("name", MAKE)
+
+
+def members(folder, name, *seeds):
+    return [
+        small.member(folder / str(seed), seed=seed, name=f"{name} {seed}")._replace(
+            hparams=MAKE[name][1]
+        )
+        for seed in seeds
+    ]
+
+
+def run(folder, name, *seeds, **options):
+    method = MAKE[name][0]()
+    return small.run(folder, members(folder, name, *seeds or (0,)), method=method, **options)
+
+
+def first_step(name, seed=0):
+    method, hparams = MAKE[name][0](), MAKE[name][1]
+    state = method.init(jax.random.key(seed), small.start(seed=seed))
+    batch = jax.tree.map(lambda rows: rows[0], method.feed(seed, 0).take(1, rows=1))
+    return method, state, jax.jit(method.step)(jax.random.key(seed), state, batch, hparams)
+
+
+def test_every_method_is_in_the_table():
+    assert set(MAKE) == set(METHODS)
+
+
+@every
+def test_a_step_says_what_it_shows_and_changes_the_images(name):
+    method, before, (after, info) = first_step(name)
+    assert {metric.name for metric in method.metrics} <= set(info.metrics)
+    assert "loss" in info.metrics
+    images = [np.asarray(method.distilled(state).images) for state in (before, after)]
+    assert np.any(images[0] != images[1])
+    assert not info.skipped
+
+
+@every
+def test_a_step_reads_what_it_says(name):
+    method = MAKE[name][0]()
+    taken = method.feed(0, 0).take(2, rows=3)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), taken)
+    wanted = jax.tree.map(lambda leaf: ((3, *leaf.shape), leaf.dtype), method.batch)
+    assert shapes == wanted
+
+
+@every
+def test_what_a_step_reads_does_not_depend_on_where_one_goes_on(name):
+    method = MAKE[name][0]()
+    whole, rest = method.feed(3, 0).take(6, rows=6), method.feed(3, 2).take(4, rows=4)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2:], b), whole, rest)
+
+
+@every
+def test_every_leaf_of_a_state_keeps_its_dtype(name):
+    _, before, (after, _) = first_step(name)
+    assert jax.tree.map(lambda leaf: leaf.dtype, before) == jax.tree.map(
+        lambda leaf: leaf.dtype, after
+    )
+
+
+@every
+def test_what_is_not_finite_changes_nothing(name):
+    method, hparams = MAKE[name][0](), MAKE[name][1]
+    start = small.start()
+    state = method.init(jax.random.key(0), start._replace(images=start.images * np.float32(1e30)))
+    batch = jax.tree.map(lambda rows: rows[0], method.feed(0, 0).take(1, rows=1))
+    batch = jax.tree.map(
+        lambda leaf: leaf * jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, batch
+    )
+    after, info = jax.jit(method.step)(jax.random.key(0), state, batch, hparams)
+    assert bool(info.skipped)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+@every
+def test_same_seed_same_bits_another_seed_others(name, tmp_path):
+    first, again = (run(tmp_path / n, name)[f"{name} 0"].distilled for n in "ab")
+    np.testing.assert_array_equal(first.images, again.images)
+    other = run(tmp_path / "c", name, 1)[f"{name} 1"].distilled
+    assert np.any(first.images != other.images)
+
+
+@every
+def test_side_by_side_every_member_has_the_bits_that_it_has_alone(name, tmp_path):
+    both = run(tmp_path / "both", name, 0, 1)
+    for seed in (0, 1):
+        alone = run(tmp_path / f"alone-{seed}", name, seed)
+        for title, outcome in alone.items():
+            np.testing.assert_array_equal(outcome.distilled.images, both[title].distilled.images)
+            files = [tmp_path / n / str(seed) / "metrics.jsonl" for n in ("both", f"alone-{seed}")]
+            assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@every
+def test_stopped_at_any_checkpoint_it_ends_with_the_same_bits(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
+    whole = run(tmp_path / "whole", name)[f"{name} 0"].distilled
+    save = loop.Checkpoints.save
+    for stop_at in (2, 4):
+        folder = tmp_path / str(stop_at)
+
+        def stop(checkpoints, step, states, at=stop_at):
+            save(checkpoints, step, states)
+            if step == at:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(loop.Checkpoints, "save", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(folder, name)
+        resumed = run(folder, name)[f"{name} 0"].distilled
+        np.testing.assert_array_equal(whole.images, resumed.images)
+        assert not (folder / "checkpoints").exists()
+
+
+@every
+def test_memory_and_one_step_can_be_told_beforehand(name, tmp_path):
+    method, (member,) = MAKE[name][0](), members(tmp_path, name, 0)
+    assert distill.memory(method, member) > 1000
+    assert distill.steps_per_call(method) >= 1
+
+
+@every
+def test_every_setting_has_this_method(name):
+    job = setting("cifar10-ipc10", name)
+    assert (job.method, job.distillation.ipc) == (name, 10)
+    assert isinstance(job.distillation, METHODS[name])
+    assert (job.distillation.last_epoch is None) == isinstance(job.distillation, DistributionConfig)
+
+
+FLAGS = (
+    "--width 8 --depth 1 --augment crop --steps 150 --networks 2 --eval-epochs 20 --random-draws 1 "
+    "--eval-every 50 --teachers 1 --epochs 4"
+)
+MORE = {
+    "ddpp": "--student-steps 4 --max-start-epoch 2",
+    "mtt": "--student-steps 4 --max-start-epoch 2",
+    "dm": "--real-batch 20",
+}
+
+
+def flags(name, out):
+    return shlex.split(f"--method {name} {FLAGS} {MORE[name]} --out {out}")
+
+
+@every
+def test_the_command_is_killed_and_ends_with_the_same_bits(name, tmp_path, tmp_path_factory):
+    whole, _ = call_once(tmp_path_factory, f"method-{name}", "distill", *flags(name, "run"))
+    process = start(tmp_path, "distill", *flags(name, "run"))
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    time.sleep(0.3)
+    assert kill(process)
+    done = call(tmp_path, "distill", *flags(name, "run"))
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (place / "run" for place in (tmp_path, whole))
+    assert (ours / "distilled.safetensors").read_bytes() == (
+        theirs / "distilled.safetensors"
+    ).read_bytes()
+    assert read_rows(ours / "metrics.jsonl") == read_rows(theirs / "metrics.jsonl")
+
+
+@every
+def test_the_run_says_its_method_and_is_shown(name, tmp_path_factory):
+    folder, done = call_once(tmp_path_factory, f"method-{name}", "distill", *flags(name, "run"))
+    config = json.loads((folder / "run" / "config.json").read_text())["config"]
+    assert config["method"] == name
+    title = read_distilled(folder / "run" / "distilled.safetensors").origin["method"]
+    assert title in done.stdout
+    page = (folder / "run" / "report.html").read_text()
+    assert title in page
+    for metric in MAKE[name][0]().metrics:
+        if metric.name == "loss":
+            assert metric.label[1:] in page
+    again = call(folder, "evaluate", "run", "--eval-epochs", "5", "--out", "again")
+    assert again.returncode == 0, again.stderr
+
+
+def test_two_methods_are_shown_beside_one_another(tmp_path_factory, tmp_path):
+    runs = []
+    for name in ("ddpp", "dm"):
+        folder, _ = call_once(tmp_path_factory, f"method-{name}", "distill", *flags(name, "run"))
+        runs.append(str(folder / "run"))
+    done = call(tmp_path, "report", *runs, "--out", "both.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "both.html").read_text()
+    for words in ("DDPP (threshold 0.1)", "DM", "quared distance of the class means"):
+        assert words in page
