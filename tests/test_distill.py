@@ -282,7 +282,7 @@ def test_streamed_from_disk_or_on_the_device_the_bits_are_the_same(tmp_path, mon
     trajectories = small.trajectories(network)
     store = TeacherStore(tmp_path / "store")
     for index, trajectory in enumerate(trajectories):
-        store.write(index, np.asarray(trajectory))
+        store.write(index, np.asarray(trajectory), {})
     monkeypatch.setattr(feed, "READ_AHEAD_BYTES", ahead * 8 * network.num_params)
     outcomes = [
         distill.run(small.CONFIG, small.dataset(), network, feed_fn, tmp_path / name, Report(None))

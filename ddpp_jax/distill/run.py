@@ -162,7 +162,7 @@ def run(
         rows = read_metrics(metrics, of=of, steps=settings.steps, warn_fn=report.warn)
         return outcome(read_finished(folder, chosen), rows)
     state, labels = begin(config, dataset)
-    state, done = checkpoints.go_on(state, report.warn)
+    state, done = checkpoints.load_latest(state, report.warn)
     rows = kept_rows(metrics, done, report, of=of)
     plan_ahead, targets = plan(config, done), jnp.asarray(labels)
     watch = Watch(rows, report)

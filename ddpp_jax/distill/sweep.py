@@ -95,7 +95,7 @@ def run_sweep(
     begun = {name: begin(job, dataset) for name, job in jobs.items()}
     labels = next(iter(begun.values()))[1]
     states = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in begun.values()))
-    states, done = checkpoints.go_on(states, report.warn)
+    states, done = checkpoints.load_latest(states, report.warn)
     plans = {name: plan(job, done) for name, job in jobs.items()}
     kept = {name: _kept_rows(member, done, report) for name, member in members.items()}
     watches = {name: Watch(kept[name], report) for name in members}

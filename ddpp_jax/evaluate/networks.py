@@ -110,7 +110,7 @@ def _train(
     begun = (begin_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0
     if checkpoints is not None:
-        (states, losses), done = checkpoints.go_on(begun, report.warn)
+        (states, losses), done = checkpoints.load_latest(begun, report.warn)
     total = config.eval_epochs + 1
     kept, count, paces = time.monotonic(), 1, dict[int, float]()
     with report.progress(name, total, unit="epoch", done=done) as tick:
