@@ -14,8 +14,7 @@ from ddpp_jax.configs import (
     ModelConfig,
     TeachConfig,
 )
-from ddpp_jax.data import fit_transform, normalised
-from ddpp_jax.data.raw import raw_dataset
+from ddpp_jax.data import fit_transform, normalised, raw_dataset
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.storage import OnDevice
 

@@ -13,10 +13,10 @@ import pytest
 from ddpp_jax.cli.report import follow
 from ddpp_jax.cli.transforms import require_no_contradiction
 from ddpp_jax.configs import DataConfig, EvaluateJob
+from ddpp_jax.data.arrays import read_npz
 from ddpp_jax.data.carried import carried_transform
 from ddpp_jax.data.depth import Scale
 from ddpp_jax.data.given import GivenSet, read_given
-from ddpp_jax.data.npz import read_npz
 from ddpp_jax.data.torch_files import _texts, images_file
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import PROGRESS, Report, RunLog, read_progress

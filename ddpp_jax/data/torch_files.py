@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
-from ddpp_jax.data.raw import require_memory
+from ddpp_jax.data.carried import LAYOUT, TRANSFORM_NAMES
+from ddpp_jax.data.checks import CHANNELS_FIRST, require_memory
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import plain_file
 
@@ -166,8 +166,7 @@ def images_digest(images: Shaped[np.ndarray, "..."]) -> str:
 
 def _mapping(path: Path, content: Mapping[Any, Any]) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The arrays that are known by name; what else a mapping holds is left alone."""
-    known = {"images", "pixels", "labels", "lr", "alpha"}
-    known |= {"mean", "std", "zca_mean", "zca_matrix"}
+    known = {"images", "pixels", "labels", "lr", "alpha", *TRANSFORM_NAMES}
     found = {}
     for name, value in content.items():
         ours = _NAMES.get(name, name)
