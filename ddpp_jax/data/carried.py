@@ -62,7 +62,7 @@ def carried_transform(
         arrays: by name: `mean` and `std`, a number for each channel, or `zca_mean` and
             `zca_matrix`, over the flattened image; others are ignored.
         shape: of an image: (height, width, channels).
-        what: names the file in a message.
+        what: names the file in an error.
         channels_first: whether images were flattened channel by channel.
 
     Raises:
@@ -104,11 +104,8 @@ def arrays_of(
 ) -> dict[str, Float[np.ndarray, "..."]]:
     """The arrays of a transform as `carried_transform` takes them.
 
-    Args:
-        transform: of images with their channels last.
-        shape: of an image: (height, width, channels).
-        channels_first: whether the images beside them will be flattened channel by channel, so that
-            `(pixels - mean) @ matrix` over such images must give what it gives now.
+    If `channels_first`, the images beside them will be flattened channel by channel, and
+    `(pixels - mean) @ matrix` over such images gives what it gives over (height, width, channels).
     """
     if channels_first and isinstance(transform, Zca):
         order = np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 0, 1).ravel()

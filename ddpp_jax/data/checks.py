@@ -1,4 +1,7 @@
-"""Images and labels from outside: what is accepted, and what is refused by name."""
+"""Images and labels from outside: what is accepted, and what is refused by name.
+
+Everywhere `what` names them in an error.
+"""
 
 from typing import TypeAlias
 
@@ -28,11 +31,7 @@ _SUM_TOLERANCE = 1e-3
 
 
 def checked_images(images: Shaped[np.ndarray, "..."], what: str) -> Pixels:
-    """The images, floats as float32.
-
-    Args:
-        images: uint8 from 0 to 255, or floats from 0 to 1; (n, height, width, channels).
-        what: names them in a message.
+    """Images (n, height, width, channels): uint8 as they are, floats from 0 to 1 as float32.
 
     Raises:
         InputError: they are not so, or there are none.
@@ -62,13 +61,7 @@ def checked_labels(
     what: str,
     classes: int | None = None,
 ) -> Hard:
-    """The labels as int32.
-
-    Args:
-        labels: whole numbers, one for each image.
-        images: what they belong to.
-        what: names them in a message.
-        classes: labels are below this; None leaves it open.
+    """Labels as int32: whole numbers, one for each image, below `classes` unless that is None.
 
     Raises:
         InputError: they are not so.
@@ -96,11 +89,7 @@ def given_images(
 ) -> Pixels:
     """Images with their channels last: pixels, or any finite numbers if they are normalised.
 
-    Args:
-        images: as they were given.
-        what: names them in a message.
-        normalised: whether they may be any numbers.
-        channels_first: whether their second axis holds the channels; None decides by the shape.
+    Where `channels_first` is None, the shape decides whether the second axis holds the channels.
 
     Raises:
         InputError: they are not so, or there are none.
@@ -191,11 +180,8 @@ def is_channels_first(
 ) -> bool:
     """Whether the second axis of some images holds their channels, not the last one.
 
-    Args:
-        images: as they stand in a file.
-        layout: what the file says; if None, images whose last axis can be the channels have them
-            last.
-        what: names the images in a message.
+    The layout is what their file says; if None, images whose last axis can be the channels have
+    them last.
 
     Raises:
         InputError: the file says something else than the shape does.
@@ -218,15 +204,10 @@ def is_channels_first(
 
 
 def require_memory(needed: int, *, what: str, remedy: str) -> None:
-    """Refuse to begin with less free memory than is needed.
-
-    Args:
-        needed: bytes.
-        what: what needs them, in the plural.
-        remedy: what to do about it.
+    """Refuse to begin with fewer free bytes of memory than are needed.
 
     Raises:
-        InputError: less is free.
+        InputError: fewer are free.
     """
     free = psutil.virtual_memory().available
     if needed > free:

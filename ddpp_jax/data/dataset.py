@@ -116,14 +116,9 @@ def raw_dataset(
 ) -> Dataset:
     """A checked dataset of images as they came.
 
-    Args:
-        name: for people and file names.
-        class_names: a name for each label.
-        x_train: square images (n, size, size, channels); uint8 from 0 to 255, or floats from 0 to
-            1, which become float32.
-        y_train: whole numbers from 0 to classes - 1; every class is there.
-        x_test: likewise, of the same shape.
-        y_test: likewise; classes may be missing.
+    Images are square, (n, size, size, 1 or 3), of one shape and type: uint8 from 0 to 255, or
+    floats from 0 to 1, which become float32. Labels are whole numbers from 0 to classes - 1; every
+    class has a training image.
 
     Raises:
         InputError: something is not so.
@@ -172,13 +167,7 @@ def raw_dataset(
 def held_out(
     raw: Dataset, kept: Int[np.ndarray, " kept"], held: Int[np.ndarray, " held"]
 ) -> Dataset:
-    """The dataset with some of its training images kept apart.
-
-    Args:
-        raw: with none kept apart yet.
-        kept: indices of those that stay.
-        held: of the others.
-    """
+    """The dataset with some of its training images, all of which it has yet, kept apart."""
     x_train, y_train = raw.x_train[kept], raw.y_train[kept]
     return replace(
         raw,

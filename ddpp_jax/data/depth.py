@@ -83,7 +83,7 @@ def fit_scale(
         kind: of the pixels, as a word.
         measure: finds between which values they lie; called only if that matters.
         given: black and white, by hand.
-        what: where they are, for an error.
+        what: names them in an error.
         place: where they are, for the line.
 
     Raises:

@@ -21,13 +21,8 @@ def stratified_split(
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Ascending indices to train on and to test on, with nearly the same share of each class.
 
-    Args:
-        labels: of all images.
-        share: of each class to test on, rounded to whole images; at least one image of each class
-            stays on either side.
-        seed: decides which.
-        class_names: a name for each label.
-        purpose: `TEST` or `HELD_OUT`, which draw independently.
+    The share is rounded to whole images; at least one image of each class stays on either side. The
+    purposes `TEST` and `HELD_OUT` draw independently.
 
     Raises:
         InputError: a class has fewer than two images.
@@ -83,11 +78,7 @@ def random_indices(
 ) -> Int[np.ndarray, " chosen"]:
     """Indices of `ipc` images of each class, in the order of the classes, without replacement.
 
-    Args:
-        key: decides which.
-        labels: of all images.
-        ipc: images per class; no more than the smallest class has.
-        classes: how many there are.
+    No class may have fewer.
     """
     chosen = []
     for label in range(classes):

@@ -63,7 +63,14 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
     width, height = header.size
     channels = 1 if info.features[image].shape[-1] == 1 else 3
     shape = converted_shape((height, width, channels), config)
-    name = _display_name(folder, config.dataset)
+    name = re.sub("[/:]", "-", config.dataset.strip("/"))
+    if folder is not None and config.dataset.startswith(("/", ".", "~")):
+        name = folder.resolve().parent.name
+    said = []
+    if test == "validation":
+        said = [f"{name} has no test split; its validation split is tested on"]
+    elif "validation" in splits:
+        said = [f"{name} also has a validation split, not used"]
     parts, scale, notes = picture_parts(sides, header, shape[-1], config, what=name, place=name)
     return Source(
         name=name,
@@ -73,15 +80,8 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
         train=parts[0],
         test=None if test is None else parts[1],
         scale=scale,
-        notes=(*_unused(name, splits, test), *notes),
+        notes=(*said, *notes),
     )
-
-
-def _unused(name: str, splits: set[str], test: str | None) -> list[str]:
-    """What is to be said of a dataset's validation split."""
-    if test == "validation":
-        return [f"{name} has no test split; its validation split is tested on"]
-    return [f"{name} also has a validation split, not used"] if "validation" in splits else []
 
 
 def prepared_folder(folder: Path) -> Path | None:
@@ -111,12 +111,6 @@ def prepared_folder(folder: Path) -> Path | None:
 def _versions(infos: Iterator[Path]) -> list[Path]:
     folders = [path.parent for path in infos if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)]
     return sorted(folders, key=lambda folder: tuple(map(int, folder.name.split("."))))
-
-
-def _display_name(folder: Path | None, dataset: str) -> str:
-    if folder is not None and dataset.startswith(("/", ".", "~")):
-        return folder.resolve().parent.name
-    return re.sub("[/:]", "-", dataset.strip("/"))
 
 
 def _builder_of(folder: Path) -> Any:

@@ -53,12 +53,7 @@ Transform: TypeAlias = PerChannel | Zca
 
 
 def apply(transform: Transform, pixels: Pixels) -> Images:
-    """Normalised images, in an array of their own that is not to be written to.
-
-    Args:
-        transform: how.
-        pixels: uint8 from 0 to 255 or float32 from 0 to 1.
-    """
+    """Normalised images, in an array of their own that is not to be written to."""
     if isinstance(transform, Zca):
         mean, matrix = transform.mean, transform.matrix
 
@@ -110,14 +105,10 @@ def unit(
 def fit_per_channel(
     pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], *, remedy: str = ""
 ) -> PerChannel:
-    """The mean and the deviation of each channel.
-
-    Args:
-        pixels: of the training images.
-        remedy: what else may be done about a constant channel.
+    """The mean and the deviation of each channel of the training images.
 
     Raises:
-        InputError: a channel is the same everywhere.
+        InputError: a channel is the same everywhere; `remedy` adds what else may be done about it.
     """
     rows = _chunk_rows(pixels)
     chunks = [slice(start, start + rows) for start in range(0, len(pixels), rows)]

@@ -25,12 +25,7 @@ _ROWS = 2048
 
 
 class Whitening(NamedTuple):
-    """ZCA whitening in double precision: `(x - mean) @ matrix`.
-
-    Attributes:
-        mean: of the images as vectors.
-        matrix: symmetric.
-    """
+    """ZCA whitening in double precision: `(x - mean) @ matrix` over images as vectors."""
 
     mean: Float64[np.ndarray, " pixels"]
     matrix: Float64[np.ndarray, "pixels pixels"]
@@ -41,10 +36,6 @@ def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) ->
 
     With V and S from the eigendecomposition of the covariance over N - 1, the matrix is
     V diag(1 / sqrt(S + eps)) V^T.
-
-    Args:
-        images: two or more; uint8 from 0 to 255, or floats as they are.
-        eps: added to the variances.
 
     Raises:
         InputError: the memory does not suffice.
