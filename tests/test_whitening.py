@@ -14,7 +14,6 @@ from ddpp_jax.data import (
     Zca,
     apply,
     fit_transform,
-    fit_zca,
     load_dataset,
     load_raw,
     raw_dataset,
@@ -24,6 +23,7 @@ from ddpp_jax.data import (
     whitening,
 )
 from ddpp_jax.data.transforms import with_inverse
+from ddpp_jax.data.whitening import fit_zca
 from ddpp_jax.errors import InputError
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "zca.npz")

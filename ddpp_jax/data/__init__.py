@@ -67,7 +67,7 @@ from ddpp_jax.data.transforms import (
     undo,
     unit,
 )
-from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
+from ddpp_jax.data.whitening import fit_transform, require_transform
 from ddpp_jax.errors import InputError, one_line
 from ddpp_jax.storage import expanded, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
@@ -96,7 +96,6 @@ __all__ = [
     "checked_images",
     "checked_labels",
     "fit_transform",
-    "fit_zca",
     "given_images",
     "given_labels",
     "images_digest",
@@ -104,7 +103,6 @@ __all__ = [
     "load_raw",
     "load_torch",
     "normalised",
-    "per_class_subset",
     "random_indices",
     "random_per_class",
     "raw_dataset",
@@ -115,7 +113,6 @@ __all__ = [
     "require_transform",
     "shape_words",
     "small_record",
-    "stratified_split",
     "tensor_array",
     "test_fingerprint",
     "transform_arrays",

@@ -30,11 +30,12 @@ _SUM_TOLERANCE = 1e-3
 """How far the sum of an image's probabilities may be from 1."""
 
 
-def checked_images(images: Shaped[np.ndarray, "..."], what: str) -> Pixels:
+def checked_images(images: Shaped[np.ndarray, "..."], what: str, *, advice: str = "") -> Pixels:
     """Images (n, height, width, channels): uint8 as they are, floats from 0 to 1 as float32.
 
     Raises:
-        InputError: they are not so, or there are none.
+        InputError: they are not so, or there are none; `advice` is what else to do about floats
+            beyond 0 and 1.
     """
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise InputError(f"{what} are {images.dtype}; wanted uint8 from 0 to 255 or floats 0 to 1")
@@ -50,7 +51,7 @@ def checked_images(images: Shaped[np.ndarray, "..."], what: str) -> Pixels:
     if low < 0 or high > 1:
         raise InputError(
             f"{what} are floats from {low:g} to {high:g}; wanted 0 to 1: divide them, "
-            "or give uint8 from 0 to 255"
+            f"or give uint8 from 0 to 255{advice}"
         )
     return images.astype(np.float32, copy=False)
 
@@ -106,12 +107,8 @@ def given_images(
             "channels"
         )
     if not normalised:
-        try:
-            return checked_images(images, what)
-        except InputError as error:
-            if "are floats from" not in str(error):
-                raise
-            raise InputError(f"{error}; or give --normalised if that is what they are") from None
+        advice = "; or give --normalised if that is what they are"
+        return checked_images(images, what, advice=advice)
     if images.dtype.kind != "f":
         raise InputError(f"{what} are {images.dtype}; wanted floats, since they are normalised")
     if images.size == 0:

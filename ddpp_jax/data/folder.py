@@ -65,13 +65,17 @@ def folder_source(
                 f"{first.path} is {shape_words(first.header.size[::-1])} and {file.path} is "
                 f"{shape_words(file.header.size[::-1])}; give --image-size"
             )
+    (width, height), _, depth = first.header
     for file in every:
-        if file.header.depth != first.header.depth:
+        if file.header.depth != depth:
             raise InputError(
-                f"{first.path} is {first.header.depth} and {file.path} is {file.header.depth}; "
+                f"{first.path} is {depth} and {file.path} is {file.header.depth}; "
                 "nobody can tell which of their pixels are equal: convert them to one depth"
             )
-    width, height = first.header.size
+    if scale is not None and depth not in (scale.kind, EIGHT_BITS):
+        raise InputError(
+            f"the images of {folder} are {depth}, and those of the data {scale.kind}; convert them"
+        )
     channels = 1 if all(file.header.grey for file in every) else 3
     shape = converted_shape((height, width, channels), config)
     parts, scale, lines = picture_parts(
@@ -81,7 +85,7 @@ def folder_source(
         config,
         what=str(folder),
         place=folder.name,
-        scale=_known_scale(scale, first.header.depth, config, folder),
+        scale=scale if scale is not None and scale.kind == depth else None,
     )
     return Source(
         name=folder.name,
@@ -93,17 +97,6 @@ def folder_source(
         scale=scale,
         notes=(*notes, *lines),
     )
-
-
-def _known_scale(scale: Scale | None, kind: str, config: DataConfig, folder: Path) -> Scale | None:
-    """The scale that was given, if it is of the pixels' kind; eight bits may go without."""
-    if scale is None or scale.kind == kind:
-        return scale
-    if kind != EIGHT_BITS:
-        raise InputError(
-            f"the images of {folder} are {kind}, and those of the data {scale.kind}; convert them"
-        )
-    return None
 
 
 def _pictures(files: list[_File]) -> Pictures:

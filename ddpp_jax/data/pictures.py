@@ -100,38 +100,15 @@ def read_header(file: Encoded, what: str) -> Header:
         )
 
 
-def eight_bits(
-    file: Encoded, *, channels: int, size: int | None, what: str
-) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an image file of eight bits.
-
-    Palettes and other colours become RGB, and what is transparent lies over white. Of an animation
-    it is the first frame. The image is turned as its EXIF data say.
-
-    Args:
-        file: the file.
-        channels: 1 for grey, 3 for colour.
-        size: pixels a side, antialiased; None keeps the image as it is.
-        what: names it in a message.
-
-    Raises:
-        InputError: it cannot be read, or has more than eight bits.
-    """
-    with _opened(file, what) as image:
-        depth = _depth(image, what)
-        if depth != EIGHT_BITS:
-            raise InputError(f"{what} is {depth}, and others are {EIGHT_BITS}; convert it")
-        image.load()
-        plain = _over_white(_turned(image)).convert("L" if channels == 1 else "RGB")
-    if size is not None and plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(plain).reshape(plain.height, plain.width, channels)
-
-
-def values(file: Encoded, what: str) -> Shaped[np.ndarray, "height width channels"]:
+def values(
+    file: Encoded, what: str, channels: int | None = None
+) -> Shaped[np.ndarray, "height width channels"]:
     """The pixels of an image file as they are in it, whatever their depth.
 
-    There are one or three channels, and one more, the opacity, if some is transparent.
+    Those of eight bits have `channels`, 1 for grey or 3 for colour, or else what the file has:
+    palettes and other colours become RGB, and what is transparent lies over white. Deeper ones have
+    one or three, and one more, the opacity, if some is transparent. Of an animation it is the first
+    frame. The image is turned as its EXIF data say.
 
     Raises:
         InputError: it cannot be read, or holds more than eight bits in a way that Pillow does not
@@ -142,7 +119,8 @@ def values(file: Encoded, what: str) -> Shaped[np.ndarray, "height width channel
         if _depth(image, what) == EIGHT_BITS:
             image.load()
             plain = _over_white(_turned(image))
-            found = np.asarray(plain if plain.mode in ("L", "RGB") else plain.convert("RGB"))
+            mode = {None: "L" if plain.mode == "L" else "RGB", 1: "L", 3: "RGB"}[channels]
+            found = np.asarray(plain.convert(mode))
         else:
             if image.mode in ("RGB", "RGBA"):
                 lower = _lower_bits(file, what)

@@ -12,7 +12,7 @@ from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.checks import Pixels, shape_words
 from ddpp_jax.data.dataset import Indices, Part
 from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, fit_scale, joined
-from ddpp_jax.data.pictures import Encoded, Header, eight_bits, quietly, unit_values, values
+from ddpp_jax.data.pictures import Encoded, Header, quietly, unit_values, values
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import cores
 
@@ -160,14 +160,13 @@ def _pixels_of(
 ) -> Shaped[np.ndarray, "height width channels"]:
     """The pixels of an image file: uint8, or float32 from 0 to 1 if there is a scale."""
     file, _, what = picture
-    if scale is None:
-        return eight_bits(file, channels=channels, size=size, what=what)
-    found = values(file, what)
-    eight = found.dtype == np.uint8
-    if eight != (scale.kind == EIGHT_BITS):
+    found = values(file, what, channels if scale is None else None)
+    eight, kind = found.dtype == np.uint8, EIGHT_BITS if scale is None else scale.kind
+    if eight != (kind == EIGHT_BITS):
         depth = EIGHT_BITS if eight else "deeper"
-        raise InputError(f"{what} is {depth}, and others are {scale.kind}; convert it")
-    return converted(unit_values(found, scale)[None], channels, size)[0]
+        raise InputError(f"{what} is {depth}, and others are {kind}; convert it")
+    found = found if scale is None else unit_values(found, scale)
+    return converted(found[None], channels, size)[0]
 
 
 def _extents(

@@ -54,17 +54,15 @@ Transform: TypeAlias = PerChannel | Zca
 
 def apply(transform: Transform, pixels: Pixels) -> Images:
     """Normalised images, in an array of their own that is not to be written to."""
-    if isinstance(transform, Zca):
-        mean, matrix = transform.mean, transform.matrix
 
-        def change(chunk: Images) -> Images:
-            return ((chunk.reshape(len(chunk), -1) - mean) @ matrix).reshape(chunk.shape)
-    else:
+    def change(chunk: Pixels) -> Images:
+        found = unit(chunk)
+        if isinstance(transform, PerChannel):
+            return (found - transform.mean) / transform.std
+        flat = found.reshape(len(found), -1) - transform.mean
+        return (flat @ transform.matrix).reshape(found.shape)
 
-        def change(chunk: Images) -> Images:
-            return (chunk - transform.mean) / transform.std
-
-    images = _by_chunks(lambda chunk: change(unit(chunk)), pixels)
+    images = _by_chunks(change, pixels)
     images.flags.writeable = False  # JAX may share the memory
     return images
 
@@ -73,17 +71,12 @@ def undo(transform: Transform | None, images: Images) -> Images:
     """True pixels of normalised images; they may lie below 0 (black) or above 1 (white)."""
     if transform is None:
         return images
-    if isinstance(transform, Zca):
-        mean, inverse = transform.mean, with_inverse(transform).inverse
-
-        def change(chunk: Images) -> Images:
-            return (chunk.reshape(len(chunk), -1) @ inverse + mean).reshape(chunk.shape)
-    else:
-
-        def change(chunk: Images) -> Images:
-            return chunk * transform.std + transform.mean
-
-    return _by_chunks(change, images)
+    if isinstance(transform, PerChannel):
+        return _by_chunks(lambda chunk: chunk * transform.std + transform.mean, images)
+    mean, _, inverse = with_inverse(transform)
+    return _by_chunks(
+        lambda chunk: (chunk.reshape(len(chunk), -1) @ inverse + mean).reshape(chunk.shape), images
+    )
 
 
 def agrees(transform: Transform, pixels: Images, images: Images) -> bool:
