@@ -37,15 +37,13 @@ class Extent(NamedTuple):
         low: the least; NaN if any pixel is.
         high: the greatest.
         total: how many there are.
-        below: how many are below a range that was given.
-        above: how many are above it.
+        beyond: how many are beyond a range that was given.
     """
 
     low: float
     high: float
     total: int
-    below: int = 0
-    above: int = 0
+    beyond: int = 0
 
 
 def extent(values: Shaped[np.ndarray, "..."], given: tuple[float, float] | None) -> Extent:
@@ -53,16 +51,14 @@ def extent(values: Shaped[np.ndarray, "..."], given: tuple[float, float] | None)
     low, high = float(values.min()), float(values.max())
     if given is None or (given[0] <= low and high <= given[1]):
         return Extent(low, high, values.size)
-    below, above = int((values < given[0]).sum()), int((values > given[1]).sum())
-    return Extent(low, high, values.size, below, above)
+    beyond = int((values < given[0]).sum()) + int((values > given[1]).sum())
+    return Extent(low, high, values.size, beyond)
 
 
 def joined(extents: Iterable[Extent]) -> Extent:
     """The extent of all parts of some pixels; there is at least one part."""
-    table = np.asarray([*extents], float)
-    low, high = float(table[:, 0].min()), float(table[:, 1].max())
-    count, below, above = (int(total) for total in table[:, 2:].sum(axis=0))
-    return Extent(low, high, count, below, above)
+    low, high, total, beyond = np.asarray([*extents], float).T
+    return Extent(float(low.min()), float(high.max()), int(total.sum()), int(beyond.sum()))
 
 
 def fit_scale(
@@ -102,7 +98,7 @@ def fit_scale(
     are = f"pixels of {place} are {kind} from {found.low:g} to {found.high:g}"
     if given is not None:
         low, high = given
-        beyond = 100 * (found.below + found.above) / found.total
+        beyond = 100 * found.beyond / found.total
         cut = f", and {beyond:.2g} % of them lie beyond it and are cut" if beyond else ""
         return Scale(kind, low, high), [
             f"{are}; {low:g} to {high:g} are taken as 0 to 1 by --range{cut}"

@@ -1,7 +1,7 @@
 """Labels in the forms that people keep them in, as whole numbers from 0."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int32, Shaped
@@ -16,18 +16,8 @@ _LARGEST = 2**31 - 1
 _UNIQUE = "numpy.unique(labels, return_inverse=True) numbers them so"
 
 
-class Labels(NamedTuple):
-    """Labels and the classes that they stand for.
-
-    Attributes:
-        arrays: whole numbers from 0, by the name of the array.
-        class_names: a name for each of them.
-        notes: what was converted, a line each.
-    """
-
-    arrays: dict[str, Int32[np.ndarray, " images"]]
-    class_names: tuple[str, ...]
-    notes: list[str]
+Labels: TypeAlias = tuple[dict[str, Int32[np.ndarray, " images"]], tuple[str, ...], list[str]]
+"""Whole numbers from 0, by the name of the array; a name for each; what was converted, in lines."""
 
 
 def label_arrays(
@@ -66,7 +56,7 @@ def label_arrays(
         wrong = labels[(labels < 0) | (labels >= len(names))]
         if len(wrong):
             raise InputError(f"{what} {name} hold {wrong[0]}; wanted 0 to {len(names) - 1}")
-    return Labels({n: a.astype(np.int32) for n, a in numbers.items()}, names, notes)
+    return {n: a.astype(np.int32) for n, a in numbers.items()}, names, notes
 
 
 def as_texts(array: Shaped[np.ndarray, "..."], what: str) -> Shaped[np.ndarray, "..."] | None:
@@ -126,7 +116,7 @@ def _from_names(
                 raise InputError(f"{what} {name} holds {label!r}, which {among} does not have")
         numbers = np.array([places[label] for label in labels], np.int32)
         found[name] = numbers[unique[name][1].reshape(-1)]
-    return Labels(found, names, notes)
+    return found, names, notes
 
 
 def _texts(array: Shaped[np.ndarray, " names"], what: str) -> list[str]:

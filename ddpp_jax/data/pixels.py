@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, Shaped, UInt8
+from jaxtyping import Int32, Integer, Shaped
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 _THREADS_FROM = 200 * 200
 """Pixels of an image from which on threads pay; below, they hinder one another."""
+_BILINEAR = Image.Resampling.BILINEAR
 _BLOCK = 64
 """Images that a pool of threads may hold at once."""
 
@@ -47,7 +48,8 @@ class Pictures(NamedTuple):
 def grey(images: Pixels) -> Pixels:
     """Grey images from colour ones, by the luma of ITU-R 601 as Pillow has it."""
     if images.dtype == np.uint8:
-        return _each(images, (*images.shape[1:3], 1), _grey_image)
+        shape = (*images.shape[1:3], 1)
+        return _each(images, shape, lambda image: np.asarray(Image.fromarray(image).convert("L")))
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     return np.clip(images @ weights, 0, 1)[..., None]
 
@@ -59,7 +61,7 @@ def colour(images: Pixels) -> Pixels:
 
 def resized(images: Pixels, size: int) -> Pixels:
     """Square images, stretched by Pillow's antialiased bilinear filter."""
-    return _each(images, (size, size, images.shape[-1]), lambda image: _resize(image, size))
+    return _each(images, (size, size, images.shape[-1]), lambda image: _stretched(image, size))
 
 
 def converted(images: Pixels, channels: int | None, size: int | None) -> Pixels:
@@ -197,24 +199,15 @@ def _each(
 ) -> Pixels:
     result = np.empty((len(images), *shape), images.dtype)
     for place, image in enumerate(images):
-        result[place] = convert(image)
+        result[place] = convert(image).reshape(shape)
     return result
 
 
-def _grey_image(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 1"]:
-    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
-
-
-def _resize(image: Shaped[np.ndarray, "..."], size: int) -> Shaped[np.ndarray, "..."]:
-    if image.dtype == np.uint8:
-        pixels = np.squeeze(image, -1) if image.shape[-1] == 1 else image
-        return np.asarray(_stretch(pixels, size)).reshape(size, size, -1)
-    layers = [_stretch(np.ascontiguousarray(layer), size) for layer in np.moveaxis(image, -1, 0)]
-    return np.clip(np.stack(layers, axis=-1), 0, 1)
-
-
-def _stretch(
-    pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], size: int
-) -> Shaped[np.ndarray, "..."]:
-    stretched = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(stretched)
+def _stretched(image: Shaped[np.ndarray, "..."], size: int) -> Shaped[np.ndarray, "..."]:
+    eight = image.dtype == np.uint8  # Of these Pillow stretches all channels at once.
+    layers = [image] if eight and image.shape[-1] == 3 else np.moveaxis(image, -1, 0)
+    found = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(layer)).resize((size, size), _BILINEAR))
+        for layer in layers
+    ]
+    return found[0] if eight else np.clip(np.stack(found, axis=-1), 0, 1)

@@ -19,11 +19,8 @@ from ddpp_jax.storage.trajectories import TeacherStore
 Pairs: TypeAlias = tuple[Float[Array, "steps parameters"], Float[Array, "steps parameters"]]
 """Starts and targets, a row for each distillation step."""
 
-READERS = 2
-"""Threads that read ahead."""
-
+READERS = 2  # Threads that read ahead.
 READ_AHEAD_BYTES = 2**28
-"""Memory for what is read ahead."""
 
 
 class Plan(NamedTuple):
@@ -41,10 +38,12 @@ class Plan(NamedTuple):
 
 
 class Feed(Protocol):
-    """Where the distillation steps get the teachers' parameters from; both kinds give the same."""
+    """Where the distillation steps get the teachers' parameters from; both kinds give the same.
+
+    `waited` is how many seconds the steps have waited for them.
+    """
 
     waited: float
-    """Seconds that the steps have waited for them."""
 
     def take(self, count: int, *, rows: int) -> Pairs:
         """Starts and targets of the next `count` steps, padded to `rows`."""
