@@ -38,10 +38,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, of: str | None = None) -> None:
         """Open a folder, which need not exist yet.
 
-        Args:
-            folder: of the checkpoints.
-            of: a digest of the run; a checkpoint of another one counts as damaged. None accepts
-                any.
+        `of` is a digest of the run; a checkpoint of another one counts as damaged.
         """
         self.folder, self._of = folder, of
         self._synced_at, self._synced = -math.inf, -1
@@ -68,11 +65,8 @@ class Checkpoints:
     def load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
         """The newest undamaged state, and how many steps are behind it.
 
-        Damaged ones are set aside, and the one before them is used.
-
-        Args:
-            begun: the state of a run that has just begun, returned if there is no other.
-            warn: called for each damaged checkpoint.
+        Damaged ones are set aside with a warning, and the one before them is used, or else `begun`,
+        the state of a run that has just begun.
         """
         like = jax.tree.map(np.asarray, begun)
         for step in reversed(self._complete()):

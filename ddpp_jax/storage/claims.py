@@ -59,13 +59,9 @@ def claimed_folder(
 
 
 def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False) -> bool:
-    """Whether a folder is claimed for this purpose; nothing in it is touched.
+    """Whether a folder, which need not exist, is claimed for this purpose; nothing is touched.
 
-    Args:
-        folder: it need not exist.
-        identity: plain values that say what the folder holds.
-        name: the JSON file in it that keeps them.
-        proven: the folder's own name proves what it holds, so that a damaged file is no loss.
+    If `proven`, the folder's own name proves what it holds, so that a damaged file is no loss.
 
     Raises:
         InputError: the folder holds something else, or nobody can tell.
@@ -75,7 +71,7 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
     path = folder / name
     own, copy = _whole(path), _whole(folder / f".{name}")
     if own is None and copy is None and path.is_file():
-        own = _without_digest(path)
+        own = _whole(path, sealed=False)  # Earlier versions wrote no digest.
     values = copy if own is None else own
     if values is not None:
         differing = differences(json.loads(json.dumps(identity)), values)
@@ -113,10 +109,7 @@ def is_held(folder: Path) -> bool:
 
 
 def check_unheld(folder: Path) -> None:
-    """Refuse a folder that could not be claimed now, and touch nothing.
-
-    Args:
-        folder: it need not exist yet.
+    """Refuse a folder, which need not exist, that could not be claimed now; nothing is touched.
 
     Raises:
         InputError: another process holds it, this user may not write to it, or it cannot be made
@@ -134,12 +127,7 @@ def check_unheld(folder: Path) -> None:
 
 
 def read_claim(folder: Path, *, name: str, warn_fn: Callable[[str], None] = warn) -> dict[str, Any]:
-    """What a folder is claimed for; read from the copy if the file itself is damaged.
-
-    Args:
-        folder: made by `claimed_folder`.
-        name: the JSON file in it.
-        warn_fn: called if the copy was read.
+    """What `claimed_folder` claimed a folder for; read from the copy, with a warning, if need be.
 
     Raises:
         InputError: the file and its copy are damaged, or differ.
@@ -181,16 +169,8 @@ def _trouble(path: Path) -> str:
     return f"{path} is {'damaged' if path.exists() else 'missing'}"
 
 
-def _whole(path: Path) -> dict[str, Any] | None:
+def _whole(path: Path, *, sealed: bool = True) -> dict[str, Any] | None:
     try:
-        return read_sealed(path)
-    except InputError:
-        return None
-
-
-def _without_digest(path: Path) -> dict[str, Any] | None:
-    """The values as earlier versions wrote them, without a digest."""
-    try:
-        return read_json(path)
+        return read_json(path, sealed=sealed)
     except InputError:
         return None

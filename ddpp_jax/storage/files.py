@@ -63,11 +63,9 @@ class Replacement:
     def __init__(self, path: Path, *, sync: bool = False) -> None:
         """Prepare to replace `path`; its folder is made if need be.
 
-        Args:
-            path: the real file.
-            sync: flush the file to the disk before it is renamed, and its folder after, so that a
-                power loss leaves the old file or the new one. It takes some milliseconds; use it
-                for files that other files and later commands rely on.
+        With `sync` the file is flushed to the disk before it is renamed, and its folder after, so
+        that a power loss leaves the old file or the new one. It takes some milliseconds; use it for
+        files that other files and later commands rely on.
         """
         self._path, self._sync = path, sync
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.ddpp-tmp{path.suffix}")

@@ -36,12 +36,8 @@ def read_rows(
 ) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; none if there is no file.
 
-    A kill can leave the last line unfinished; that line is not a row.
-
-    Args:
-        path: the file.
-        damaged: `damaged(line, reason)`, called for each damaged line, which is then left out;
-            None refuses the file.
+    A kill can leave the last line unfinished; that line is not a row. `damaged(line, reason)` is
+    called for each damaged line, which is then left out.
 
     Raises:
         InputError: a line is damaged, and `damaged` is None.

@@ -20,12 +20,7 @@ _MAX_INTEGER = 2**63
 
 
 def write_json(path: Path, values: Mapping[str, Any], *, sync: bool = True) -> None:
-    """Write values as JSON with their digest, whole or not at all.
-
-    Args:
-        path: the file.
-        values: plain values.
-        sync: as for `Replacement`.
+    """Write plain values as JSON with their digest, whole or not at all; `sync` as `Replacement`.
 
     Raises:
         ValueError: `read_sealed` would not give the values back.
@@ -39,15 +34,10 @@ def write_json(path: Path, values: Mapping[str, Any], *, sync: bool = True) -> N
 
 
 def read_sealed(path: Path, *, remedy: str = "delete it", kind: Any = None) -> dict[str, Any]:
-    """The values of a file that `write_json` wrote.
-
-    Args:
-        path: the file.
-        remedy: what to do if it is damaged.
-        kind: a `TypedDict` that the values must match; None accepts any.
+    """The values of a file that `write_json` wrote, which must match `kind`, a `TypedDict`, if any.
 
     Raises:
-        InputError: it is damaged, has no digest, or holds values of another kind.
+        InputError: it is damaged, has no digest, or holds another kind; `remedy` is what to do.
         OSError: it cannot be read.
     """
     values = read_json(path, remedy=remedy, sealed=True)
@@ -62,13 +52,9 @@ def read_sealed(path: Path, *, remedy: str = "delete it", kind: Any = None) -> d
 def read_json(path: Path, *, remedy: str = "delete it", sealed: bool = False) -> dict[str, Any]:
     """The values of a JSON file that anybody may have written; a digest is checked if present.
 
-    Args:
-        path: the file.
-        remedy: what to do if it is damaged.
-        sealed: require a digest.
-
     Raises:
-        InputError: it holds no JSON object, or its digest is that of something else.
+        InputError: it holds no JSON object, its digest is that of something else, or it has none
+            and `sealed` requires one; `remedy` is what to do.
         OSError: it cannot be read.
     """
     data = plain_file(path).read_bytes()

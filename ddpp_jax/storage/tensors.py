@@ -32,13 +32,8 @@ def write_tensors(
 ) -> None:
     """Write arrays and plain values with their digest, whole or not at all.
 
+    The values are kept as JSON under one key of the metadata, `kind`, which says what the file is.
     Equal content gives equal files.
-
-    Args:
-        path: the file.
-        tensors: arrays by name.
-        values: kept as JSON under one key of the metadata.
-        kind: that key, which says what the file is.
     """
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     plain = json.loads(json.dumps(values, allow_nan=False))

@@ -33,10 +33,7 @@ class TeacherStore:
     def __init__(self, folder: Path, *, of: str | None = None) -> None:
         """Open a folder, which need not exist yet.
 
-        Args:
-            folder: of the store.
-            of: a digest of the teachers' data and settings; a teacher of others counts as damaged.
-                None accepts any.
+        `of` is a digest of the teachers' data and settings; a teacher of others counts as damaged.
         """
         self.folder, self._of = folder, of
 
@@ -46,12 +43,9 @@ class TeacherStore:
         trajectory: Float[np.ndarray, "snapshots parameters"],
         known: Mapping[str, Any],
     ) -> None:
-        """Keep one teacher's parameters, snapshot 0 (the initialisation) first.
+        """Keep one teacher's parameters after each epoch, snapshot 0 (the initialisation) first.
 
-        Args:
-            index: which teacher.
-            trajectory: its parameters after each epoch.
-            known: plain values to keep beside it, such as its test accuracy.
+        What else is known of it, such as its test accuracy, is kept beside it as plain values.
 
         Raises:
             OSError: the disk is full or may not be written to.

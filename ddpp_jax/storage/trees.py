@@ -105,13 +105,8 @@ def is_complete(path: Path) -> bool:
 def read_notes(path: Path, kind: Any = Seal, *, remedy: str = _REMEDY) -> dict[str, Any]:
     """The values that were saved with a tree, and the checksums of its files and arrays.
 
-    Args:
-        path: the folder.
-        kind: a `TypedDict` that the values must match.
-        remedy: what to do if they do not.
-
     Raises:
-        InputError: their file is damaged, or they do not match.
+        InputError: their file is damaged, or they do not match `kind`; `remedy` is what to do.
     """
     return read_sealed(_seal(path), remedy=remedy, kind=kind)
 
