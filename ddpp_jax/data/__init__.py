@@ -30,7 +30,6 @@ from ddpp_jax.data.checks import (
 )
 from ddpp_jax.data.dataset import (
     Dataset,
-    Part,
     Source,
     held_out,
     normalised,
@@ -68,7 +67,7 @@ from ddpp_jax.data.transforms import (
     unit,
 )
 from ddpp_jax.data.whitening import fit_transform, require_transform
-from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import expanded, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
 
@@ -126,11 +125,7 @@ RawDataset = Dataset
 
 
 def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Dataset:
-    """The dataset that the config names, normalised or whitened as it says.
-
-    Args:
-        config: which, and how.
-        cache_dir: where a ZCA whitening is kept; none keeps it nowhere.
+    """The dataset that the config names, normalised or whitened as it says; see `fit_transform`.
 
     Raises:
         InputError: it cannot be had so.
@@ -151,17 +146,15 @@ def load_raw(config: DataConfig) -> Dataset:
     try:
         source = _source(config)
     except OSError as error:
-        said = one_line(str(error))
-        raise InputError(f"--dataset {config.dataset} cannot be read: {said}") from error
+        raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
     # The name is part of the names of folders.
     name = cut(checked_name(source.name, "--dataset: the dataset"))
     names, seed = checked_names(source.class_names, name), config.split_seed
     labels = None if source.test and config.per_class is None else source.train.labels()
-    if source.test is not None:
-        test_part, train, test = source.test, _all(source.train), _all(source.test)
-    else:
+    test_part = source.test or source.train
+    train, test = np.arange(source.train.length), np.arange(test_part.length)
+    if source.test is None:
         assert labels is not None
-        test_part = source.train
         train, test = stratified_split(labels, config.test_share, seed, class_names=names)
     if config.per_class is not None:
         assert labels is not None
@@ -190,10 +183,6 @@ def load_raw(config: DataConfig) -> Dataset:
         raw.y_train, config.held_out, seed, class_names=names, purpose=HELD_OUT
     )
     return held_out(raw, *parts)
-
-
-def _all(part: Part) -> np.ndarray:
-    return np.arange(part.length)
 
 
 def _source(config: DataConfig) -> Source:

@@ -22,7 +22,7 @@ from ddpp_jax.data.depth import (
 )
 from ddpp_jax.data.labels import as_texts, label_arrays
 from ddpp_jax.data.pixels import array_part, converted_shape
-from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import plain_file
 from ddpp_jax.text import checked_names
 
@@ -118,7 +118,7 @@ def read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     except InputError:
         raise
     except Exception as error:  # A damaged file may raise anything.
-        raise InputError(f"{path} cannot be read as an .npz file: {_words(error)}") from error
+        raise InputError(f"{path} cannot be read as an .npz file: {words(error)}") from error
 
 
 def class_names_of(
@@ -146,12 +146,8 @@ def _array(path: Path, file: np.lib.npyio.NpzFile, name: str) -> Shaped[np.ndarr
         return np.asarray(file[name])
     except Exception as error:  # Likewise.
         raise InputError(
-            f"{path}: {name} cannot be read: {_words(error)}; write it as plain numbers or strings"
+            f"{path}: {name} cannot be read: {words(error)}; write it as plain numbers or strings"
         ) from error
-
-
-def _words(error: BaseException) -> str:
-    return one_line(str(error)) or type(error).__name__
 
 
 def _images(path: Path, name: str, images: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

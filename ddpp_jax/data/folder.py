@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.checks import shape_words
@@ -21,12 +21,6 @@ Classes: TypeAlias = Mapping[str, list[Path]]
 _OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 _VALIDATION = ("val", "valid", "validation")
 _PARTS = {"train", "test", *_VALIDATION}
-
-
-class _File(NamedTuple):
-    path: Path
-    label: int
-    header: Header
 
 
 def folder_source(
@@ -58,29 +52,29 @@ def folder_source(
     names = tuple(train)
     sides = [_files(classes, names, notes) for classes in (train, test) if classes]
     every = [file for files in sides for file in files]
-    first = every[0]
-    for file in every:
-        if config.image_size is None and file.header.size != first.header.size:
+    first, header = every[0]
+    (width, height), _, depth = header
+    for file, other in every:
+        if config.image_size is None and other.size != header.size:
             raise InputError(
-                f"{first.path} is {shape_words(first.header.size[::-1])} and {file.path} is "
-                f"{shape_words(file.header.size[::-1])}; give --image-size"
+                f"{first.what} is {shape_words((height, width))} and {file.what} is "
+                f"{shape_words(other.size[::-1])}; give --image-size"
             )
-    (width, height), _, depth = first.header
-    for file in every:
-        if file.header.depth != depth:
+    for file, other in every:
+        if other.depth != depth:
             raise InputError(
-                f"{first.path} is {depth} and {file.path} is {file.header.depth}; "
+                f"{first.what} is {depth} and {file.what} is {other.depth}; "
                 "nobody can tell which of their pixels are equal: convert them to one depth"
             )
     if scale is not None and depth not in (scale.kind, EIGHT_BITS):
         raise InputError(
             f"the images of {folder} are {depth}, and those of the data {scale.kind}; convert them"
         )
-    channels = 1 if all(file.header.grey for file in every) else 3
+    channels = 1 if all(other.grey for _, other in every) else 3
     shape = converted_shape((height, width, channels), config)
     parts, scale, lines = picture_parts(
-        [_pictures(files) for files in sides],
-        first.header,
+        [Pictures(len(files), lambda n, files=files: files[n][0]) for files in sides],
+        header,
         shape[-1],
         config,
         what=str(folder),
@@ -99,22 +93,17 @@ def folder_source(
     )
 
 
-def _pictures(files: list[_File]) -> Pictures:
-    def get(index: int) -> Picture:
-        path, label, _ = files[index]
-        return Picture(path, label, str(path))
-
-    return Pictures(len(files), get)
-
-
-def _files(classes: Classes, names: tuple[str, ...], notes: list[str]) -> list[_File]:
+def _files(
+    classes: Classes, names: tuple[str, ...], notes: list[str]
+) -> list[tuple[Picture, Header]]:
     """The files of some classes with their headers; what Pillow says of them is noted in a line."""
     files, told = [], []
     with quietly() as said:
         for name, paths in classes.items():
             for path in paths:
                 before = len(said)
-                files.append(_File(path, names.index(name), read_header(path, str(path))))
+                picture = Picture(path, names.index(name), str(path))
+                files.append((picture, read_header(path, picture.what)))
                 if len(said) > before:
                     told.append((path, one_line(str(said[-1].message))))
     if told:

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image, ImageFile
 
 from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale, to_unit
-from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import plain_file
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -168,12 +168,8 @@ def _opened(file: Encoded, what: str) -> Iterator[Image.Image]:
         ) from error
     except _UNREADABLE as error:
         raise InputError(
-            f"{what} is not an image that can be read ({_words(error)}); replace or remove it"
+            f"{what} is not an image that can be read ({words(error)}); replace or remove it"
         ) from error
-
-
-def _words(error: BaseException) -> str:
-    return one_line(str(error)) or type(error).__name__
 
 
 def _depth(image: Image.Image, what: str) -> str:
@@ -264,7 +260,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except _UNREADABLE as error:
-        warnings.warn(f"Corrupt EXIF data: {_words(error)}", stacklevel=2)
+        warnings.warn(f"Corrupt EXIF data: {words(error)}", stacklevel=2)
         return 1
     return found if isinstance(found, int) else 1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 
 from ddpp_jax.data.checks import Pixels
 from ddpp_jax.errors import InputError
@@ -36,7 +36,7 @@ class PerChannel(NamedTuple):
 
 
 class Zca(NamedTuple):
-    """ZCA whitening of images as vectors, rows first and channels last.
+    """ZCA whitening of images as vectors, rows first and channels last; as float32 where applied.
 
     Attributes:
         mean: of the training images, on the scale from 0 (black) to 1 (white).
@@ -44,9 +44,9 @@ class Zca(NamedTuple):
         inverse: symmetric; undoes it; None until `with_inverse` computes it.
     """
 
-    mean: Float32[np.ndarray, " pixels"]
-    matrix: Float32[np.ndarray, "pixels pixels"]
-    inverse: Float32[np.ndarray, "pixels pixels"] | None = None
+    mean: Float[np.ndarray, " pixels"]
+    matrix: Float[np.ndarray, "pixels pixels"]
+    inverse: Float[np.ndarray, "pixels pixels"] | None = None
 
 
 Transform: TypeAlias = PerChannel | Zca

@@ -4,10 +4,9 @@ ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 
 from ddpp_jax.data.checks import require_memory, shape_words
 from ddpp_jax.data.dataset import Dataset
@@ -24,15 +23,8 @@ _ROWS = 2048
 """Images that the covariance takes in at once."""
 
 
-class Whitening(NamedTuple):
-    """ZCA whitening in double precision: `(x - mean) @ matrix` over images as vectors."""
-
-    mean: Float64[np.ndarray, " pixels"]
-    matrix: Float64[np.ndarray, "pixels pixels"]
-
-
-def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) -> Whitening:
-    """The ZCA whitening of a set of images.
+def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) -> Zca:
+    """The ZCA whitening of a set of images, in double precision.
 
     With V and S from the eigendecomposition of the covariance over N - 1, the matrix is
     V diag(1 / sqrt(S + eps)) V^T.
@@ -56,7 +48,7 @@ def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) ->
     variances, vectors = np.linalg.eigh(covariance)
     # Rounding can leave a variance of nothing slightly below zero.
     half = vectors * (np.maximum(variances, 0) + eps) ** -0.25
-    return Whitening(mean, half @ half.T)
+    return Zca(mean, half @ half.T)
 
 
 def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transform:
@@ -76,8 +68,8 @@ def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transfo
     path = None if cache_dir is None else _kept(cache_dir, raw)
     if path is not None and path.exists():
         return _read(path, raw)
-    mean, matrix = (array.astype(np.float32) for array in fit_zca(raw.x_train))
-    transform = with_inverse(Zca(mean, matrix))
+    mean, matrix, _ = fit_zca(raw.x_train)
+    transform = with_inverse(Zca(mean.astype(np.float32), matrix.astype(np.float32)))
     if path is not None:
         _require_disk(path, mean.size)
         values = {"fingerprint": raw.fingerprint}
