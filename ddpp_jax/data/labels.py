@@ -72,7 +72,7 @@ def as_texts(array: Shaped[np.ndarray, "..."], what: str) -> Shaped[np.ndarray, 
     try:
         return np.char.decode(array, "utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{what}: a name is not UTF-8; write it anew, as UTF-8") from error
+        raise InputError(f"{what}: a name is not UTF-8; write it again, as UTF-8") from error
 
 
 def _flat(

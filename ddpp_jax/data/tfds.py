@@ -48,7 +48,7 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
     if "array_record" not in formats:
         raise InputError(
             f"{builder.data_path} is prepared as {', '.join(sorted(formats))}; wanted array_record:"
-            ' prepare it anew with download_and_prepare(file_format="array_record")'
+            ' prepare it again with download_and_prepare(file_format="array_record")'
         )
     splits = {name for name, split in info.splits.items() if split.num_examples}
     if "train" not in splits:
@@ -121,7 +121,7 @@ def _builder_of(folder: Path) -> Any:
         return tfds.builder_from_directory(folder)
     except (OSError, ValueError, KeyError, ParseError) as error:
         raise InputError(
-            f"{folder} cannot be read as a dataset of TFDS: {_first_line(error)}; prepare it anew"
+            f"{folder} cannot be read as a dataset of TFDS: {_first_line(error)}; prepare it again"
         ) from error
 
 
@@ -194,7 +194,7 @@ def _pictures(builder: Any, split: str, image: str, label: str) -> Pictures:
     ends = list(accumulate(info.shard_lengths))
     for path in files:
         if not path.is_file():
-            raise InputError(f"{path} is missing; prepare the dataset anew")
+            raise InputError(f"{path} is missing; prepare the dataset again")
     kinds = builder.info.features.items()
     decoders = {k: decode.SkipDecoding() for k, kind in kinds if isinstance(kind, features.Image)}
     examples = builder.as_data_source(split, decoders=decoders)
@@ -205,7 +205,7 @@ def _pictures(builder: Any, split: str, image: str, label: str) -> Pictures:
             example = examples[index]
         except (RuntimeError, IndexError, DecodeError) as error:
             raise InputError(
-                f"{what}, is damaged: {_first_line(error)}; prepare the dataset anew"
+                f"{what}, is damaged: {_first_line(error)}; prepare the dataset again"
             ) from error
         return Picture(example[image], int(example[label]), what)
 

@@ -18,7 +18,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.storage.files import sync_tree
 from ddpp_jax.storage.sealed import read_sealed, write_json
 
-_REMEDY = "start the same command again, which sets it aside and makes it anew"
+_REMEDY = "start the same command again, which sets it aside and makes a new one"
 
 
 class Seal(TypedDict):
