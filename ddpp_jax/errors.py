@@ -9,6 +9,11 @@ class InputError(ValueError):
     """
 
 
+def words(error: BaseException) -> str:
+    """What an error says, in one line, or else what it is called."""
+    return one_line(str(error)) or type(error).__name__
+
+
 def one_line(text: str) -> str:
     """The text with every run of white space, ends of lines among them, as one space."""
     return " ".join(text.split())

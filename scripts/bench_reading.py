@@ -69,7 +69,7 @@ def main():
         walk = np.cumsum(walk, axis=0)
         teachers = range(given.teachers)
         written = seconds_of(
-            lambda: [store.write(index, walk + index * 1e-3) for index in teachers]
+            lambda: [store.write(index, walk + index * 1e-3, {}) for index in teachers]
         )
         size = given.teachers * walk.nbytes
         checked = seconds_of(lambda: [store.damaged(index) for index in teachers])

@@ -17,8 +17,14 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
 )
 from ddpp_jax.core import augment, named_key
-from ddpp_jax.data import fit_transform, normalised, random_per_class, transform_arrays, undo
-from ddpp_jax.data.raw import raw_dataset
+from ddpp_jax.data import (
+    fit_transform,
+    normalised,
+    random_per_class,
+    raw_dataset,
+    transform_arrays,
+    undo,
+)
 from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report

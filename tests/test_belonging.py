@@ -102,14 +102,16 @@ def test_a_checkpoint_of_another_run_or_step_counts_as_damaged(tmp_path):
         source, place = tmp_path / "b" / name, tmp_path / "a" / name
         shutil.rmtree(place) if place.is_dir() else place.unlink()
         shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
-    found = Checkpoints(tmp_path / "a", of="1234").resume(state)
-    assert found.step == 50
-    assert "is of another run" in found.warnings[0]
+    warnings: list[str] = []
+    found = Checkpoints(tmp_path / "a", of="1234").load_latest(state, warnings.append)
+    assert found[1] == 50
+    assert "is of another run" in warnings[0]
     shutil.copytree(tmp_path / "b" / "step-000050", tmp_path / "b" / "step-000150")
     shutil.copy(tmp_path / "b" / "step-000050.json", tmp_path / "b" / "step-000150.json")
-    found = Checkpoints(tmp_path / "b", of="5678").resume(state)
-    assert found.step == 100
-    assert "holds step 50" in found.warnings[0]
+    warnings: list[str] = []
+    found = Checkpoints(tmp_path / "b", of="5678").load_latest(state, warnings.append)
+    assert found[1] == 100
+    assert "holds step 50" in warnings[0]
 
 
 def test_settings_and_their_copy_must_agree(copy):
@@ -135,8 +137,8 @@ def test_a_teacher_of_another_place_counts_as_damaged(tmp_path):
     store = TeacherStore(tmp_path / "a", of="1234")
     other = TeacherStore(tmp_path / "b", of="5678")
     for index in range(2):
-        store.write(index, trajectory, accuracy=0.5)
-        other.write(index, trajectory + 1, accuracy=0.5)
+        store.write(index, trajectory, {"accuracy": 0.5})
+        other.write(index, trajectory + 1, {"accuracy": 0.5})
     assert store.damaged(0) is None
     for name in ("teacher-000", "teacher-000.json"):
         source, place = tmp_path / "b" / name, tmp_path / "a" / name

@@ -11,13 +11,12 @@ from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import (
     load_dataset,
     load_raw,
-    per_class_subset,
     random_per_class,
     raw_dataset,
     require_per_class,
-    stratified_split,
 )
 from ddpp_jax.data.pixels import colour, grey, resized
+from ddpp_jax.data.sampling import per_class_subset, stratified_split
 from ddpp_jax.errors import InputError
 
 RAW = load_raw(DataConfig(dataset="digits"))

@@ -257,7 +257,7 @@ def test_streamed_from_disk_or_on_the_device_the_bits_are_the_same(tmp_path, mon
     trajectories = small.trajectories(network)
     store = TeacherStore(tmp_path / "store")
     for index, trajectory in enumerate(trajectories):
-        store.write(index, np.asarray(trajectory))
+        store.write(index, np.asarray(trajectory), {})
     monkeypatch.setattr(pairs, "READ_AHEAD_BYTES", ahead * 8 * network.num_params)
     outcomes = [
         small.run(

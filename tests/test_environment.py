@@ -283,8 +283,8 @@ def test_a_folder_of_programs_that_is_none_is_said(monkeypatch, tmp_path):
 
 def test_a_spoilt_teacher_is_named(tmp_path):
     store = TeacherStore(tmp_path)
-    store.write(0, np.zeros((2, 3)))
-    store.write(1, np.full((2, 3), np.nan, np.float32))
+    store.write(0, np.zeros((2, 3)), {})
+    store.write(1, np.full((2, 3), np.nan, np.float32), {})
     assert store.damaged(0) == f"{tmp_path}/teacher-000 holds float64, wanted float32"
     assert store.damaged(1) is None
     with pytest.raises(InputError, match=r"teacher-001 holds NaN.*delete that folder"):

@@ -12,7 +12,7 @@ from image_files import jpeg_or_png, png, tiff
 from PIL import Image
 
 from ddpp_jax.data.depth import Scale
-from ddpp_jax.data.pictures import eight_bits, quietly, read_header, unit_values, values
+from ddpp_jax.data.pictures import quietly, read_header, unit_values, values
 from ddpp_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_images_are_turned_as_exif_has_it(kind, orientation):
     }[orientation]
     file = jpeg_or_png(np.ascontiguousarray(stored), kind, orientation)
     assert read_header(file, "it").size == (32, 24)
-    found = eight_bits(file, channels=1, size=None, what="it")[..., 0]
+    found = values(file, "it", channels=1)[..., 0]
     assert found.shape == (24, 32)
     assert np.abs(found.astype(int) - upright).mean() < 3
 
@@ -145,7 +145,7 @@ def test_damaged_exif_is_said_and_the_image_read():
 def test_plain_formats_are_read(kind):
     file = saved(np.full((6, 6), 90, np.uint8), kind)
     assert read_header(file, "it").depth == "8-bit"
-    found = eight_bits(file, channels=1, size=None, what="it")
+    found = values(file, "it", channels=1)
     assert np.abs(found.astype(int) - 90).max() <= 2
 
 

@@ -13,10 +13,10 @@ import pytest
 from ddpp_jax.cli.report import follow
 from ddpp_jax.cli.transforms import require_no_contradiction
 from ddpp_jax.configs import DataConfig, EvaluateJob
+from ddpp_jax.data.arrays import read_npz
 from ddpp_jax.data.carried import carried_transform
 from ddpp_jax.data.depth import Scale
 from ddpp_jax.data.given import GivenSet, read_given
-from ddpp_jax.data.npz import read_npz
 from ddpp_jax.data.torch_files import _texts, images_file
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import PROGRESS, Report, RunLog, read_progress
@@ -62,7 +62,7 @@ def test_the_first_checkpoint_of_a_resumed_process_is_brought_to_the_disk(tmp_pa
     for step in (50, 100):
         first.save(step, state)
     second = Checkpoints(tmp_path)
-    assert second.resume(state).step == 100
+    assert second.load_latest(state, print)[1] == 100
     for step in (150, 200):
         second.save(step, state)
     assert synced == ["step-000050", "step-000150"]

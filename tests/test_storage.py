@@ -39,11 +39,17 @@ def remove(folder):
     return path
 
 
+def latest(checkpoints, like):
+    """The newest state, its step, and the warnings."""
+    warnings: list[str] = []
+    return (*checkpoints.load_latest(like, warnings.append), warnings)
+
+
 @pytest.fixture
 def store(tmp_path):
     store = TeacherStore(tmp_path / "store")
     for index in range(3):
-        store.write(index, TRAJECTORY + index, accuracy=0.5 + index / 10)
+        store.write(index, TRAJECTORY + index, {"accuracy": 0.5 + index / 10})
     return store
 
 
@@ -95,25 +101,25 @@ def test_what_is_not_sealed_does_not_count(store):
     leftover = store.folder / "teacher-001.orbax-checkpoint-tmp-3"
     leftover.mkdir()
     assert store.missing(3) == [1]
-    store.write(1, TRAJECTORY + 1)
+    store.write(1, TRAJECTORY + 1, {})
     assert store.damaged(1) is None
     assert not leftover.exists()
 
 
 def test_the_newest_state_comes_back_and_old_ones_go(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert checkpoints.resume(STATE).step == 0
+    assert latest(checkpoints, STATE)[1] == 0
     for step in (5, 10, 15):
         checkpoints.save(step, (STATE[0] + step, STATE[1]))
     names = sorted(p.name for p in checkpoints.folder.iterdir() if p.is_dir())
     assert names == ["step-000005", "step-000010", "step-000015"]  # The first is on the disk.
-    resumed = checkpoints.resume(STATE)
-    assert (resumed.step, resumed.warnings) == (15, ())
-    np.testing.assert_array_equal(resumed.state[0], [15, 16, 17])
-    assert resumed.state[1]["alpha"] == 0.5
+    state, step, warnings = latest(checkpoints, STATE)
+    assert (step, warnings) == (15, [])
+    np.testing.assert_array_equal(state[0], [15, 16, 17])
+    assert state[1]["alpha"] == 0.5
     (checkpoints.folder / "step-000020.orbax-checkpoint-tmp").mkdir()
     (checkpoints.folder / "step-000025").mkdir()
-    assert checkpoints.resume(STATE).step == 15
+    assert latest(checkpoints, STATE)[1] == 15
     checkpoints.remove()
     assert not checkpoints.folder.exists()
 
@@ -173,7 +179,7 @@ def test_an_array_that_is_not_as_it_was_written_is_named(store):
 @pytest.mark.parametrize("known", [{}, {"accuracy": "0.5"}, {"accuracy": None}])
 def test_a_teacher_of_unknown_accuracy_is_named(tmp_path, known):
     store = TeacherStore(tmp_path)
-    store.write(0, TRAJECTORY[:, :3], **known)
+    store.write(0, TRAJECTORY[:, :3], known)
     with pytest.raises(InputError, match=r"teacher-000.json is damaged: .*accuracy"):
         store.known(0)
 
@@ -184,10 +190,9 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, harm):
     for step in (5, 10):
         checkpoints.save(step, (STATE[0] + step, STATE[1]))
     path = harm(checkpoints.folder / "step-000010")
-    resumed = checkpoints.resume(STATE)
-    assert resumed.step == 5
-    np.testing.assert_array_equal(resumed.state[0], [5, 6, 7])
-    (warning,) = resumed.warnings
+    state, step, (warning,) = latest(checkpoints, STATE)
+    assert step == 5
+    np.testing.assert_array_equal(state[0], [5, 6, 7])
     assert str(path) in warning
     checkpoints.remove()
     # Nothing that was damaged is deleted: a person may want to look at it.
@@ -197,13 +202,14 @@ def test_a_damaged_state_is_named_and_the_one_before_it_is_used(tmp_path, harm):
 def test_a_state_of_another_shape_is_not_used(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(5, STATE)
-    resumed = checkpoints.resume((np.zeros(4, np.float32), {"alpha": np.float32(0)}))
-    assert resumed.step == 0
-    assert "step-000005" in resumed.warnings[0]
+    other = (np.zeros(4, np.float32), {"alpha": np.float32(0)})
+    state, step, (warning,) = latest(checkpoints, other)
+    assert (state, step) == (other, 0)
+    assert "step-000005" in warning
 
 
 def test_a_damaged_seal_is_named(tmp_path):
-    trees.save_tree(tmp_path / "tree", {"a": np.zeros(2)})
+    trees.save_tree(tmp_path / "tree", {"a": np.zeros(2)}, {})
     seal = tmp_path / "tree.json"
     whole = seal.read_text()
     assert trees.damage(tmp_path / "tree") is None
@@ -227,4 +233,4 @@ def test_a_damaged_seal_is_named(tmp_path):
 def test_device_arrays_are_kept_too(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"x": jnp.arange(3.0)})
-    np.testing.assert_array_equal(checkpoints.resume({"x": jnp.zeros(3)}).state["x"], [0, 1, 2])
+    np.testing.assert_array_equal(latest(checkpoints, {"x": jnp.zeros(3)})[0]["x"], [0, 1, 2])

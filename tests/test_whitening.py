@@ -14,7 +14,6 @@ from ddpp_jax.data import (
     Zca,
     apply,
     fit_transform,
-    fit_zca,
     load_dataset,
     load_raw,
     raw_dataset,
@@ -23,7 +22,8 @@ from ddpp_jax.data import (
     undo,
     whitening,
 )
-from ddpp_jax.data.dataset import with_inverse
+from ddpp_jax.data.transforms import with_inverse
+from ddpp_jax.data.whitening import fit_zca
 from ddpp_jax.errors import InputError
 
 GOLDEN = np.load(Path(__file__).parent / "goldens" / "zca.npz")
@@ -112,7 +112,7 @@ def test_chunks_give_what_the_whole_gives(monkeypatch):
     pixels = colours()
     transform = fit_transform(small(pixels), zca=False, cache_dir=None)
     whole = apply(transform, pixels)
-    monkeypatch.setattr("ddpp_jax.data.dataset._CHUNK", 1)
+    monkeypatch.setattr("ddpp_jax.data.transforms._CHUNK", 1)
     np.testing.assert_array_equal(apply(transform, pixels), whole)
     np.testing.assert_allclose(transform.mean, (pixels / 255).mean(axis=(0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(transform.std, (pixels / 255).std(axis=(0, 1, 2)), rtol=1e-6)

@@ -128,9 +128,11 @@ def _keep(
                     store.write(
                         index,
                         trajectory[: teaching.last_kept + 1],
-                        accuracy=float(accuracy[0]),
-                        source=source,
-                        tensors=network.tensors,
-                        versions=versions(),
+                        {
+                            "accuracy": float(accuracy[0]),
+                            "source": source,
+                            "tensors": network.tensors,
+                            "versions": versions(),
+                        },
                     )
                 tick(index + 1, {})

@@ -1,4 +1,4 @@
-"""The real datasets, one file a source, behind one function."""
+"""The real datasets, one file a source, behind one function; and small sets that are given."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ddpp_jax.configs import DataConfig
+from ddpp_jax.data.arrays import digits_source, npz_source
 from ddpp_jax.data.carried import (
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
     LAYOUT,
     ZcaProbe,
     arrays_of,
@@ -16,45 +15,38 @@ from ddpp_jax.data.carried import (
     small_record,
     transform_words,
 )
-from ddpp_jax.data.dataset import (
-    Dataset,
-    PerChannel,
-    Transform,
-    Zca,
-    agrees,
-    apply,
-    normalised,
-    transform_arrays,
-    transform_from,
-    undo,
-    unit,
-)
-from ddpp_jax.data.depth import Scale
-from ddpp_jax.data.given import (
-    GivenSet,
+from ddpp_jax.data.checks import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
     Hard,
     Soft,
-    given_images,
-    given_labels,
-    read_given,
-    require_learnable,
-)
-from ddpp_jax.data.picture_sets import RANGE_FILE
-from ddpp_jax.data.raw import (
-    Part,
-    RawDataset,
-    Source,
     checked_images,
     checked_labels,
-    held_out,
-    raw_dataset,
+    given_images,
+    given_labels,
+    require_learnable,
     require_memory,
     shape_words,
+)
+from ddpp_jax.data.dataset import (
+    Dataset,
+    Source,
+    held_out,
+    normalised,
+    raw_dataset,
     test_fingerprint,
 )
-from ddpp_jax.data.safetensors_files import EXPORT_FORMAT
-from ddpp_jax.data.sampling import random_indices, random_per_class, require_per_class
-from ddpp_jax.data.splits import HELD_OUT, per_class_subset, stratified_split
+from ddpp_jax.data.folder import folder_source
+from ddpp_jax.data.given import EXPORT_FORMAT, RANGE_FILE, GivenSet, read_given
+from ddpp_jax.data.sampling import (
+    HELD_OUT,
+    per_class_subset,
+    random_indices,
+    random_per_class,
+    require_per_class,
+    stratified_split,
+)
+from ddpp_jax.data.tfds import prepared_folder, tfds_source
 from ddpp_jax.data.torch_files import (
     IMAGES_DIGEST,
     TRANSFORM_FILE,
@@ -63,8 +55,19 @@ from ddpp_jax.data.torch_files import (
     require_torch,
     tensor_array,
 )
-from ddpp_jax.data.whitening import fit_transform, fit_zca, require_transform
-from ddpp_jax.errors import InputError
+from ddpp_jax.data.transforms import (
+    PerChannel,
+    Transform,
+    Zca,
+    agrees,
+    apply,
+    transform_arrays,
+    transform_from,
+    undo,
+    unit,
+)
+from ddpp_jax.data.whitening import fit_transform, require_transform
+from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import expanded, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
 
@@ -81,7 +84,6 @@ __all__ = [
     "Hard",
     "PerChannel",
     "RawDataset",
-    "Scale",
     "Soft",
     "Transform",
     "Zca",
@@ -93,7 +95,6 @@ __all__ = [
     "checked_images",
     "checked_labels",
     "fit_transform",
-    "fit_zca",
     "given_images",
     "given_labels",
     "images_digest",
@@ -101,7 +102,6 @@ __all__ = [
     "load_raw",
     "load_torch",
     "normalised",
-    "per_class_subset",
     "random_indices",
     "random_per_class",
     "raw_dataset",
@@ -112,7 +112,6 @@ __all__ = [
     "require_transform",
     "shape_words",
     "small_record",
-    "stratified_split",
     "tensor_array",
     "test_fingerprint",
     "transform_arrays",
@@ -122,13 +121,11 @@ __all__ = [
     "unit",
 ]
 
+RawDataset = Dataset
+
 
 def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Dataset:
-    """The dataset that the config names, normalised or whitened as it says.
-
-    Args:
-        config: which, and how.
-        cache_dir: where a ZCA whitening is kept; none keeps it nowhere.
+    """The dataset that the config names, normalised or whitened as it says; see `fit_transform`.
 
     Raises:
         InputError: it cannot be had so.
@@ -137,7 +134,7 @@ def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Datase
     return normalised(raw, fit_transform(raw, zca=config.zca, cache_dir=cache_dir))
 
 
-def load_raw(config: DataConfig) -> RawDataset:
+def load_raw(config: DataConfig) -> Dataset:
     """The dataset that the config names, in its channels and size, split and cut down as it says.
 
     A source without a test set is split first; `per_class` then counts training images, of which
@@ -149,17 +146,15 @@ def load_raw(config: DataConfig) -> RawDataset:
     try:
         source = _source(config)
     except OSError as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"--dataset {config.dataset} cannot be read: {said}") from error
+        raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
     # The name is part of the names of folders.
     name = cut(checked_name(source.name, "--dataset: the dataset"))
     names, seed = checked_names(source.class_names, name), config.split_seed
     labels = None if source.test and config.per_class is None else source.train.labels()
-    if source.test is not None:
-        test_part, train, test = source.test, _all(source.train), _all(source.test)
-    else:
+    test_part = source.test or source.train
+    train, test = np.arange(source.train.length), np.arange(test_part.length)
+    if source.test is None:
         assert labels is not None
-        test_part = source.train
         train, test = stratified_split(labels, config.test_share, seed, class_names=names)
     if config.per_class is not None:
         assert labels is not None
@@ -190,29 +185,15 @@ def load_raw(config: DataConfig) -> RawDataset:
     return held_out(raw, *parts)
 
 
-def _all(part: Part) -> np.ndarray:
-    return np.arange(part.length)
-
-
 def _source(config: DataConfig) -> Source:
     if config.dataset == "digits":
-        from ddpp_jax.data.digits import digits_source
-
         return digits_source(config)
     path = _path(config)
     if config.dataset.endswith(".npz"):
-        from ddpp_jax.data.npz import npz_source
-
         return npz_source(plain_file(path), config)
     if path.is_dir():
-        from ddpp_jax.data.tfds import prepared_folder, tfds_source
-
         prepared = prepared_folder(path)
-        if prepared is not None:
-            return tfds_source(prepared, config)
-        from ddpp_jax.data.folder import folder_source
-
-        return folder_source(path, config)
+        return folder_source(path, config) if prepared is None else tfds_source(prepared, config)
     if path.exists() or config.dataset.startswith(("/", ".", "~")):
         held = "does not exist"
         if path.exists():
@@ -220,8 +201,6 @@ def _source(config: DataConfig) -> Source:
         raise InputError(
             f"--dataset {config.dataset}: {path} {held}; wanted a folder of images or an .npz file"
         )
-    from ddpp_jax.data.tfds import tfds_source
-
     return tfds_source(None, config)
 
 
@@ -234,7 +213,6 @@ def _path(config: DataConfig) -> Path:
             raise InputError(
                 f"--data-dir {config.data_dir} is not a folder; give one that is there"
             )
-        within = folder / path
-        if within.exists():
-            return within
+        if (folder / path).exists():
+            return folder / path
     return path

@@ -1,4 +1,4 @@
-"""What a file of images says of how they were made: their layout and their transform."""
+"""The transform that a file of images carries, whole or as a record that tells it apart."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,25 +7,24 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from ddpp_jax.configs.checks import SMALLEST
-from ddpp_jax.data.dataset import PerChannel, Transform, Zca, transform_arrays
-from ddpp_jax.data.raw import shape_words
+from ddpp_jax.data.checks import shape_words
+from ddpp_jax.data.transforms import PerChannel, Transform, Zca, transform_arrays
 from ddpp_jax.errors import InputError
 
 LAYOUT = "layout"
 """The entry of a file that says which axis of its images holds the channels."""
 
-CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
+TRANSFORM_NAMES = ("mean", "std", "zca_mean", "zca_matrix")
 
-_KINDS = (("mean", "std"), ("zca_mean", "zca_matrix"))
-_NUMBERS = 32
-_NEAR = 1e-4
+_PROBED = 32
+_TOLERANCE = 1e-4
 """How far two whitenings of the same images may be apart, as a share of the largest number."""
-_MOST = float(np.finfo(np.float32).max)
+_LARGEST = float(np.finfo(np.float32).max)
 _GOLDEN = 0.6180339887498949
 
 
 class ZcaProbe(NamedTuple):
-    """Some numbers that tell one ZCA whitening from another, where its matrix would be too large.
+    """Some numbers that tell one ZCA whitening from another, since its matrix would be too large.
 
     Attributes:
         numbers: what the whitening makes of fixed pixels, at places spread over the image.
@@ -34,18 +33,18 @@ class ZcaProbe(NamedTuple):
     numbers: tuple[float, ...]
 
     def fits(self, zca: Zca) -> bool:
-        """Whether they are of this whitening, but for the rounding of another machine."""
+        """Whether they are of this whitening, up to the rounding of another machine."""
         theirs, ours = np.asarray(self.numbers), np.asarray(probe(zca).numbers)
         if theirs.shape != ours.shape:
             return False
-        return bool(np.abs(theirs - ours).max() <= _NEAR * max(1.0, float(np.abs(ours).max())))
+        return bool(np.abs(theirs - ours).max() <= _TOLERANCE * max(1.0, float(np.abs(ours).max())))
 
 
 def probe(zca: Zca) -> ZcaProbe:
     """The numbers that tell a whitening from others."""
     size = len(zca.mean)
     pixels = np.arange(size) * _GOLDEN % 1
-    places = np.linspace(0, size - 1, min(_NUMBERS, size)).astype(int)
+    places = np.linspace(0, size - 1, min(_PROBED, size)).astype(int)
     found = (pixels - zca.mean) @ zca.matrix[:, places].astype(np.float64)
     return ZcaProbe(tuple(float(number) for number in found))
 
@@ -57,20 +56,21 @@ def carried_transform(
     *,
     channels_first: bool = False,
 ) -> Transform | None:
-    """The transform whose arrays lie beside some images; None where there are none.
+    """The transform whose arrays lie beside some images; None if there are none.
 
     Args:
         arrays: by name: `mean` and `std`, a number for each channel, or `zca_mean` and
-            `zca_matrix`, over the flattened image; others are left alone.
+            `zca_matrix`, over the flattened image; others are ignored.
         shape: of an image: (height, width, channels).
-        what: names the file in a message.
+        what: names the file in an error.
         channels_first: whether images were flattened channel by channel.
 
     Raises:
         InputError: half of a transform is there, or two are, or it does not fit the images, or its
-            numbers are none that can be used.
+            numbers cannot be used.
     """
-    found = [names for names in _KINDS if any(name in arrays for name in names)]
+    kinds = (TRANSFORM_NAMES[:2], TRANSFORM_NAMES[2:])
+    found = [names for names in kinds if any(name in arrays for name in names)]
     if not found:
         return None
     if len(found) > 1:
@@ -79,12 +79,11 @@ def carried_transform(
             "its images alone: remove the other"
         )
     (names,) = found
-    for name in names:
+    for name, other in zip(names, reversed(names), strict=True):
         if name not in arrays:
-            other = names[1 - names.index(name)]
             raise InputError(f"{what} has {other} and no {name}; wanted both, or neither")
     size, channels = int(np.prod(shape)), shape[-1]
-    if names == _KINDS[0]:
+    if "std" in names:
         mean, std = (_numbers(arrays[name], (channels,), f"{what}: {name}") for name in names)
         if std.min() < SMALLEST:
             raise InputError(f"{what}: std holds {std.min():g}; wanted {SMALLEST:g} or more")
@@ -105,11 +104,8 @@ def arrays_of(
 ) -> dict[str, Float[np.ndarray, "..."]]:
     """The arrays of a transform as `carried_transform` takes them.
 
-    Args:
-        transform: of images with their channels last.
-        shape: of an image: (height, width, channels).
-        channels_first: whether the images beside them will be flattened channel by channel, so that
-            `(pixels - mean) @ matrix` over such images must give what it gives now.
+    If `channels_first`, the images beside them will be flattened channel by channel, and
+    `(pixels - mean) @ matrix` over such images gives what it gives over (height, width, channels).
     """
     if channels_first and isinstance(transform, Zca):
         order = np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 0, 1).ravel()
@@ -121,7 +117,7 @@ def arrays_of(
 
 
 def small_record(transform: Transform) -> dict[str, list[float]]:
-    """What is kept of a transform in a JSON file: itself, or of a whitening what tells it apart."""
+    """What a JSON file keeps of a transform: itself, or what tells a whitening from others."""
     if isinstance(transform, Zca):
         return {"zca_probe": list(probe(transform).numbers)}
     return {name: array.tolist() for name, array in transform_arrays(transform).items()}
@@ -130,50 +126,17 @@ def small_record(transform: Transform) -> dict[str, list[float]]:
 def from_small_record(
     record: Any, shape: tuple[int, ...], what: str
 ) -> Transform | ZcaProbe | None:
-    """The transform, or what tells a whitening apart, that `small_record` kept.
+    """The transform, or what tells a whitening from others, that `small_record` kept.
 
     Raises:
         InputError: it is neither.
     """
-    wanted = f"{what}: wanted mean and std, or zca_probe, as lists of numbers"
-    if not isinstance(record, dict) or not all(map(_is_numbers, record.values())):
-        raise InputError(wanted)
-    if record.keys() == {"zca_probe"}:
+    names = record.keys() if isinstance(record, dict) else set()
+    if names not in ({"zca_probe"}, {"mean", "std"}) or not all(map(_is_numbers, record.values())):
+        raise InputError(f"{what}: wanted mean and std, or zca_probe, as lists of numbers")
+    if "zca_probe" in names:
         return ZcaProbe(tuple(float(number) for number in record["zca_probe"]))
-    if record.keys() != {"mean", "std"}:
-        raise InputError(wanted)
     return carried_transform({n: np.asarray(v, np.float64) for n, v in record.items()}, shape, what)
-
-
-def is_channels_first(
-    images: Shaped[np.ndarray, "..."], layout: Shaped[np.ndarray, "..."] | None, what: str
-) -> bool:
-    """Whether the second axis of some images holds their channels, not the last one.
-
-    Args:
-        images: as they stand in a file.
-        layout: what the file says; None where it says nothing. Then images whose last axis can be
-            the channels have them last.
-        what: names the images in a message.
-
-    Raises:
-        InputError: the file says something else than the shape does.
-    """
-    if layout is None:
-        return images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3)
-    said = str(layout) if layout.ndim == 0 and layout.dtype.kind == "U" else ""
-    if said not in (CHANNELS_FIRST, CHANNELS_LAST):
-        raise InputError(
-            f"{what}: the layout beside them is {said or layout.dtype!r}; wanted {CHANNELS_FIRST} "
-            f"or {CHANNELS_LAST}"
-        )
-    axis = 1 if said == CHANNELS_FIRST else 3
-    if images.ndim != 4 or images.shape[axis] not in (1, 3):
-        raise InputError(
-            f"{what} are of shape {images.shape}, but their layout is {said}; wanted 1 or 3 "
-            f"channels in axis {axis}"
-        )
-    return said == CHANNELS_FIRST
 
 
 def transform_words(transform: Transform | ZcaProbe) -> str:
@@ -187,7 +150,7 @@ def _is_numbers(values: Any) -> bool:
     return (
         isinstance(values, list)
         and bool(values)
-        and all(type(v) in (int, float) and abs(v) < _MOST for v in values)
+        and all(type(v) in (int, float) and abs(v) < _LARGEST for v in values)
     )
 
 

@@ -1,82 +1,103 @@
-"""A labelled image dataset in memory, normalised, and the transform that normalises it."""
+"""A labelled image dataset in memory, and what a source holds before most of it is read."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped, UInt8
+from jaxtyping import Float32, Int, Int32, Integer, Shaped, UInt8
 
-from ddpp_jax.data.raw import Pixels, RawDataset
+from ddpp_jax.data.checks import Pixels, checked_images, checked_labels, shape_words
+from ddpp_jax.data.depth import Scale
+from ddpp_jax.data.transforms import Transform, apply
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import aligned_empty
 
-Images: TypeAlias = Float32[np.ndarray, "images height width channels"]
-
-_CHUNK = 48 * 2**20
-"""Bytes of float32 images that are worked on at once."""
-_FLAT = 1e-6
-"""A deviation below this is rounding."""
-_ROUNDING = 1e-2
-"""What float32 may lose where a whitening is undone and done again, of the largest pixel."""
+Indices: TypeAlias = Int[np.ndarray, " chosen"]
 
 
-class PerChannel(NamedTuple):
-    """Normalisation of each channel on its own, on the scale from 0 (black) to 1 (white).
+class Part(NamedTuple):
+    """Labelled images that are not read yet.
 
     Attributes:
-        mean: of the training pixels.
-        std: their deviation.
+        length: how many.
+        labels: all their labels.
+        read: the images at ascending indices, in the shape that the source promises, and their
+            labels.
     """
 
-    mean: Float32[np.ndarray, " channels"]
-    std: Float32[np.ndarray, " channels"]
+    length: int
+    labels: Callable[[], Integer[np.ndarray, " images"]]
+    read: Callable[[Indices], tuple[Pixels, Integer[np.ndarray, " chosen"]]]
 
 
-class Zca(NamedTuple):
-    """ZCA whitening of images as vectors, rows first and channels last.
-
-    Attributes:
-        mean: of the training images, on the scale from 0 (black) to 1 (white).
-        matrix: symmetric; images less the mean are multiplied by it.
-        inverse: symmetric; undoes it; none where nobody has asked for it yet.
-    """
-
-    mean: Float32[np.ndarray, " pixels"]
-    matrix: Float32[np.ndarray, "pixels pixels"]
-    inverse: Float32[np.ndarray, "pixels pixels"] | None = None
-
-
-Transform: TypeAlias = PerChannel | Zca
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dataset:
-    """Train and test images, normalised by numbers of the training set.
+class Source(NamedTuple):
+    """What a source holds, before most of it is read.
 
     Attributes:
         name: for people and file names.
         class_names: a name for each label.
-        x_train: normalised training images, not to be written to.
-        y_train: labels, 0 to classes - 1.
-        x_test: test images, normalised likewise, not to be written to.
-        y_test: labels.
-        transform: what normalised them.
-        fingerprint: of the images as they were; changes with any pixel, label or class name.
-        x_held: training images that were kept apart, normalised likewise; there may be none.
-        y_held: labels.
+        shape: height, width and channels of an image as it will be read.
+        itemsize: bytes in a pixel's channel as it will be read.
+        train: images to train on, or all of them if there is no test set.
+        test: images to test on, if the source has them.
+        scale: what brought the pixels to the scale from 0 to 1, if anything did.
+        notes: what was assumed of the source or left out of it, a line each, for people.
     """
 
     name: str
     class_names: tuple[str, ...]
-    x_train: Float32[np.ndarray, "train size size channels"]
+    shape: tuple[int, int, int]
+    itemsize: int
+    train: Part
+    test: Part | None
+    scale: Scale | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Train and test images: as they came, or normalised by numbers of the training set.
+
+    Images as they came are uint8 from 0 to 255 or float32 from 0 to 1; normalised ones are float32
+    and not to be written to.
+
+    Attributes:
+        name: for people and file names.
+        class_names: a name for each label.
+        x_train: training images.
+        y_train: labels, 0 to classes - 1.
+        x_test: test images.
+        y_test: labels.
+        fingerprint: changes with any pixel as it came, label or class name; 16 hexadecimal digits.
+        x_held: training images that were kept apart; there may be none.
+        y_held: labels.
+        transform: what normalised the images; None if they are as they came.
+        scale: what brought the pixels of the files to the scale from 0 to 1, if anything did.
+        notes: what was assumed of the files or left out of them, a line each, for people.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    x_train: (
+        UInt8[np.ndarray, "train size size channels"]
+        | Float32[np.ndarray, "train size size channels"]
+    )
     y_train: Int32[np.ndarray, " train"]
-    x_test: Float32[np.ndarray, "test size size channels"]
+    x_test: (
+        UInt8[np.ndarray, "test size size channels"]
+        | Float32[np.ndarray, "test size size channels"]
+    )
     y_test: Int32[np.ndarray, " test"]
-    transform: Transform
     fingerprint: str
-    x_held: Float32[np.ndarray, "held size size channels"]
+    x_held: (
+        UInt8[np.ndarray, "held size size channels"]
+        | Float32[np.ndarray, "held size size channels"]
+    )
     y_held: Int32[np.ndarray, " held"]
+    transform: Transform | None = None
+    scale: Scale | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -84,143 +105,99 @@ class Dataset:
         return len(self.class_names)
 
 
-def normalised(raw: RawDataset, transform: Transform) -> Dataset:
-    """The dataset with its images normalised by the transform."""
-    return Dataset(
-        name=raw.name,
-        class_names=raw.class_names,
-        x_train=apply(transform, raw.x_train),
-        y_train=raw.y_train,
-        x_test=apply(transform, raw.x_test),
-        y_test=raw.y_test,
-        transform=transform,
-        fingerprint=raw.fingerprint,
-        x_held=apply(transform, raw.x_held),
-        y_held=raw.y_held,
-    )
+def raw_dataset(
+    *,
+    name: str,
+    class_names: tuple[str, ...],
+    x_train: Shaped[np.ndarray, "..."],
+    y_train: Shaped[np.ndarray, "..."],
+    x_test: Shaped[np.ndarray, "..."],
+    y_test: Shaped[np.ndarray, "..."],
+) -> Dataset:
+    """A checked dataset of images as they came.
 
-
-def apply(transform: Transform, pixels: Pixels) -> Images:
-    """Normalised images, in an array of their own that is not to be written to.
-
-    Args:
-        transform: how.
-        pixels: uint8 from 0 to 255 or float32 from 0 to 1.
-    """
-    if isinstance(transform, Zca):
-        mean, matrix = transform.mean, transform.matrix
-
-        def change(chunk: Images) -> Images:
-            return ((chunk.reshape(len(chunk), -1) - mean) @ matrix).reshape(chunk.shape)
-    else:
-
-        def change(chunk: Images) -> Images:
-            return (chunk - transform.mean) / transform.std
-
-    images = _by_chunks(lambda chunk: change(unit(chunk)), pixels)
-    images.flags.writeable = False  # JAX may share the memory
-    return images
-
-
-def agrees(transform: Transform, pixels: Images, images: Images) -> bool:
-    """Whether some images are what the transform makes of some pixels, but for rounding."""
-    most = max(1.0, float(np.abs(images).max()))
-    with np.errstate(all="ignore"):  # What overflows does not agree.
-        return bool(np.abs(apply(transform, pixels) - images).max() <= _ROUNDING * most)
-
-
-def undo(transform: Transform, images: Images) -> Images:
-    """True pixels of normalised images, 0 black to 1 white, beyond which they may lie."""
-    if isinstance(transform, Zca):
-        mean, inverse = transform.mean, with_inverse(transform).inverse
-
-        def change(chunk: Images) -> Images:
-            return (chunk.reshape(len(chunk), -1) @ inverse + mean).reshape(chunk.shape)
-    else:
-
-        def change(chunk: Images) -> Images:
-            return chunk * transform.std + transform.mean
-
-    return _by_chunks(change, images)
-
-
-def unit(
-    pixels: Shaped[np.ndarray, "images *shape"],
-    dtype: type[np.float32] | type[np.float64] = np.float32,
-) -> Shaped[np.ndarray, "images *shape"]:
-    """Pixels on the scale from 0 to 1: uint8 divided by 255, floats as they are."""
-    floats = pixels.astype(dtype)
-    return floats / dtype(255) if pixels.dtype == np.uint8 else floats
-
-
-def fit_per_channel(
-    pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], *, remedy: str = ""
-) -> PerChannel:
-    """The mean and the deviation of each channel.
-
-    Args:
-        pixels: of the training images.
-        remedy: what else may be done about a channel that is the same everywhere.
+    Images are square, (n, size, size, 1 or 3), of one shape and type: uint8 from 0 to 255, or
+    floats from 0 to 1, which become float32. Labels are whole numbers from 0 to classes - 1; every
+    class has a training image.
 
     Raises:
-        InputError: a channel is the same everywhere.
+        InputError: something is not so.
     """
-    rows = _chunk_rows(pixels)
-    chunks = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
-    count = pixels[..., 0].size
-    axes = tuple(range(pixels.ndim - 1))
-    mean = sum(unit(pixels[chunk], np.float64).sum(axes) for chunk in chunks) / count
-    squares = (np.square(unit(pixels[chunk], np.float64) - mean).sum(axes) for chunk in chunks)
-    std = np.sqrt(sum(squares) / count).astype(np.float32)
-    if std.min() < _FLAT:
-        advice = "--channels 1 or other images" if len(std) > 1 else "other images"
+    if len(class_names) < 2:
+        raise InputError(f"{name} has {len(class_names)} class; wanted at least 2")
+    if x_train.shape[1:] != x_test.shape[1:]:
         raise InputError(
-            f"channel {int(np.argmin(std))} of the training images is the same everywhere and "
-            f"cannot be normalised; give {advice}{remedy}"
+            f"{name}: training images are {shape_words(x_train.shape[1:])}, test images "
+            f"{shape_words(x_test.shape[1:])}; wanted one shape"
         )
-    return PerChannel(np.asarray(mean, np.float32), std)
-
-
-def transform_arrays(transform: Transform) -> dict[str, np.ndarray]:
-    """The arrays to keep of a transform: `mean` and `std`, or `zca_mean` and `zca_matrix`."""
-    if isinstance(transform, Zca):
-        return {"zca_mean": transform.mean, "zca_matrix": transform.matrix}
-    return {"mean": transform.mean, "std": transform.std}
-
-
-def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
-    """The transform of which `transform_arrays` gave the arrays.
-
-    Raises:
-        InputError: neither kind's arrays are there.
-    """
-    if "zca_mean" in arrays and "zca_matrix" in arrays:
-        return Zca(*(np.asarray(arrays[n], np.float32) for n in ("zca_mean", "zca_matrix")))
-    if "mean" in arrays and "std" in arrays:
-        return PerChannel(
-            np.asarray(arrays["mean"], np.float32), np.asarray(arrays["std"], np.float32)
+    x_train = checked_images(x_train, f"the training images of {name}")
+    x_test = checked_images(x_test, f"the test images of {name}")
+    if x_train.dtype != x_test.dtype:
+        raise InputError(
+            f"{name}: training images are {x_train.dtype}, test images {x_test.dtype}; "
+            "wanted one type"
         )
-    raise InputError(
-        f"a transform has the arrays {', '.join(sorted(arrays)) or 'none'}; "
-        "wanted mean and std, or zca_mean and zca_matrix"
+    _, height, width, channels = x_train.shape
+    if height != width:
+        raise InputError(
+            f"the images of {name} are {height}x{width}; wanted square ones: give --image-size"
+        )
+    if channels not in (1, 3):
+        raise InputError(f"the images of {name} have {channels} channels; wanted 1 or 3")
+    classes = len(class_names)
+    y_train = checked_labels(y_train, x_train, f"the training labels of {name}", classes)
+    y_test = checked_labels(y_test, x_test, f"the test labels of {name}", classes)
+    counts = np.bincount(y_train, minlength=classes)
+    if not counts.all():
+        empty = class_names[int(np.argmin(counts))]
+        raise InputError(f"{name}: class {empty} has no training image; add some or remove it")
+    return Dataset(
+        name=name,
+        class_names=class_names,
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        fingerprint=_fingerprint(class_names, x_train, y_train, x_test, y_test),
+        x_held=x_train[:0],
+        y_held=y_train[:0],
     )
 
 
-def with_inverse(zca: Zca) -> Zca:
-    """The whitening with its inverse, computed in double precision where it is not there."""
-    if zca.inverse is not None:
-        return zca
-    inverse = np.linalg.inv(zca.matrix.astype(np.float64))
-    return zca._replace(inverse=((inverse + inverse.T) / 2).astype(np.float32))
+def held_out(
+    raw: Dataset, kept: Int[np.ndarray, " kept"], held: Int[np.ndarray, " held"]
+) -> Dataset:
+    """The dataset with some of its training images, all of which it has yet, kept apart."""
+    x_train, y_train = raw.x_train[kept], raw.y_train[kept]
+    return replace(
+        raw,
+        x_train=x_train,
+        y_train=y_train,
+        x_held=raw.x_train[held],
+        y_held=raw.y_train[held],
+        fingerprint=_fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test),
+    )
 
 
-def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:
-    images = aligned_empty(pixels.shape)
-    rows = _chunk_rows(pixels)
-    for start in range(0, len(pixels), rows):
-        images[start : start + rows] = change(pixels[start : start + rows])
-    return images
+def normalised(raw: Dataset, transform: Transform) -> Dataset:
+    """The dataset with its images normalised by the transform."""
+    return replace(
+        raw,
+        x_train=apply(transform, raw.x_train),
+        x_test=apply(transform, raw.x_test),
+        x_held=apply(transform, raw.x_held),
+        transform=transform,
+    )
 
 
-def _chunk_rows(pixels: Shaped[np.ndarray, "..."]) -> int:
-    return max(1, _CHUNK // (4 * max(1, pixels[:1].size)))
+def test_fingerprint(raw: Dataset) -> str:
+    """Sixteen hexadecimal digits that change with any test image or label, or class name."""
+    return _fingerprint(raw.class_names, raw.x_test, raw.y_test)
+
+
+def _fingerprint(class_names: tuple[str, ...], *arrays: Shaped[np.ndarray, "..."]) -> str:
+    digest = hashlib.sha256(repr(class_names).encode())
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Pixels of any depth brought to the scale from 0 (black) to 1 (white), and what was assumed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +17,12 @@ _CHUNK = 2**22
 
 
 class Scale(NamedTuple):
-    """Which values of pixels are black and white; what lies beyond is cut.
+    """Which values of pixels are black and white; values beyond are cut.
 
     Attributes:
         kind: of the pixels, as a word: `8-bit`, `16-bit`, `uint16`, `floating-point` and so on.
-        low: the value that is black, 0 on the scale of the program.
-        high: the value that is white, 1.
+        low: the value that is black.
+        high: the value that is white.
     """
 
     kind: str
@@ -34,18 +34,16 @@ class Extent(NamedTuple):
     """Between which values pixels lie.
 
     Attributes:
-        low: the least; NaN where a pixel is.
+        low: the least; NaN if any pixel is.
         high: the greatest.
         total: how many there are.
-        below: how many are below a range that was given.
-        above: how many are above it.
+        beyond: how many are beyond a range that was given.
     """
 
     low: float
     high: float
     total: int
-    below: int = 0
-    above: int = 0
+    beyond: int = 0
 
 
 def extent(values: Shaped[np.ndarray, "..."], given: tuple[float, float] | None) -> Extent:
@@ -53,36 +51,43 @@ def extent(values: Shaped[np.ndarray, "..."], given: tuple[float, float] | None)
     low, high = float(values.min()), float(values.max())
     if given is None or (given[0] <= low and high <= given[1]):
         return Extent(low, high, values.size)
-    below, above = int((values < given[0]).sum()), int((values > given[1]).sum())
-    return Extent(low, high, values.size, below, above)
+    beyond = int((values < given[0]).sum()) + int((values > given[1]).sum())
+    return Extent(low, high, values.size, beyond)
 
 
 def joined(extents: Iterable[Extent]) -> Extent:
-    """The extent of all pixels together; there is at least one part."""
-    table = np.asarray([*extents], float)
-    low, high = float(table[:, 0].min()), float(table[:, 1].max())
-    count, below, above = (int(total) for total in table[:, 2:].sum(axis=0))
-    return Extent(low, high, count, below, above)
+    """The extent of all parts of some pixels; there is at least one part."""
+    low, high, total, beyond = np.asarray([*extents], float).T
+    return Extent(float(low.min()), float(high.max()), int(total.sum()), int(beyond.sum()))
 
 
-def scale_of(
-    kind: str, found: Extent, given: tuple[float, float] | None, what: str
-) -> Scale | None:
-    """How pixels become numbers from 0 to 1; none where they are such, or eight bits, already.
+def fit_scale(
+    kind: str,
+    measure: Callable[[], Extent],
+    given: tuple[float, float] | None,
+    *,
+    what: str,
+    place: str,
+) -> tuple[Scale | None, list[str]]:
+    """How pixels become numbers from 0 to 1, and what was assumed, in a line.
 
-    A range that is given decides. Without one it is that of the whole dataset, training and test
-    images alike: which values a format's pixels take is known of it beforehand, and is nothing that
-    is fitted.
+    The scale is None if they are eight bits, or floats from 0 to 1, already. A given range decides.
+    Without one it is the range of the whole dataset, training and test images alike: which values a
+    format's pixels take is known of it beforehand, and is not fitted.
 
     Args:
         kind: of the pixels, as a word.
-        found: between which values they lie.
+        measure: finds between which values they lie; called only if that matters.
         given: black and white, by hand.
-        what: names them in a message.
+        what: names them in an error.
+        place: where they are, for the line.
 
     Raises:
-        InputError: a pixel is not finite, or all of them are equal.
+        InputError: a pixel is not finite or beyond float32, or all of them are equal.
     """
+    if kind == EIGHT_BITS and given is None:
+        return None, []
+    found = measure()
     if max(abs(found.low), abs(found.high)) > LARGEST:
         raise InputError(
             f"{what} lie between {found.low:g} and {found.high:g}, beyond what float32 can be "
@@ -90,39 +95,29 @@ def scale_of(
         )
     if not np.isfinite([found.low, found.high]).all():
         raise InputError(f"{what} hold NaN or infinite pixels; wanted finite ones")
+    are = f"pixels of {place} are {kind} from {found.low:g} to {found.high:g}"
     if given is not None:
-        return Scale(kind, *given)
-    if kind == EIGHT_BITS or (kind == FLOATS and found.low >= 0 and found.high <= 1):
-        return None
+        low, high = given
+        beyond = 100 * found.beyond / found.total
+        cut = f", and {beyond:.2g} % of them lie beyond it and are cut" if beyond else ""
+        return Scale(kind, low, high), [
+            f"{are}; {low:g} to {high:g} are taken as 0 to 1 by --range{cut}"
+        ]
+    if kind == FLOATS and found.low >= 0 and found.high <= 1:
+        return None, []
     if found.low == found.high:
         raise InputError(
             f"{what} are all {found.low:g}; give other images, or --range LOW,HIGH "
             "if that is what they are"
         )
-    return Scale(kind, found.low, found.high)
-
-
-def scale_words(scale: Scale, found: Extent, *, given: bool, what: str) -> str:
-    """What was made of the pixels, in a line.
-
-    Args:
-        scale: of the pixels.
-        found: between which values they lie.
-        given: whether the scale was, by `--range`.
-        what: names them.
-    """
-    are = f"{what} are {scale.kind} from {found.low:g} to {found.high:g}"
-    if not given:
-        return f"{are}; taken as 0 to 1 by that range; --range LOW,HIGH overrules"
-    beyond = 100 * (found.below + found.above) / found.total
-    cut = f", and {beyond:.2g} % of them lie beyond it and are cut" if beyond else ""
-    return f"{are}; {scale.low:g} to {scale.high:g} are taken as 0 to 1 by --range{cut}"
+    line = f"{are}; taken as 0 to 1 by that range; --range LOW,HIGH overrules"
+    return Scale(kind, found.low, found.high), [line]
 
 
 def to_unit(
     values: Shaped[np.ndarray, "first *rest"], scale: Scale
 ) -> Float32[np.ndarray, "first *rest"]:
-    """Pixels on the scale from 0 to 1, as float32; what lies beyond is cut."""
+    """Pixels on the scale from 0 to 1, as float32; values beyond are cut."""
     result = np.empty(values.shape, np.float32)
     rows = max(1, _CHUNK // max(1, values[:1].size))
     for start in range(0, len(values), rows):

@@ -1,24 +1,26 @@
 """Folders of images, one folder a class."""
 
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Int32
+from typing import TypeAlias
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.depth import EIGHT_BITS, Scale, scale_of, scale_words
-from ddpp_jax.data.layout import Classes, sides
+from ddpp_jax.data.checks import shape_words
+from ddpp_jax.data.dataset import Source
+from ddpp_jax.data.depth import EIGHT_BITS, Scale
 from ddpp_jax.data.pictures import Header, quietly, read_header
-from ddpp_jax.data.pixels import converted_shape, extent_of, pixels_of, stacked
-from ddpp_jax.data.raw import Indices, Part, Pixels, Source, shape_words
-from ddpp_jax.errors import InputError
+from ddpp_jax.data.pixels import Picture, Pictures, converted_shape, picture_parts
+from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.storage import plain_file
+from ddpp_jax.text import checked_names
 
+Classes: TypeAlias = Mapping[str, list[Path]]
+"""The files of each class, in the order of the names."""
 
-class _File(NamedTuple):
-    path: Path
-    label: int
-    header: Header
+_OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
+_VALIDATION = ("val", "valid", "validation")
+_PARTS = {"train", "test", *_VALIDATION}
 
 
 def folder_source(
@@ -26,133 +28,185 @@ def folder_source(
 ) -> Source:
     """The images of a folder: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
 
-    The classes are in the order of their names, and so are the images of each. Hidden files
-    and those that Windows leaves are left out, and so is what lies beside the folders of the
-    classes. The images are grey if every one of them is, and in colour otherwise, unless the config
-    says which. Pixels of more than eight bits become float32 (`depth.scale_of`).
+    `train` and `test` are the two parts if they hold folders, and classes if they hold files like
+    the other classes. A class is called by its folder's name in Unicode's composed form, so that it
+    is one class in both parts whatever file systems it came over. Classes and their images are in
+    the order of their names. Hidden files, those that Windows leaves, and what lies beside the
+    folders of the classes are left out. The images are grey if every one of them is, and in colour
+    otherwise, unless the config says which. Pixels of more than eight bits become float32
+    (`depth.fit_scale`).
 
     Args:
-        folder: as `layout.sides` has it.
+        folder: of all of them.
         config: the channels, the size and the range.
-        scale: of pixels of its kind, in place of what the config and the images say.
+        scale: for pixels of its kind, in place of what the config and the images say.
         classes_only: the folders are classes, whatever they are called.
 
     Raises:
-        InputError: the folders are not laid out so, a class has no images, the images differ in
-            shape and the config has no size, or in depth, or a file is not an image.
+        InputError: the folders are not laid out so, a class has no images or a name that cannot be
+            shown, the images differ in shape and the config has no size, or in depth, or a file is
+            not an image.
     """
     folder = folder.resolve()
-    found = sides(folder, classes_only=classes_only)
-    names = tuple(found.train)
-    train, notes = _files(found.train, names)
-    test, more = _files(found.test or {}, names)
-    every = [*train, *test]
-    if config.image_size is None:
-        _check_one_shape(every)
-    _check_one_depth(every)
-    width, height = every[0].header.size
-    channels = 1 if all(file.header.grey for file in every) else 3
+    train, test, notes = _sides(folder, classes_only=classes_only)
+    names = tuple(train)
+    sides = [_files(classes, names, notes) for classes in (train, test) if classes]
+    every = [file for files in sides for file in files]
+    first, header = every[0]
+    (width, height), _, depth = header
+    for file, other in every:
+        if config.image_size is None and other.size != header.size:
+            raise InputError(
+                f"{first.what} is {shape_words((height, width))} and {file.what} is "
+                f"{shape_words(other.size[::-1])}; give --image-size"
+            )
+    for file, other in every:
+        if other.depth != depth:
+            raise InputError(
+                f"{first.what} is {depth} and {file.what} is {other.depth}; "
+                "nobody can tell which of their pixels are equal: convert them to one depth"
+            )
+    if scale is not None and depth not in (scale.kind, EIGHT_BITS):
+        raise InputError(
+            f"the images of {folder} are {depth}, and those of the data {scale.kind}; convert them"
+        )
+    channels = 1 if all(other.grey for _, other in every) else 3
     shape = converted_shape((height, width, channels), config)
-    scale, lines = _scale(every, config, scale, folder)
-    parts = [
-        _part(files, shape[-1], config.image_size, scale) if files else None
-        for files in (train, test)
-    ]
-    assert parts[0] is not None
+    parts, scale, lines = picture_parts(
+        [Pictures(len(files), lambda n, files=files: files[n][0]) for files in sides],
+        header,
+        shape[-1],
+        config,
+        what=str(folder),
+        place=folder.name,
+        scale=scale if scale is not None and scale.kind == depth else None,
+    )
     return Source(
         name=folder.name,
         class_names=names,
         shape=shape,
         itemsize=1 if scale is None else 4,
         train=parts[0],
-        test=parts[1],
+        test=parts[1] if test else None,
         scale=scale,
-        notes=(*found.notes, *notes, *more, *lines),
+        notes=(*notes, *lines),
     )
 
 
-def _files(classes: Classes, names: tuple[str, ...]) -> tuple[list[_File], list[str]]:
-    """The files of some classes with their headers, and what Pillow said of them, in a line."""
+def _files(
+    classes: Classes, names: tuple[str, ...], notes: list[str]
+) -> list[tuple[Picture, Header]]:
+    """The files of some classes with their headers; what Pillow says of them is noted in a line."""
     files, told = [], []
     with quietly() as said:
         for name, paths in classes.items():
-            label = names.index(name)
             for path in paths:
                 before = len(said)
-                files.append(_File(path, label, read_header(path, str(path))))
+                picture = Picture(path, names.index(name), str(path))
+                files.append((picture, read_header(path, picture.what)))
                 if len(said) > before:
-                    told.append((path, " ".join(str(said[-1].message).split())))
-    if not told:
-        return files, []
-    path, message = told[0]
-    many = f", and of {len(told) - 1} more files" if len(told) > 1 else ""
-    return files, [f"Pillow warns of {path}{many}: {message}"]
+                    told.append((path, one_line(str(said[-1].message))))
+    if told:
+        many = f", and of {len(told) - 1} more files" if len(told) > 1 else ""
+        path, message = told[0]
+        notes.append(f"Pillow warns of {path}{many}: {message}")
+    return files
 
 
-def _check_one_shape(files: list[_File]) -> None:
-    first = files[0]
-    for file in files:
-        if file.header.size != first.header.size:
+def _sides(folder: Path, *, classes_only: bool) -> tuple[Classes, Classes, list[str]]:
+    """The files to train on, those to test on (none if that is not apart), and what was assumed."""
+    folders = {path.name: path for path in _folders(folder)}
+    split = [name for name in ("train", "test") if name in folders and _folders(folders[name])]
+    if classes_only or not split:
+        if not classes_only and folders and folders.keys() <= _PARTS:
+            first = next(iter(folders.values()))
             raise InputError(
-                f"{first.path} is {shape_words(first.header.size[::-1])} and {file.path} is "
-                f"{shape_words(file.header.size[::-1])}; give --image-size"
+                f"{first} holds no folders of classes; wanted a folder of images for each class "
+                "in it"
             )
-
-
-def _check_one_depth(files: list[_File]) -> None:
-    first = files[0]
-    for file in files:
-        if file.header.depth != first.header.depth:
+        return _complete(_classes(folder, folders.values()), folder), {}, []
+    if len(split) == 1:
+        _refuse_half(folder, folders, split[0])
+    train, test = (_classes(folders[n], _folders(folders[n])) for n in ("train", "test"))
+    _complete(train, folders["train"])
+    for name in test:
+        if name not in train:
             raise InputError(
-                f"{first.path} is {first.header.depth} and {file.path} is {file.header.depth}; "
-                "nobody can tell which of their pixels are equal: convert them to one depth"
+                f"{folders['test'] / name} is a class that {folders['train']} does not have"
             )
+    if not any(test.values()):
+        raise InputError(f"{folders['test']} holds no images; add some or remove it")
+    unused = sorted(folders.keys() - {"train", "test"})
+    notes = [f"{folder} also holds {', '.join(unused)}, not used"] if unused else []
+    other = [
+        name
+        for name, paths in test.items()
+        if paths and paths[0].parent.name != train[name][0].parent.name
+    ]
+    if other:
+        notes.append(
+            f"{', '.join(other)}: train and test have the name in two Unicode forms; taken as one "
+            "class"
+        )
+    return train, test, notes
 
 
-def _scale(
-    files: list[_File], config: DataConfig, scale: Scale | None, folder: Path
-) -> tuple[Scale | None, list[str]]:
-    """The scale of the pixels, and what is to be said of it."""
-    kind, given = files[0].header.depth, config.low_high
-    if scale is not None and scale.kind == kind:
-        return scale, []
-    if kind == EIGHT_BITS and given is None:
-        return None, []
-    if scale is not None and kind != EIGHT_BITS:
+def _refuse_half(folder: Path, folders: Mapping[str, Path], there: str) -> None:
+    other = "test" if there == "train" else "train"
+    if other in folders:
         raise InputError(
-            f"the images of {folder} are {kind}, and those of the data {scale.kind}; convert them"
+            f"{folders[there]} holds folders and {folders[other]} holds none; wanted a folder of "
+            "images for each class in both"
         )
-    width, height = files[0].header.size
-    found = extent_of(
-        range(len(files)),
-        lambda index: (files[index].path, str(files[index].path)),
-        given,
-        pixels=width * height,
+    rival = next((name for name in _VALIDATION if name in folders), None)
+    if there == "train" and rival is not None:
+        raise InputError(
+            f"{folder} holds train and {rival} and no test; rename {rival} to test to test on it, "
+            f"or name {folders[there]} to have it split"
+        )
+    raise InputError(
+        f"{folder} holds {there} and no {other}; add {folder / other}, "
+        f"or name {folders[there]} to have it split"
     )
-    scale = scale_of(kind, found, given, f"the pixels of {folder}")
-    if scale is None:  # Floats from 0 to 1.
-        return Scale(kind, 0.0, 1.0), []
-    words = scale_words(scale, found, given=given is not None, what=f"pixels of {folder.name}")
-    return scale, [words]
 
 
-def _part(files: list[_File], channels: int, size: int | None, scale: Scale | None) -> Part:
-    labels = np.array([file.label for file in files], np.int32)
-    width, height = files[0].header.size
+def _complete(classes: Classes, folder: Path) -> Classes:
+    """The classes of a part to train on, if there are enough of them and none is empty."""
+    if len(classes) < 2:
+        held = f"one class only, {next(iter(classes))}" if classes else "no folders of classes"
+        raise InputError(f"{folder} holds {held}; wanted a folder of images for each class")
+    for name, paths in classes.items():
+        if not paths:
+            raise InputError(f"{folder / name} holds no images; add some or remove it")
+    return classes
 
-    def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
-        images = stacked(
-            chosen,
-            lambda index: pixels_of(
-                files[index].path,
-                channels=channels,
-                size=size,
-                scale=scale,
-                what=str(files[index].path),
-            ),
-            pixels=width * height,
-            what=lambda index: str(files[index].path),
-        )
-        return images, labels[chosen]
 
-    return Part(length=len(files), labels=lambda: labels, read=read)
+def _classes(folder: Path, places: Iterable[Path]) -> Classes:
+    found = list(places)
+    names = checked_names([path.name for path in found], str(folder))
+    by_name = dict(zip(names, found, strict=True))
+    return {name: _images(by_name[name]) for name in sorted(by_name)}
+
+
+def _images(folder: Path) -> list[Path]:
+    files = _entries(folder)
+    for path in files:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder inside a class; wanted images only")
+    return [plain_file(path) for path in files]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        entries = [
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.name.lower() not in _OF_THE_SYSTEM
+        ]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+    return sorted(entries, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name))

@@ -1,32 +1,48 @@
 """Small labelled sets as other programs write them: .npz, safetensors, .pt, folders of images."""
 
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-from jaxtyping import Float32, Int32, Shaped, UInt8
+from jaxtyping import Shaped
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.carried import LAYOUT, ZcaProbe, carried_transform, is_channels_first
-from ddpp_jax.data.dataset import Transform, agrees, unit
-from ddpp_jax.data.depth import EIGHT_BITS, Scale, to_unit
-from ddpp_jax.data.npz import class_names_of, read_npz
-from ddpp_jax.data.picture_sets import read_pictures
-from ddpp_jax.data.raw import Pixels, checked_images, checked_labels
-from ddpp_jax.data.safetensors_files import read_safetensors
+from ddpp_jax.data.arrays import class_names_of, read_npz
+from ddpp_jax.data.carried import (
+    LAYOUT,
+    TRANSFORM_NAMES,
+    ZcaProbe,
+    carried_transform,
+    from_small_record,
+)
+from ddpp_jax.data.checks import Hard, Pixels, Soft, given_images, given_labels, is_channels_first
+from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale, to_unit
+from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.torch_files import SUFFIXES, images_file, torch_set
+from ddpp_jax.data.transforms import Transform, agrees, unit
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import plain_file
+from ddpp_jax.storage import (
+    DIGEST,
+    decode_json,
+    load_tensors,
+    plain_file,
+    read_json,
+    read_tensors,
+    require_kind,
+)
+from ddpp_jax.text import checked_names
 
-Hard: TypeAlias = Int32[np.ndarray, " images"]
-"""A class for each image."""
+EXPORT_FORMAT = "ddpp-jax export 1"
+"""The key of the metadata of an exported safetensors file: class names and layout, as JSON."""
 
-Soft: TypeAlias = Float32[np.ndarray, "images classes"]
-"""A row with the probability of each class, for each image."""
+RANGE_FILE = "range.json"
+"""Beside the classes of a folder: which pixels the 0 and the 255 of its images stand for, and what
+else is known of the set."""
 
 _RATES = ("alpha", "lr")
-_SUM = 1e-3
-"""How far the probabilities of an image may be from 1 together."""
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class GivenSet(NamedTuple):
@@ -39,11 +55,11 @@ class GivenSet(NamedTuple):
         class_names: a name for each label, if there are any.
         normalised: whether the images are as networks see them, as was promised or as the file
             says; they are pixels otherwise.
-        transform: what made such images of pixels, or is to do so, as the file says; None where it
+        transform: what made such images of pixels, or is to do so, as the file says; None if it
             says nothing. A folder of pictures that were whitened says which whitening it was, and
             does not hold it.
-        pixels: the images as they look, where the file holds them too.
-        note: what was assumed of the images; empty where nothing was.
+        pixels: the images as they look, if the file holds them too.
+        note: what was assumed of the images; empty if nothing was.
     """
 
     images: Pixels
@@ -56,6 +72,13 @@ class GivenSet(NamedTuple):
     note: str = ""
 
 
+class _Range(TypedDict):
+    low: float
+    high: float
+    lr: NotRequired[float]
+    classes: NotRequired[dict[str, str]]
+
+
 def read_given(
     path: Path, config: DataConfig, *, normalised: bool, scale: Scale | None = None
 ) -> GivenSet:
@@ -65,8 +88,12 @@ def read_given(
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, `class_names`, and the transform that made the images: `mean` and `std`,
     or `zca_mean` and `zca_matrix`. Nothing is unpickled but tensors. A folder holds CLASS/* with
-    PNG, JPEG and the like, and maybe `range.json` (see `read_pictures`); or it holds the files of
-    one tensor each that MTT and DD-Ranking have.
+    PNG, JPEG and the like, and maybe `range.json`; or it holds the files of one tensor each that
+    MTT and DD-Ranking have.
+
+    In `range.json`, `low` and `high` are the pixels that 0 and 255 stand for, in place of 0 and 1;
+    `lr` is a learning rate; `classes` has the true names of the classes by folder, in the order of
+    the labels; `transform` is the transform. All but the first two may be missing.
 
     Args:
         path: ending in .npz, .safetensors, .pt or .pth, or a folder.
@@ -87,19 +114,12 @@ def read_given(
                 f"{path} is a folder of pictures, whose pixels are not normalised; leave "
                 "--normalised out for it"
             )
-        found = read_pictures(path, config, scale)
-        return GivenSet(
-            found.images,
-            found.labels,
-            found.alpha,
-            found.class_names,
-            transform=found.transform,
-        )
+        return _from_pictures(path, config, scale)
     plain_file(path)
     if path.suffix == ".npz":
         arrays = read_npz(path)
     elif path.suffix == ".safetensors":
-        arrays = read_safetensors(path)
+        arrays = _safetensors(path)
     elif path.suffix in SUFFIXES:
         arrays = torch_set(path)
         images = arrays.get("images")
@@ -110,6 +130,21 @@ def read_given(
             f"{path} is of no kind known here; wanted .npz, .safetensors, .pt or a folder"
         )
     return _from_arrays(path, arrays, normalised=normalised, scale=scale)
+
+
+def _safetensors(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Every tensor of a file as an array, and the class names and the layout of its metadata."""
+    arrays, entries = load_tensors(path)
+    if DIGEST in entries.get(EXPORT_FORMAT, ""):  # Earlier versions wrote none.
+        read_tensors(path, kind=EXPORT_FORMAT)
+    try:
+        about = decode_json(entries.get(EXPORT_FORMAT, "{}"))
+        if "class_names" in entries:
+            about["class_names"] = decode_json(entries["class_names"])
+        texts = {n: np.asarray(about[n]) for n in ("class_names", LAYOUT) if n in about}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its metadata are damaged: {error}") from error
+    return texts | arrays
 
 
 def _from_arrays(
@@ -127,8 +162,8 @@ def _from_arrays(
     first = is_channels_first(found, arrays.get(LAYOUT), what)
     # An export has the images as they look, too.
     seen = normalised or "pixels" in arrays
-    carries = any(name in arrays for name in ("mean", "std", "zca_mean", "zca_matrix"))
     note = ""
+    carries = any(name in arrays for name in TRANSFORM_NAMES)
     if carries and not seen and found.dtype.kind == "f" and found.size:
         seen = not (found.min() >= 0 and found.max() <= 1)
         if not seen:
@@ -137,15 +172,21 @@ def _from_arrays(
     if images.dtype == np.uint8 and scale is not None and scale.kind == EIGHT_BITS:
         images = to_unit(images, scale)
     transform = carried_transform(arrays, images.shape[1:], str(path), channels_first=first)
-    pixels = None
-    if "pixels" in arrays:
-        pixels = _pixels(path, arrays["pixels"], images, channels_first=first)
+    pixels = arrays.get("pixels")
+    if pixels is not None:
+        pixels = unit(pixels) if pixels.dtype == np.uint8 else pixels
+        pixels = given_images(pixels, f"{path}: pixels", normalised=True, channels_first=first)
+        if pixels.shape != images.shape:
+            raise InputError(
+                f"{path} holds pixels of shape {pixels.shape} for images of {images.shape}; wanted "
+                "one shape"
+            )
         if transform is not None and not agrees(transform, pixels, images):
             raise InputError(
                 f"{path} holds images that are not its pixels under its own transform; it is "
                 "damaged, or an earlier version wrote it with --channels-first: export it again"
             )
-    names = class_names_of(path, arrays["class_names"]) if "class_names" in arrays else None
+    names = class_names_of(path, arrays)
     labels = given_labels(arrays["labels"], images, f"{path}: labels")
     if labels.ndim == 2 and names is not None and labels.shape[1] != len(names):
         raise InputError(
@@ -155,137 +196,75 @@ def _from_arrays(
     return GivenSet(images, labels, _alpha(path, arrays), names, seen, transform, pixels, note)
 
 
-def _pixels(
-    path: Path,
-    pixels: Shaped[np.ndarray, "..."],
-    images: Pixels,
-    *,
-    channels_first: bool,
-) -> Pixels:
-    """The images as they look, beyond black and white or not."""
-    if pixels.dtype == np.uint8:
-        pixels = unit(pixels)
-    pixels = given_images(pixels, f"{path}: pixels", normalised=True, channels_first=channels_first)
-    if pixels.shape != images.shape:
-        raise InputError(
-            f"{path} holds pixels of shape {pixels.shape} for images of {images.shape}; wanted one "
-            "shape"
-        )
-    return pixels
-
-
-def require_learnable(labels: Hard | Soft, classes: int, what: str) -> None:
-    """Refuse labels that do not fit the classes, or that nothing can be learnt from.
-
-    Args:
-        labels: a class for each image, or a row with the probability of each class.
-        classes: how many there are.
-        what: names the set in a message.
-
-    Raises:
-        InputError: a label is beyond the classes, a row has another length, or all images are of
-            one class.
-    """
-    if labels.ndim == 2:
-        if labels.shape[1] != classes:
-            raise InputError(
-                f"{what} has {labels.shape[1]} probabilities for each image, but there are "
-                f"{classes} classes; give the --setting or --dataset that it was made from"
-            )
-        found = np.flatnonzero((labels > 0).any(axis=0))
-    else:
-        found = np.unique(labels)
-        if found[0] < 0 or found[-1] >= classes:
-            wrong = found[0] if found[0] < 0 else found[-1]
-            raise InputError(f"{what} has label {wrong}; wanted 0 to {classes - 1}")
-    if len(found) == 1:
-        raise InputError(
-            f"{what} holds images of one class only, number {found[0]}; nothing can be learnt from "
-            "that: wanted two classes or more"
-        )
-
-
-def given_images(
-    images: Shaped[np.ndarray, "..."],
-    what: str,
-    *,
-    normalised: bool,
-    channels_first: bool | None = None,
-) -> Float32[np.ndarray, "..."] | UInt8[np.ndarray, "..."]:
-    """Images with their channels last: pixels, or any numbers where they are normalised.
-
-    Args:
-        images: as they were given.
-        what: names them in a message.
-        normalised: whether they may be any numbers.
-        channels_first: whether their second axis holds the channels; None goes by the shape.
-
-    Raises:
-        InputError: they are not so, or there are none.
-    """
-    if channels_first is None:
-        channels_first = is_channels_first(images, None, what)
-    if channels_first and images.ndim == 4:
-        images = np.ascontiguousarray(np.moveaxis(images, 1, 3))
-    elif images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise InputError(
-            f"{what} are of shape {images.shape}; wanted (n, height, width, channels) with 1 or 3 "
-            "channels"
-        )
-    if not normalised:
-        try:
-            return checked_images(images, what)
-        except InputError as error:
-            if "are floats from" not in str(error):
-                raise
-            raise InputError(f"{error}; or give --normalised if that is what they are") from None
-    if images.dtype.kind != "f":
-        raise InputError(f"{what} are {images.dtype}; wanted floats, since they are normalised")
-    if images.size == 0:
-        raise InputError(f"{what} are of shape {images.shape}; wanted at least one image")
-    with np.errstate(over="ignore"):
-        floats = images.astype(np.float32)
-    if not np.isfinite(floats).all():
-        raise InputError(f"{what} hold NaN or infinite pixels, or some beyond float32")
-    return floats
-
-
-def given_labels(
-    labels: Shaped[np.ndarray, "..."], images: Shaped[np.ndarray, "..."], what: str
-) -> Hard | Soft:
-    """Labels as int32, or rows of probabilities as float32.
-
-    Raises:
-        InputError: there is not one for each image, or they are neither.
-    """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.dtype.kind != "f" and labels.ndim == 1:
-        return checked_labels(labels, images, what)
-    if labels.dtype.kind != "f" or labels.ndim != 2 or len(labels) != len(images):
-        raise InputError(
-            f"{what} are {labels.dtype} of shape {labels.shape}; wanted an integer, or "
-            f"a row of probabilities as floats, for each of {len(images)} images"
-        )
-    sums = labels.sum(axis=1, dtype=np.float64)
-    if not (labels >= 0).all() or not (np.abs(sums - 1) <= _SUM).all():
-        raise InputError(
-            f"{what} are rows of {labels.shape[1]} numbers that are no probabilities; "
-            "wanted 0 or more, and 1 together: of logits give the softmax"
-        )
-    return labels.astype(np.float32)
-
-
 def _alpha(path: Path, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> float | None:
-    if all(name in arrays for name in _RATES):
-        raise InputError(f"{path} holds both {' and '.join(_RATES)}; wanted one of them")
-    for name in _RATES:
-        if name in arrays:
-            values = arrays[name]
-            most = float(np.finfo(np.float32).max)
-            if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < most:
-                raise InputError(f"{path}: {name} is not one finite number above 0")
-            return float(values.item())
+    names = [name for name in _RATES if name in arrays]
+    if len(names) > 1:
+        raise InputError(f"{path} holds both {' and '.join(names)}; wanted one of them")
+    for name in names:
+        values = arrays[name]
+        if values.size != 1 or values.dtype.kind != "f" or not 0 < values.item() < _LARGEST:
+            raise InputError(f"{path}: {name} is not one finite number above 0")
+        return float(values.item())
     return None
+
+
+def _from_pictures(path: Path, config: DataConfig, scale: Scale | None) -> GivenSet:
+    file = path / RANGE_FILE
+    said = _range(file) if file.exists() else None
+    source = folder_source(
+        path,
+        replace(config, range=None),
+        scale=scale if said is None else None,
+        classes_only=said is not None and "classes" in said,
+    )
+    if source.test is not None:
+        raise InputError(f"{path} holds train and test; name {path / 'train'}")
+    if source.scale not in (None, scale, Scale(FLOATS, 0.0, 1.0)):
+        raise InputError(
+            f"the images of {path} are {source.scale.kind}, and nothing says which of their pixels "
+            f"are black and white; wanted {EIGHT_BITS} ones, or those of the data: convert them"
+        )
+    images, labels = source.train.read(np.arange(source.train.length))
+    labels, names = labels.astype(np.int32), source.class_names
+    if said is None:
+        return GivenSet(images, labels, None, names)
+    low, high = said["low"], said["high"]
+    if (low, high) != (0.0, 1.0):
+        images = low + unit(images) * np.float32(high - low)
+    if "classes" in said:
+        places = {unicodedata.normalize("NFC", name): n for n, name in enumerate(said["classes"])}
+        strange = [name for name in names if name not in places]
+        if strange:
+            raise InputError(
+                f"{file} names no class for the folder {strange[0]}; rename it as it was, or "
+                f"delete {file}"
+            )
+        labels = np.array([places[name] for name in names], np.int32)[labels]
+        names = tuple(said["classes"].values())
+    transform = said["transform"]
+    if transform is not None:
+        what = f"{file}: transform is damaged"
+        transform = from_small_record(transform, source.shape, what)
+    return GivenSet(images, labels, said["lr"], names, transform=transform)
+
+
+def _range(path: Path) -> dict[str, Any]:
+    """What `range.json` says: low, high, lr or None, transform or None, and classes if there."""
+    found = read_json(plain_file(path))
+    try:
+        require_kind(found, _Range)
+        low, high = float(found["low"]), float(found["high"])
+        rate = float(found["lr"]) if "lr" in found else None
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path} is damaged: {error}; wanted low and high, numbers, and maybe lr and classes"
+        ) from error
+    if not -_LARGEST < low < high < _LARGEST:
+        raise InputError(f"{path} has low {low:g} and high {high:g}; wanted low below high")
+    if rate is not None and not 0 < rate < _LARGEST:
+        raise InputError(f"{path} has lr {rate:g}; wanted a finite number above 0")
+    said = {"low": low, "high": high, "lr": rate, "transform": found.get("transform")}
+    if "classes" in found:
+        names = checked_names([*found["classes"].values()], str(path))
+        said["classes"] = dict(zip(found["classes"], names, strict=True))
+    return said

@@ -1,7 +1,7 @@
 """Labels in the forms that people keep them in, as whole numbers from 0."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int32, Shaped
@@ -9,29 +9,19 @@ from jaxtyping import Int32, Shaped
 from ddpp_jax.errors import InputError
 from ddpp_jax.text import checked_names
 
-_MOST = 2**31 - 1
+Arrays: TypeAlias = Mapping[str, Shaped[np.ndarray, "..."]]
+"""Labels by the name of their array; the first are those to train on."""
+
+_LARGEST = 2**31 - 1
 _UNIQUE = "numpy.unique(labels, return_inverse=True) numbers them so"
 
 
-class Labels(NamedTuple):
-    """Labels and the classes that they stand for.
-
-    Attributes:
-        arrays: whole numbers from 0, by the name of the array.
-        class_names: a name for each of them.
-        notes: what was converted, a line each.
-    """
-
-    arrays: dict[str, Int32[np.ndarray, " images"]]
-    class_names: tuple[str, ...]
-    notes: list[str]
+Labels: TypeAlias = tuple[dict[str, Int32[np.ndarray, " images"]], tuple[str, ...], list[str]]
+"""Whole numbers from 0, by the name of the array; a name for each; what was converted, in lines."""
 
 
 def label_arrays(
-    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
-    counts: Mapping[str, int],
-    class_names: tuple[str, ...] | None,
-    what: str,
+    arrays: Arrays, counts: Mapping[str, int], class_names: tuple[str, ...] | None, what: str
 ) -> Labels:
     """Labels of one meaning, converted to whole numbers from 0.
 
@@ -41,41 +31,36 @@ def label_arrays(
     Args:
         arrays: by name; the first are those to train on, which decide what the classes are.
         counts: how many images there are to each.
-        class_names: in the order of the labels, where they are known.
+        class_names: in the order of the labels, if they are known.
         what: stands before the name of an array in a message.
 
     Raises:
         InputError: they are nothing of that, or nobody can tell what they are.
     """
     notes: list[str] = []
-    flat = {
-        name: _flat(array, counts[name], f"{what} {name}", notes) for name, array in arrays.items()
-    }
-    kinds = {name: array.dtype.kind in "US" for name, array in flat.items()}
-    if len(set(kinds.values())) > 1:
-        shown = " and ".join(f"{name} is {array.dtype}" for name, array in flat.items())
-        raise InputError(f"{what} {shown}; wanted one type")
-    if all(kinds.values()):
-        return _named(flat, class_names, what, notes)
+    flat = {n: _flat(array, counts[n], f"{what} {n}", notes) for n, array in arrays.items()}
+    strings = [array.dtype.kind in "US" for array in flat.values()]
+    if any(strings):
+        if not all(strings):
+            shown = " and ".join(f"{name} is {array.dtype}" for name, array in flat.items())
+            raise InputError(f"{what} {shown}; wanted one type")
+        return _from_names(flat, class_names, what, notes)
     numbers = {
-        name: _whole(array, f"{what} {name}", notes) if array.ndim == 1 else array
+        name: array if array.ndim == 2 else _whole(array, f"{what} {name}", notes)
         for name, array in flat.items()
     }
-    widths = {name: array.shape[1] for name, array in numbers.items() if array.ndim == 2}
-    if widths:
-        numbers, classes = _from_rows(numbers, widths, class_names, what, notes)
-    else:
-        numbers, classes = _from_zero(numbers, class_names, what, notes)
+    convert = _from_rows if any(array.ndim == 2 for array in numbers.values()) else _from_zero
+    numbers, classes = convert(numbers, class_names, what, notes)
     names = class_names or tuple(str(label) for label in range(classes))
     for name, labels in numbers.items():
         wrong = labels[(labels < 0) | (labels >= len(names))]
         if len(wrong):
             raise InputError(f"{what} {name} hold {wrong[0]}; wanted 0 to {len(names) - 1}")
-    return Labels({n: a.astype(np.int32) for n, a in numbers.items()}, names, notes)
+    return {n: a.astype(np.int32) for n, a in numbers.items()}, names, notes
 
 
 def as_texts(array: Shaped[np.ndarray, "..."], what: str) -> Shaped[np.ndarray, "..."] | None:
-    """An array of strings or of bytes as one of strings; none where it is neither.
+    """An array of strings or of bytes as one of strings; None if it is neither.
 
     Raises:
         InputError: bytes are not UTF-8.
@@ -87,7 +72,7 @@ def as_texts(array: Shaped[np.ndarray, "..."], what: str) -> Shaped[np.ndarray, 
     try:
         return np.char.decode(array, "utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{what}: a name is not UTF-8; write it anew, as UTF-8") from error
+        raise InputError(f"{what}: a name is not UTF-8; write it again, as UTF-8") from error
 
 
 def _flat(
@@ -108,34 +93,36 @@ def _flat(
     return array
 
 
-def _named(
-    arrays: Mapping[str, Shaped[np.ndarray, " images"]],
-    class_names: tuple[str, ...] | None,
-    what: str,
-    notes: list[str],
+def _from_names(
+    arrays: Arrays, class_names: tuple[str, ...] | None, what: str, notes: list[str]
 ) -> Labels:
-    texts = {name: as_texts(array, f"{what} {name}") for name, array in arrays.items()}
-    first, train = next(iter(texts.items()))
-    assert train is not None
-    found, names = {}, class_names
-    if names is None:
-        names = checked_names(np.unique(train).tolist(), f"{what} {first}")
-        names = tuple(sorted(names))
+    unique = {name: np.unique(array, return_inverse=True) for name, array in arrays.items()}
+    used = {
+        name: checked_names(_texts(values, f"{what} {name}"), f"{what} {name}")
+        for name, (values, _) in unique.items()
+    }
+    first = next(iter(arrays))
+    if class_names is None:
+        among, names = first, tuple(sorted(used[first]))
         notes.append(f"{what} {first} holds names; they are the classes, in alphabetical order")
     else:
+        among, names = "class_names", class_names
         notes.append(f"{what} {first} holds names; taken as places in class_names")
-    for name, array in texts.items():
-        assert array is not None
-        unique, inverse = np.unique(array, return_inverse=True)
-        whole = checked_names(unique.tolist(), f"{what} {name}")
-        place = {label: number for number, label in enumerate(names)}
-        strange = [label for label in whole if label not in place]
-        if strange:
-            among = "class_names" if class_names is not None else first
-            raise InputError(f"{what} {name} holds {strange[0]!r}, which {among} does not have")
-        numbers = np.array([place[label] for label in whole], np.int32)
-        found[name] = numbers[inverse.reshape(-1)]
-    return Labels(found, names, notes)
+    places = {label: number for number, label in enumerate(names)}
+    found = {}
+    for name, labels in used.items():
+        for label in labels:
+            if label not in places:
+                raise InputError(f"{what} {name} holds {label!r}, which {among} does not have")
+        numbers = np.array([places[label] for label in labels], np.int32)
+        found[name] = numbers[unique[name][1].reshape(-1)]
+    return found, names, notes
+
+
+def _texts(array: Shaped[np.ndarray, " names"], what: str) -> list[str]:
+    texts = as_texts(array, what)
+    assert texts is not None
+    return texts.tolist()
 
 
 def _whole(
@@ -143,32 +130,29 @@ def _whole(
 ) -> Shaped[np.ndarray, " images"]:
     """Whole numbers of a type that can be negative."""
     if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any():
-            odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))][0]
-            raise InputError(f"{what} are {labels.dtype} and hold {odd:g}; wanted whole numbers")
+        odd = labels[~(np.isfinite(labels) & (labels == np.rint(labels)))]
+        if len(odd):
+            raise InputError(f"{what} are {labels.dtype} and hold {odd[0]:g}; wanted whole numbers")
         notes.append(f"{what} are {labels.dtype}, all of them whole; taken as whole numbers")
     elif labels.dtype.kind == "b":
         notes.append(f"{what} are False and True; taken as classes 0 and 1")
     low, high = float(labels.min()), float(labels.max())
-    if low < 0 or high > _MOST:
+    if low < 0 or high > _LARGEST:
         raise InputError(f"{what} hold {low if low < 0 else high:.0f}; wanted 0 or more; {_UNIQUE}")
     return labels.astype(np.int64)
 
 
 def _from_rows(
-    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
-    widths: Mapping[str, int],
-    class_names: tuple[str, ...] | None,
-    what: str,
-    notes: list[str],
+    arrays: Arrays, class_names: tuple[str, ...] | None, what: str, notes: list[str]
 ) -> tuple[dict[str, Shaped[np.ndarray, " images"]], int]:
     """Labels of rows with a single 1 each, and how many classes there are."""
-    first, classes = next(iter(widths.items()))
-    for name in arrays:
-        if widths.get(name) != classes:
+    first, rows = next((name, array) for name, array in arrays.items() if array.ndim == 2)
+    classes = rows.shape[1]
+    for name, array in arrays.items():
+        if array.shape[1:] != (classes,):
             raise InputError(
-                f"{what} {first} is of shape {arrays[first].shape} and {name} of shape "
-                f"{arrays[name].shape}; wanted the same form in both"
+                f"{what} {first} is of shape {rows.shape} and {name} of shape {array.shape}; "
+                "wanted the same form in both"
             )
     if class_names is not None and len(class_names) != classes:
         raise InputError(
@@ -180,10 +164,11 @@ def _from_rows(
         ones = rows == 1
         odd = np.flatnonzero((ones.sum(axis=1) != 1) | ((rows != 0) & ~ones).any(axis=1))
         if len(odd):
+            shown = ", ".join(f"{float(value):g}" for value in rows[odd[0]][:6])
             raise InputError(
-                f"{what} {name}, row {odd[0]}, is {_row_words(rows[odd[0]])}; wanted a label for "
-                "each image, or rows with a single 1 and 0 elsewhere (labels.argmax(1) takes the "
-                "greatest of each)"
+                f"{what} {name}, row {odd[0]}, is ({shown}{', ...' if classes > 6 else ''}); "
+                "wanted a label for each image, or rows with a single 1 and 0 elsewhere "
+                "(labels.argmax(1) takes the greatest of each)"
             )
         found[name] = ones.argmax(axis=1)
     names = " and ".join(arrays)
@@ -193,23 +178,14 @@ def _from_rows(
     return found, classes
 
 
-def _row_words(row: Shaped[np.ndarray, " classes"]) -> str:
-    shown = ", ".join(f"{float(value):g}" for value in row[:6])
-    return f"({shown}{', ...' if len(row) > 6 else ''})"
-
-
 def _from_zero(
-    arrays: Mapping[str, Shaped[np.ndarray, " images"]],
-    class_names: Sequence[str] | None,
-    what: str,
-    notes: list[str],
+    arrays: Arrays, class_names: tuple[str, ...] | None, what: str, notes: list[str]
 ) -> tuple[dict[str, Shaped[np.ndarray, " images"]], int]:
     """Labels that may begin at 1, and how many classes there are."""
     first, train = next(iter(arrays.items()))
     used = np.unique(train)
     classes = len(used) if class_names is None else len(class_names)
-    from_one = used[0] == 1 and used[-1] == classes and len(used) == classes
-    if from_one:
+    if used[0] == 1 and used[-1] == classes and len(used) == classes:
         for name, labels in arrays.items():
             if labels.min() < 1:
                 raise InputError(

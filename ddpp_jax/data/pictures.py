@@ -16,7 +16,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image, ImageFile
 
 from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Scale, to_unit
-from ddpp_jax.errors import InputError
+from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import plain_file
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -30,8 +30,7 @@ _UNREADABLE = (
     SyntaxError,
     ValueError,
     EOFError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     OverflowError,
     MemoryError,
@@ -54,9 +53,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_SAY_ORIENTATION = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
-# Pillow reads 16 bits of colour as the upper eight, from where the order of the bytes has them; in
-# the other order they are the lower eight.
+_WITH_ORIENTATION = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
+# Pillow reads 16 bits of colour as the upper eight, by the byte order that the file has; in the
+# other order they are the lower eight.
 _LOWER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -76,22 +75,18 @@ class Header(NamedTuple):
 
 @contextmanager
 def quietly() -> Iterator[list[warnings.WarningMessage]]:
-    """Keep what Pillow and its libraries say of files from the screen; what Pillow said so far.
+    """Keep messages of Pillow and its libraries off the screen; what Pillow said so far.
 
     A picture of more pixels than Pillow thinks safe is an error within.
     """
-    with _no_messages_of_libtiff(), warnings.catch_warnings(record=True) as said:
+    with _silent_libtiff(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield said
 
 
 def read_header(file: Encoded, what: str) -> Header:
-    """What an image file says of its pixels.
-
-    Args:
-        file: the file.
-        what: names it in a message.
+    """What an image file says of its pixels; `what` names it in a message.
 
     Raises:
         InputError: it is no plain file, or no image of `FORMATS`.
@@ -105,57 +100,34 @@ def read_header(file: Encoded, what: str) -> Header:
         )
 
 
-def eight_bits(
-    file: Encoded, *, channels: int, size: int | None, what: str
-) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an image file of eight bits.
-
-    Palettes and other colours become RGB, and what is transparent lies over white. Of an animation
-    it is the first frame. The image is turned as its EXIF data say.
-
-    Args:
-        file: the file.
-        channels: 1 for grey, 3 for colour.
-        size: pixels a side, antialiased; none keeps the image as it is.
-        what: names it in a message.
-
-    Raises:
-        InputError: it cannot be read, or has more than eight bits.
-    """
-    with _opened(file, what) as image:
-        depth = _depth(image, what)
-        if depth != EIGHT_BITS:
-            raise InputError(f"{what} is {depth}, and others are {EIGHT_BITS}; convert it")
-        image.load()
-        plain = _over_white(_turned(image)).convert("L" if channels == 1 else "RGB")
-    if size is not None and plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(plain).reshape(plain.height, plain.width, channels)
-
-
-def values(file: Encoded, what: str) -> Shaped[np.ndarray, "height width channels"]:
+def values(
+    file: Encoded, what: str, channels: int | None = None
+) -> Shaped[np.ndarray, "height width channels"]:
     """The pixels of an image file as they are in it, whatever their depth.
 
-    There are one or three channels, and a last one more, the opacity, where some is transparent.
+    Those of eight bits have `channels`, 1 for grey or 3 for colour, or else what the file has:
+    palettes and other colours become RGB, and what is transparent lies over white. Deeper ones have
+    one or three, and one more, the opacity, if some is transparent. Of an animation it is the first
+    frame. The image is turned as its EXIF data say.
 
     Raises:
         InputError: it cannot be read, or holds more than eight bits in a way that Pillow does not
             read.
     """
+    clear = None
     with _opened(file, what) as image:
-        depth = _depth(image, what)
-        colour = image.mode in ("RGB", "RGBA")
-        if depth == EIGHT_BITS:
+        if _depth(image, what) == EIGHT_BITS:
             image.load()
             plain = _over_white(_turned(image))
-            found = np.asarray(plain if plain.mode in ("L", "RGB") else plain.convert("RGB"))
-        elif colour:
-            lower = _lower_bits(file, what)
-            upper = np.asarray(_turned(image))
-            found = upper.astype(np.uint16) * np.uint16(256) + lower
+            mode = {None: "L" if plain.mode == "L" else "RGB", 1: "L", 3: "RGB"}[channels]
+            found = np.asarray(plain.convert(mode))
         else:
-            found = _grey_values(image, what)
-        clear = image.info.get("transparency") if depth != EIGHT_BITS else None
+            if image.mode in ("RGB", "RGBA"):
+                lower = _lower_bits(file, what)
+                found = np.asarray(_turned(image)).astype(np.uint16) * np.uint16(256) + lower
+            else:
+                found = _grey_values(image, what)
+            clear = image.info.get("transparency")
     found = found.reshape(*found.shape[:2], -1)
     if clear is not None:
         solid = (found != np.asarray(clear)).any(axis=-1, keepdims=True)
@@ -177,7 +149,7 @@ def unit_values(
 
 @contextmanager
 def _opened(file: Encoded, what: str) -> Iterator[Image.Image]:
-    """The image of a file, and whatever Pillow has against it as one line."""
+    """The image of a file; Pillow's errors become one line."""
     source = io.BytesIO(file) if isinstance(file, bytes) else plain_file(file)
     try:
         with Image.open(source, formats=FORMATS) as image:
@@ -195,9 +167,8 @@ def _opened(file: Encoded, what: str) -> Iterator[Image.Image]:
             f"{Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller or remove it"
         ) from error
     except _UNREADABLE as error:
-        said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{what} is not an image that can be read ({said}); replace or remove it"
+            f"{what} is not an image that can be read ({words(error)}); replace or remove it"
         ) from error
 
 
@@ -209,18 +180,18 @@ def _depth(image: Image.Image, what: str) -> str:
     """
     raw = _raw_modes(image)
     deep_ppm = image.format == "PPM" and any(most > 255 or name == "I;16B" for name, most in raw)
+    bits = _tag(image, _BITS)
     if image.mode == "F":
         return FLOATS
-    if image.mode.startswith("I;16") or (image.mode == "I" and (deep_ppm or _bits(image) == 16)):
+    if image.mode.startswith("I;16") or (image.mode == "I" and (deep_ppm or bits == 16)):
         return "16-bit"
     if image.mode == "I":
         return "32-bit"
     sixteen = {f"{image.mode};16{order}" for order in _LOWER}
-    colour = image.mode in ("RGB", "RGBA") and _planes(image) == 1
+    colour = image.mode in ("RGB", "RGBA") and _tag(image, _PLANES) == 1
     if colour and raw and all(name in sixteen for name, _ in raw):
         return "16-bit"
-    deep = deep_ppm or _bits(image) > 8 or any(name == "LA;16B" for name, _ in raw)
-    if deep:
+    if deep_ppm or bits > 8 or any(name == "LA;16B" for name, _ in raw):
         raise InputError(
             f"{what} has more than 8 bits in a form that is not read here ({image.format}, "
             f"{image.mode}); save it as PNG, grey or RGB, without transparency"
@@ -232,63 +203,49 @@ def _raw_modes(image: Image.Image) -> list[tuple[str, int]]:
     """How the parts of a file hold their pixels; and, of PPM, the greatest value, else 0."""
     found = []
     for tile in image.tile if isinstance(image, ImageFile.ImageFile) else []:
-        args: tuple[Any, ...] = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        args = _args(tile)
         most = int(args[1]) if image.format == "PPM" and tile.codec_name.startswith("ppm") else 0
         found.append((str(args[0]) if args else "", most))
     return found
 
 
-def _tag(image: Image.Image, tag: int, default: Any) -> Any:
-    """What a TIFF says; of other files the default."""
-    tags = getattr(image, "tag_v2", None)
-    return default if tags is None else tags.get(tag, default)
+def _args(tile: Any) -> tuple[Any, ...]:
+    return tile.args if isinstance(tile.args, tuple) else (tile.args,)
 
 
-def _bits(image: Image.Image) -> int:
-    found = _tag(image, _BITS, (1,))
+def _tag(image: Image.Image, tag: int) -> int:
+    """What a TIFF says, the most if of several channels; 1 if it says nothing, or is another."""
+    found = getattr(image, "tag_v2", {}).get(tag, 1)
     return max(found) if isinstance(found, tuple) else int(found)
-
-
-def _planes(image: Image.Image) -> int:
-    return _tag(image, _PLANES, 1)
 
 
 def _grey_values(image: Image.Image, what: str) -> Shaped[np.ndarray, "height width"]:
     scaled = [most for _, most in _raw_modes(image) if 0 < most < 65535]
-    inverted = _tag(image, _PHOTOMETRIC, 1) == 0
-    unsigned = _bits(image) == 32 and _sample_kind(image) == 1
+    bits, inverted = _tag(image, _BITS), _tag(image, _PHOTOMETRIC) == 0
+    unsigned = image.mode == "I" and bits == 32 and _tag(image, _SAMPLES) == 1
     sixteen = image.mode.startswith("I;16")
     image.load()
     found = np.asarray(_turned(image))
     if scaled:  # PPM: Pillow stretches what the file holds to 16 bits.
         return np.rint(found * (scaled[0] / 65535)).astype(np.int32)
-    if unsigned and image.mode == "I":
+    if unsigned:
         found = found.view(np.uint32)
     if inverted:
         if not sixteen:
             raise InputError(f"{what} has 0 for white at 32 bits; save it with 0 for black")
-        found = np.uint16(2 ** _bits(image) - 1) - found
+        found = np.uint16(2**bits - 1) - found
     return found
-
-
-def _sample_kind(image: Image.Image) -> int:
-    found = _tag(image, _SAMPLES, (1,))
-    return found[0] if isinstance(found, tuple) else int(found)
 
 
 def _lower_bits(file: Encoded, what: str) -> UInt8[np.ndarray, "height width channels"]:
     """The lower eight of 16 bits of colour."""
     with _opened(file, what) as image:
         assert isinstance(image, ImageFile.ImageFile)
-        changed = []
+        tiles = []
         for tile in image.tile:
-            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-            name = str(args[0])
-            swapped = (f"{name[:-1]}{_LOWER[name[-1]]}", *args[1:])
-            changed.append(
-                tile._replace(args=swapped if isinstance(tile.args, tuple) else swapped[0])
-            )
-        image.tile = changed
+            name, *rest = _args(tile)
+            tiles.append(tile._replace(args=(f"{name[:-1]}{_LOWER[name[-1]]}", *rest)))
+        image.tile = tiles
         image.load()
         return np.asarray(_turned(image))
 
@@ -298,13 +255,12 @@ def _orientation(image: Image.Image) -> int:
 
     What a PNG says behind its pixels is known once they are read.
     """
-    if image.format == "TIFF" or _SAY_ORIENTATION.isdisjoint(image.info):
+    if image.format == "TIFF" or _WITH_ORIENTATION.isdisjoint(image.info):
         return 1
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except _UNREADABLE as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        warnings.warn(f"Corrupt EXIF data: {said}", stacklevel=2)
+        warnings.warn(f"Corrupt EXIF data: {words(error)}", stacklevel=2)
         return 1
     return found if isinstance(found, int) else 1
 
@@ -322,7 +278,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _no_messages_of_libtiff() -> Iterator[None]:
+def _silent_libtiff() -> Iterator[None]:
     """Keep libtiff, which Pillow brings, from writing its own lines to stderr."""
     library = ctypes.CDLL(Image.core.__file__)
     try:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped, UInt8
+from jaxtyping import Int32, Integer, Shaped
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, joined
-from ddpp_jax.data.pictures import Encoded, eight_bits, quietly, unit_values, values
-from ddpp_jax.data.raw import Indices, Part, Pixels, shape_words
+from ddpp_jax.data.checks import Pixels, shape_words
+from ddpp_jax.data.dataset import Indices, Part
+from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, fit_scale, joined
+from ddpp_jax.data.pictures import Encoded, Header, quietly, unit_values, values
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import cores
 
@@ -19,14 +20,36 @@ Result = TypeVar("Result")
 
 _THREADS_FROM = 200 * 200
 """Pixels of an image from which on threads pay; below, they hinder one another."""
+_BILINEAR = Image.Resampling.BILINEAR
 _BLOCK = 64
 """Images that a pool of threads may hold at once."""
+
+
+class Picture(NamedTuple):
+    """An image file, its label, and its name for a message."""
+
+    file: Encoded
+    label: int
+    what: str
+
+
+class Pictures(NamedTuple):
+    """Image files that are not read yet.
+
+    Attributes:
+        length: how many.
+        get: the one at an index.
+    """
+
+    length: int
+    get: Callable[[int], Picture]
 
 
 def grey(images: Pixels) -> Pixels:
     """Grey images from colour ones, by the luma of ITU-R 601 as Pillow has it."""
     if images.dtype == np.uint8:
-        return _each(images, (*images.shape[1:3], 1), _grey_image)
+        shape = (*images.shape[1:3], 1)
+        return _each(images, shape, lambda image: np.asarray(Image.fromarray(image).convert("L")))
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     return np.clip(images @ weights, 0, 1)[..., None]
 
@@ -38,12 +61,11 @@ def colour(images: Pixels) -> Pixels:
 
 def resized(images: Pixels, size: int) -> Pixels:
     """Square images, stretched by Pillow's antialiased bilinear filter."""
-    return _each(images, (size, size, images.shape[-1]), lambda image: _resize(image, size))
+    return _each(images, (size, size, images.shape[-1]), lambda image: _stretched(image, size))
 
 
-def converted(images: Pixels, config: DataConfig) -> Pixels:
-    """The images in the channels and the size that the config asks for."""
-    channels, size = config.channels, config.image_size
+def converted(images: Pixels, channels: int | None, size: int | None) -> Pixels:
+    """The images in so many channels and of so many pixels a side; None keeps them."""
     if channels is not None and channels != images.shape[-1]:
         images = grey(images) if channels == 1 else colour(images)
     if size is not None and images.shape[1:3] != (size, size):
@@ -52,7 +74,7 @@ def converted(images: Pixels, config: DataConfig) -> Pixels:
 
 
 def converted_shape(shape: tuple[int, int, int], config: DataConfig) -> tuple[int, int, int]:
-    """The height, width and channels that `converted` gives."""
+    """The height, width and channels of images after their conversion."""
     height, width, channels = shape
     size = config.image_size
     return (size or height, size or width, config.channels or channels)
@@ -62,104 +84,107 @@ def array_part(images: Pixels, labels: Integer[np.ndarray, " images"], config: D
     """A part of a source that is already in memory."""
 
     def read(chosen: Indices) -> tuple[Pixels, Integer[np.ndarray, " chosen"]]:
-        whole = len(chosen) == len(images)
-        return converted(images if whole else images[chosen], config), labels[chosen]
+        found = images if len(chosen) == len(images) else images[chosen]
+        return converted(found, config.channels, config.image_size), labels[chosen]
 
     return Part(length=len(labels), labels=lambda: labels, read=read)
 
 
-def pixels_of(
-    file: Encoded, *, channels: int, size: int | None, scale: Scale | None, what: str
-) -> Shaped[np.ndarray, "height width channels"]:
-    """The pixels of an image file: uint8, or float32 from 0 to 1 where there is a scale.
+def picture_parts(
+    sides: Sequence[Pictures],
+    header: Header,
+    channels: int,
+    config: DataConfig,
+    *,
+    what: str,
+    place: str,
+    scale: Scale | None = None,
+) -> tuple[list[Part], Scale | None, list[str]]:
+    """The parts of a source of image files, their scale, and what was assumed, in lines.
 
     Args:
-        file: the file.
+        sides: the files of each part.
+        header: of one of them.
         channels: 1 for grey, 3 for colour.
-        size: pixels a side, antialiased; none keeps the image as it is.
-        scale: which values are black and white; none takes eight bits as they are.
-        what: names it in a message.
+        config: the size and the range.
+        what: where the pixels are, for an error.
+        place: where they are, for a line.
+        scale: of the pixels, if it is known.
 
     Raises:
-        InputError: it cannot be read, or is of another depth than the scale.
+        InputError: a file cannot be read, or its pixels have no scale.
     """
+    kind, given, lines = header.depth, config.low_high, list[str]()
+    pixels = header.size[0] * header.size[1]
+
+    def measure() -> Extent:
+        with quietly():
+            return joined(found for side in sides for found in _extents(side, given, pixels))
+
     if scale is None:
-        return eight_bits(file, channels=channels, size=size, what=what)
-    found = values(file, what)
-    eight = found.dtype == np.uint8
-    if eight != (scale.kind == EIGHT_BITS):
+        scale, lines = fit_scale(kind, measure, given, what=f"the pixels of {what}", place=place)
+    if scale is None and kind != EIGHT_BITS:
+        scale = Scale(kind, 0.0, 1.0)  # Floats from 0 to 1.
+    parts = [_picture_part(side, channels, config.image_size, scale, pixels) for side in sides]
+    return parts, scale, lines
+
+
+def _picture_part(
+    pictures: Pictures, channels: int, size: int | None, scale: Scale | None, pixels: int
+) -> Part:
+    def labels() -> Int32[np.ndarray, " images"]:
+        return np.array([pictures.get(n).label for n in range(pictures.length)], np.int32)
+
+    def one(index: int) -> tuple[Picture, Shaped[np.ndarray, "height width channels"]]:
+        picture = pictures.get(index)
+        return picture, _pixels_of(picture, channels, size, scale)
+
+    def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
+        images, labels = np.empty((0,), np.uint8), np.empty(len(chosen), np.int32)
+        first = None
+        with quietly():
+            for place, (picture, image) in enumerate(_in_order(chosen, one, pixels)):
+                if first is None:
+                    first, images = picture, np.empty((len(chosen), *image.shape), image.dtype)
+                if image.shape != images.shape[1:]:
+                    raise InputError(
+                        f"{first.what} is {shape_words(images.shape[1:])} and {picture.what} is "
+                        f"{shape_words(image.shape)}; give --image-size"
+                    )
+                images[place], labels[place] = image, picture.label
+        return images, labels
+
+    return Part(length=pictures.length, labels=labels, read=read)
+
+
+def _pixels_of(
+    picture: Picture, channels: int, size: int | None, scale: Scale | None
+) -> Shaped[np.ndarray, "height width channels"]:
+    """The pixels of an image file: uint8, or float32 from 0 to 1 if there is a scale."""
+    file, _, what = picture
+    found = values(file, what, channels if scale is None else None)
+    eight, kind = found.dtype == np.uint8, EIGHT_BITS if scale is None else scale.kind
+    if eight != (kind == EIGHT_BITS):
         depth = EIGHT_BITS if eight else "deeper"
-        raise InputError(f"{what} is {depth}, and others are {scale.kind}; convert it")
-    images = unit_values(found, scale)[None]
-    if channels != images.shape[-1]:
-        images = grey(images) if channels == 1 else colour(images)
-    if size is not None and images.shape[1:3] != (size, size):
-        images = resized(images, size)
-    return images[0]
+        raise InputError(f"{what} is {depth}, and others are {kind}; convert it")
+    found = found if scale is None else unit_values(found, scale)
+    return converted(found[None], channels, size)[0]
 
 
-def extent_of(
-    files: Sequence[int],
-    read: Callable[[int], tuple[Encoded, str]],
-    given: tuple[float, float] | None,
-    *,
-    pixels: int,
-) -> Extent:
-    """Between which values the pixels of image files lie.
-
-    Args:
-        files: indices of them, at least one.
-        read: the file at an index, and its name for a message.
-        given: a range, of which is told what lies beyond.
-        pixels: in an image, about.
-
-    Raises:
-        InputError: one cannot be read.
-    """
-
+def _extents(
+    pictures: Pictures, given: tuple[float, float] | None, pixels: int
+) -> Iterator[Extent]:
     def one(index: int) -> Extent:
-        found = values(*read(index))
-        solid = found[..., : 3 if found.shape[-1] >= 3 else 1]
-        return extent(solid, given)
+        picture = pictures.get(index)
+        found = values(picture.file, picture.what)
+        return extent(found[..., : 3 if found.shape[-1] >= 3 else 1], given)
 
-    with quietly():
-        return joined(_in_order(np.asarray(files), one, threads=pixels >= _THREADS_FROM))
-
-
-def stacked(
-    chosen: Indices,
-    read: Callable[[int], Shaped[np.ndarray, "height width channels"]],
-    *,
-    pixels: int,
-    what: Callable[[int], str],
-) -> Pixels:
-    """Images read one by one into one array; in threads where that pays.
-
-    Args:
-        chosen: indices of images, at least one.
-        read: the image at an index.
-        pixels: in an image as it is stored, about.
-        what: names the image at an index in a message.
-
-    Raises:
-        InputError: images are not of one shape.
-    """
-    images = np.empty((0,), np.uint8)
-    with quietly():
-        for place, image in enumerate(_in_order(chosen, read, threads=pixels >= _THREADS_FROM)):
-            if place == 0:
-                images = np.empty((len(chosen), *image.shape), image.dtype)
-            if image.shape != images.shape[1:]:
-                raise InputError(
-                    f"{what(int(chosen[0]))} is {shape_words(images.shape[1:])} and "
-                    f"{what(int(chosen[place]))} is {shape_words(image.shape)}; give --image-size"
-                )
-            images[place] = image
-    return images
+    return _in_order(np.arange(pictures.length), one, pixels)
 
 
-def _in_order(chosen: Indices, read: Callable[[int], Result], *, threads: bool) -> Iterator[Result]:
-    if not threads:
+def _in_order(chosen: Indices, read: Callable[[int], Result], pixels: int) -> Iterator[Result]:
+    """What is read at each index, in threads if images have enough pixels for that to pay."""
+    if pixels < _THREADS_FROM:
         yield from (read(int(index)) for index in chosen)
         return
     with ThreadPoolExecutor(min(cores(), _BLOCK)) as pool:
@@ -174,24 +199,15 @@ def _each(
 ) -> Pixels:
     result = np.empty((len(images), *shape), images.dtype)
     for place, image in enumerate(images):
-        result[place] = convert(image)
+        result[place] = convert(image).reshape(shape)
     return result
 
 
-def _grey_image(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 1"]:
-    return np.asarray(Image.fromarray(image).convert("L"))[..., None]
-
-
-def _resize(image: Shaped[np.ndarray, "..."], size: int) -> Shaped[np.ndarray, "..."]:
-    if image.dtype == np.uint8:
-        pixels = np.squeeze(image, -1) if image.shape[-1] == 1 else image
-        return np.asarray(_stretch(pixels, size)).reshape(size, size, -1)
-    layers = [_stretch(np.ascontiguousarray(layer), size) for layer in np.moveaxis(image, -1, 0)]
-    return np.clip(np.stack(layers, axis=-1), 0, 1)
-
-
-def _stretch(
-    pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], size: int
-) -> Shaped[np.ndarray, "..."]:
-    stretched = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(stretched)
+def _stretched(image: Shaped[np.ndarray, "..."], size: int) -> Shaped[np.ndarray, "..."]:
+    eight = image.dtype == np.uint8  # Of these Pillow stretches all channels at once.
+    layers = [image] if eight and image.shape[-1] == 3 else np.moveaxis(image, -1, 0)
+    found = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(layer)).resize((size, size), _BILINEAR))
+        for layer in layers
+    ]
+    return found[0] if eight else np.clip(np.stack(found, axis=-1), 0, 1)

@@ -1,24 +1,69 @@
-"""Real images drawn at random, the start of a distillation and its plainest rival."""
+"""Which images to train and to test on, and real images drawn at random."""
 
 import jax
 import numpy as np
-from jaxtyping import Int, Int32, Shaped
+from jaxtyping import Int, Int32, Integer, Shaped
 
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.data.dataset import Dataset
-from ddpp_jax.data.raw import RawDataset
 from ddpp_jax.errors import InputError
+
+TEST, _SUBSET, HELD_OUT = 0, 1, 2  # What is drawn, each from a stream of its own.
+
+
+def stratified_split(
+    labels: Integer[np.ndarray, " images"],
+    share: float,
+    seed: int,
+    *,
+    class_names: tuple[str, ...],
+    purpose: int = TEST,
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+    """Ascending indices to train on and to test on, with nearly the same share of each class.
+
+    The share is rounded to whole images; at least one image of each class stays on either side. The
+    purposes `TEST` and `HELD_OUT` draw independently.
+
+    Raises:
+        InputError: a class has fewer than two images.
+    """
+    is_test = np.zeros(len(labels), dtype=bool)
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise InputError(
+                f"class {name} has {len(members)} image, too few to split; add images, or "
+                + ("give a test set" if purpose == TEST else "leave --held-out out")
+            )
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        is_test[_draw(members, count, (seed, purpose, label))] = True
+    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+
+
+def per_class_subset(
+    labels: Integer[np.ndarray, " images"],
+    count: int,
+    seed: int,
+    *,
+    class_names: tuple[str, ...],
+) -> Int[np.ndarray, " chosen"]:
+    """Ascending indices of `count` images of each class.
+
+    Raises:
+        InputError: a class has fewer.
+    """
+    _require(labels, count, class_names, "--per-class")
+    chosen = [
+        _draw(np.flatnonzero(labels == label), count, (seed, _SUBSET, label))
+        for label in range(len(class_names))
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def random_per_class(
-    key: PRNGKey, dataset: Dataset | RawDataset, ipc: int
+    key: PRNGKey, dataset: Dataset, ipc: int
 ) -> tuple[Shaped[np.ndarray, "images height width channels"], Int32[np.ndarray, " images"]]:
     """Training images, `ipc` of each class in the order of the classes, and their labels.
-
-    Args:
-        key: decides which.
-        dataset: where they are taken from, without replacement.
-        ipc: images per class.
 
     Raises:
         InputError: a class has fewer images than that.
@@ -33,11 +78,7 @@ def random_indices(
 ) -> Int[np.ndarray, " chosen"]:
     """Indices of `ipc` images of each class, in the order of the classes, without replacement.
 
-    Args:
-        key: decides which.
-        labels: of all images.
-        ipc: images per class; no more than the smallest class has.
-        classes: how many there are.
+    No class may have fewer.
     """
     chosen = []
     for label in range(classes):
@@ -47,15 +88,28 @@ def random_indices(
     return np.concatenate(chosen)
 
 
-def require_per_class(dataset: Dataset | RawDataset, ipc: int) -> None:
+def require_per_class(dataset: Dataset, ipc: int) -> None:
     """Refuse more training images per class than there are.
 
     Raises:
         InputError: a class has fewer images than `ipc`.
     """
-    counts = np.bincount(dataset.y_train, minlength=dataset.classes)
-    for name, count in zip(dataset.class_names, counts.tolist(), strict=True):
-        if count < ipc:
+    _require(dataset.y_train, ipc, dataset.class_names, "--ipc")
+
+
+def _require(
+    labels: Integer[np.ndarray, " images"], wanted: int, class_names: tuple[str, ...], flag: str
+) -> None:
+    for label, name in enumerate(class_names):
+        count = int((labels == label).sum())
+        if count < wanted:
             raise InputError(
-                f"class {name} has {count} training images, fewer than --ipc {ipc}; lower it"
+                f"class {name} has {count} training images, fewer than {flag} {wanted}; lower it"
             )
+
+
+def _draw(
+    members: Int[np.ndarray, " members"], count: int, entropy: tuple[int, ...]
+) -> Int[np.ndarray, " chosen"]:
+    # A stream of its own for each purpose and class: no class changes another one's draw.
+    return np.random.default_rng(entropy).permutation(members)[:count]

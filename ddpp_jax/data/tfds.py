@@ -8,14 +8,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int32, Shaped
-
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, joined, scale_of, scale_words
-from ddpp_jax.data.pictures import Header, quietly, read_header
-from ddpp_jax.data.pixels import converted_shape, extent_of, pixels_of, stacked
-from ddpp_jax.data.raw import Indices, Part, Pixels, Source
+from ddpp_jax.data.dataset import Source
+from ddpp_jax.data.pictures import quietly, read_header
+from ddpp_jax.data.pixels import Picture, Pictures, converted_shape, picture_parts
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import expanded
 
@@ -52,24 +48,30 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
     if "array_record" not in formats:
         raise InputError(
             f"{builder.data_path} is prepared as {', '.join(sorted(formats))}; wanted array_record:"
-            ' prepare it anew with download_and_prepare(file_format="array_record")'
+            ' prepare it again with download_and_prepare(file_format="array_record")'
         )
     splits = {name for name, split in info.splits.items() if split.num_examples}
     if "train" not in splits:
         raise InputError(f"{config.dataset} has no train split, only {', '.join(sorted(splits))}")
     test = next((name for name in ("test", "validation") if name in splits), None)
     image, label = _keys(info, config.dataset)
-    train_reader = _Reader(builder, "train", image, label)
-    test_reader = None if test is None else _Reader(builder, test, image, label)
+    used = ["train"] if test is None else ["train", test]
+    sides = [_pictures(builder, split, image, label) for split in used]
+    first = sides[0].get(0)
     with quietly():
-        header = train_reader.header(0)
+        header = read_header(first.file, first.what)
     width, height = header.size
     channels = 1 if info.features[image].shape[-1] == 1 else 3
     shape = converted_shape((height, width, channels), config)
-    readers = [reader for reader in (train_reader, test_reader) if reader is not None]
-    name = _display_name(folder, config.dataset)
-    scale, notes = _scale(name, readers, header, config)
-    parts = [reader.part(shape[-1], config.image_size, width * height, scale) for reader in readers]
+    name = re.sub("[/:]", "-", config.dataset.strip("/"))
+    if folder is not None and config.dataset.startswith(("/", ".", "~")):
+        name = folder.resolve().parent.name
+    said = []
+    if test == "validation":
+        said = [f"{name} has no test split; its validation split is tested on"]
+    elif "validation" in splits:
+        said = [f"{name} also has a validation split, not used"]
+    parts, scale, notes = picture_parts(sides, header, shape[-1], config, what=name, place=name)
     return Source(
         name=name,
         class_names=tuple(info.features[label].names),
@@ -78,30 +80,8 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
         train=parts[0],
         test=None if test is None else parts[1],
         scale=scale,
-        notes=(*_unused(name, splits, test), *notes),
+        notes=(*said, *notes),
     )
-
-
-def _unused(name: str, splits: set[str], test: str | None) -> list[str]:
-    """What is to be said of a dataset's validation split."""
-    if test == "validation":
-        return [f"{name} has no test split; its validation split is tested on"]
-    return [f"{name} also has a validation split, not used"] if "validation" in splits else []
-
-
-def _scale(
-    name: str, readers: "list[_Reader]", header: Header, config: DataConfig
-) -> tuple[Scale | None, list[str]]:
-    """The scale of the pixels, by those of all splits that are read, and what is said of it."""
-    given = config.low_high
-    if header.depth == EIGHT_BITS and given is None:
-        return None, []
-    width, height = header.size
-    found = joined(reader.extent(given, pixels=width * height) for reader in readers)
-    scale = scale_of(header.depth, found, given, f"the pixels of {name}")
-    if scale is None:  # Floats from 0 to 1.
-        return Scale(header.depth, 0.0, 1.0), []
-    return scale, [scale_words(scale, found, given=given is not None, what=f"pixels of {name}")]
 
 
 def prepared_folder(folder: Path) -> Path | None:
@@ -133,12 +113,6 @@ def _versions(infos: Iterator[Path]) -> list[Path]:
     return sorted(folders, key=lambda folder: tuple(map(int, folder.name.split("."))))
 
 
-def _display_name(folder: Path | None, dataset: str) -> str:
-    if folder is not None and dataset.startswith(("/", ".", "~")):
-        return folder.resolve().parent.name
-    return re.sub("[/:]", "-", dataset.strip("/"))
-
-
 def _builder_of(folder: Path) -> Any:
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError
@@ -147,7 +121,7 @@ def _builder_of(folder: Path) -> Any:
         return tfds.builder_from_directory(folder)
     except (OSError, ValueError, KeyError, ParseError) as error:
         raise InputError(
-            f"{folder} cannot be read as a dataset of TFDS: {_first_line(error)}; prepare it anew"
+            f"{folder} cannot be read as a dataset of TFDS: {_first_line(error)}; prepare it again"
         ) from error
 
 
@@ -210,71 +184,29 @@ def _keys(info: Any, name: str) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-class _Reader:
-    """The examples of a split, with images as encoded bytes."""
+def _pictures(builder: Any, split: str, image: str, label: str) -> Pictures:
+    """The images of a split, encoded, and their labels."""
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets import decode, features
 
-    def __init__(self, builder: Any, split: str, image: str, label: str) -> None:
-        from tensorflow_datasets import decode, features
+    info = builder.info.splits[split]
+    files = [Path(path) for path in info.filepaths]
+    ends = list(accumulate(info.shard_lengths))
+    for path in files:
+        if not path.is_file():
+            raise InputError(f"{path} is missing; prepare the dataset again")
+    kinds = builder.info.features.items()
+    decoders = {k: decode.SkipDecoding() for k, kind in kinds if isinstance(kind, features.Image)}
+    examples = builder.as_data_source(split, decoders=decoders)
 
-        self._split = builder.info.splits[split]
-        self._image, self._label = image, label
-        self._files = [Path(path) for path in self._split.filepaths]
-        self._ends = list(accumulate(self._split.shard_lengths))
-        for path in self._files:
-            if not path.is_file():
-                raise InputError(f"{path} is missing; prepare the dataset anew")
-        kinds = builder.info.features.items()
-        decoders = {
-            k: decode.SkipDecoding() for k, kind in kinds if isinstance(kind, features.Image)
-        }
-        self._examples = builder.as_data_source(split, decoders=decoders)
-
-    def _what(self, index: int) -> str:
-        file = self._files[bisect_right(self._ends, index)]
-        return f"{file}, example {index} of {self._split.name}"
-
-    def _example(self, index: int) -> dict[str, Any]:
-        from google.protobuf.message import DecodeError
-
+    def get(index: int) -> Picture:
+        what = f"{files[bisect_right(ends, index)]}, example {index} of {split}"
         try:
-            return self._examples[index]
+            example = examples[index]
         except (RuntimeError, IndexError, DecodeError) as error:
             raise InputError(
-                f"{self._what(index)}, is damaged: {_first_line(error)}; prepare the dataset anew"
+                f"{what}, is damaged: {_first_line(error)}; prepare the dataset again"
             ) from error
+        return Picture(example[image], int(example[label]), what)
 
-    def header(self, index: int) -> Header:
-        """What an image says of its pixels."""
-        return read_header(self._example(index)[self._image], self._what(index))
-
-    def extent(self, given: tuple[float, float] | None, *, pixels: int) -> Extent:
-        """Between which values the pixels of the split lie."""
-        return extent_of(
-            range(self._split.num_examples),
-            lambda index: (self._example(index)[self._image], self._what(index)),
-            given,
-            pixels=pixels,
-        )
-
-    def part(self, channels: int, size: int | None, pixels: int, scale: Scale | None) -> Part:
-        """The split as a part of a source."""
-        count = self._split.num_examples
-
-        def labels() -> Int32[np.ndarray, " images"]:
-            return np.array([self._example(i)[self._label] for i in range(count)], np.int32)
-
-        def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
-            found: dict[int, int] = {}
-
-            def image(index: int) -> Shaped[np.ndarray, "height width channels"]:
-                example = self._example(index)
-                found[index] = example[self._label]
-                what = self._what(index)
-                return pixels_of(
-                    example[self._image], channels=channels, size=size, scale=scale, what=what
-                )
-
-            images = stacked(chosen, image, pixels=pixels, what=self._what)
-            return images, np.array([found[int(index)] for index in chosen], np.int32)
-
-        return Part(length=count, labels=labels, read=read)
+    return Pictures(info.num_examples, get)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from ddpp_jax.data.carried import CHANNELS_FIRST, LAYOUT
-from ddpp_jax.data.raw import require_memory
+from ddpp_jax.data.carried import LAYOUT, TRANSFORM_NAMES
+from ddpp_jax.data.checks import CHANNELS_FIRST, require_memory
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import plain_file
 
@@ -25,9 +25,10 @@ TRANSFORM_FILE = "transform.pt"
 IMAGES_DIGEST = "images_sha256"
 """Its entry that says of which images it is."""
 
-_NAMES = {"image_syn": "images", "label_syn": "labels", "syn_lr": "lr"}
-"""What the programs of the field call them; `images`, `labels`, `lr` and `alpha` stay."""
+_ALIASES = {"image_syn": "images", "label_syn": "labels", "syn_lr": "lr"}
+"""What the programs of the field call them."""
 
+_TENSORS = {"images", "pixels", "labels", "lr", "alpha", *TRANSFORM_NAMES}
 _OF_A_STEP = re.compile(r"images_(\d+)\.pt")
 
 
@@ -50,8 +51,8 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
     """What a file holds: tensors, plain values, and lists and mappings of them.
 
     Args:
-        path: of the file.
-        mapped: whether tensors are read from the disk only where they are used.
+        path: the file.
+        mapped: read tensors from the disk only when they are used.
 
     Raises:
         InputError: PyTorch is not installed, or the file is damaged, or holds anything else.
@@ -65,12 +66,10 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except MemoryError:
         raise
-    except Exception as error:  # What a damaged file raises has no bounds.
-        said = str(error).lower()
-        if "unsupported global" in said or "unsupported class" in said:
+    except Exception as error:  # A damaged file may raise anything.
+        said = "it is damaged, or no file of torch.save"
+        if re.search("unsupported (global|class)", str(error).lower()):
             said = "it holds more than tensors and plain values, and no code of it is run"
-        else:
-            said = "it is damaged, or no file of torch.save"
         raise InputError(
             f"{path} cannot be read by torch.load(weights_only=True): {said}"
         ) from error
@@ -122,33 +121,6 @@ def torch_set(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     return arrays
 
 
-def _beside(path: Path, content: Any) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of a file of images and of those beside it."""
-    images = tensor_array(content, str(path))
-    if not path.stem.startswith("images"):
-        raise InputError(
-            f"{path} is one tensor; wanted a mapping of names to tensors (images, labels and maybe "
-            "lr), or a file called images*.pt with labels*.pt beside it"
-        )
-    ending = path.name.removeprefix("images")
-    labels = path.with_name(f"labels{ending}")
-    if not labels.is_file():
-        raise InputError(f"{path} is of images alone; wanted their labels in {labels}")
-    arrays = {"images": images, "labels": tensor_array(load_torch(labels), str(labels))}
-    rate = path.with_name(f"lr{ending}")
-    if rate.is_file():
-        arrays["lr"] = _rate(tensor_array(load_torch(rate), str(rate)))
-    place = path.with_name(TRANSFORM_FILE)
-    if place.is_file():
-        beside = load_torch(place)
-        if not isinstance(beside, Mapping):
-            raise InputError(f"{place} is a {type(beside).__name__}; wanted a mapping of tensors")
-        if beside.get(IMAGES_DIGEST, images_digest(images)) != images_digest(images):
-            raise InputError(f"{place} is of other images than {path}; remove it, or export again")
-        arrays |= _mapping(place, {n: v for n, v in beside.items() if n != IMAGES_DIGEST})
-    return arrays
-
-
 def images_file(folder: Path) -> Path | None:
     """The file of images in a folder of PyTorch's files: the best, the only, or the latest ones."""
     for name in ("images_best.pt", "images.pt"):
@@ -164,16 +136,40 @@ def images_digest(images: Shaped[np.ndarray, "..."]) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
 
 
+def _beside(path: Path, content: Any) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays of a file of images and of those beside it."""
+    images = tensor_array(content, str(path))
+    if not path.stem.startswith("images"):
+        raise InputError(
+            f"{path} is one tensor; wanted a mapping of names to tensors (images, labels and maybe "
+            "lr), or a file called images*.pt with labels*.pt beside it"
+        )
+    ending = path.name.removeprefix("images")
+    labels, rate = (path.with_name(f"{name}{ending}") for name in ("labels", "lr"))
+    if not labels.is_file():
+        raise InputError(f"{path} is of images alone; wanted their labels in {labels}")
+    arrays = {"images": images, "labels": tensor_array(load_torch(labels), str(labels))}
+    if rate.is_file():
+        arrays["lr"] = _rate(tensor_array(load_torch(rate), str(rate)))
+    place = path.with_name(TRANSFORM_FILE)
+    if place.is_file():
+        beside = load_torch(place)
+        if not isinstance(beside, Mapping):
+            raise InputError(f"{place} is a {type(beside).__name__}; wanted a mapping of tensors")
+        if beside.get(IMAGES_DIGEST, images_digest(images)) != images_digest(images):
+            raise InputError(f"{place} is of other images than {path}; remove it, or export again")
+        arrays |= _mapping(place, beside)
+    return arrays
+
+
 def _mapping(path: Path, content: Mapping[Any, Any]) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays that are known by name; what else a mapping holds is left alone."""
-    known = {"images", "pixels", "labels", "lr", "alpha"}
-    known |= {"mean", "std", "zca_mean", "zca_matrix"}
+    """The arrays that are known by name; what else a mapping holds is ignored."""
     found = {}
     for name, value in content.items():
-        ours = _NAMES.get(name, name)
+        ours = _ALIASES.get(name, name)
         if ours in found:
             raise InputError(f"{path} holds {ours} under two names; wanted one of them")
-        if ours in known:
+        if ours in _TENSORS:
             array = tensor_array(value, f"{path}: {name}")
             found[ours] = _rate(array) if ours in ("lr", "alpha") else array
         elif ours in ("class_names", LAYOUT):
@@ -190,5 +186,5 @@ def _texts(value: Any, what: str) -> Shaped[np.ndarray, "..."]:
 
 
 def _rate(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """A whole number is a rate too, where Python wrote it so."""
+    """A whole number is a rate too, as Python may write it."""
     return array.astype(np.float64) if array.dtype.kind in "iu" else array

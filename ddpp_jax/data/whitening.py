@@ -4,21 +4,13 @@ ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 
-from ddpp_jax.data.dataset import (
-    PerChannel,
-    Transform,
-    Zca,
-    fit_per_channel,
-    transform_from,
-    unit,
-    with_inverse,
-)
-from ddpp_jax.data.raw import RawDataset, require_memory, shape_words
+from ddpp_jax.data.checks import require_memory, shape_words
+from ddpp_jax.data.dataset import Dataset
+from ddpp_jax.data.transforms import PerChannel, Transform, Zca, fit_per_channel, unit, with_inverse
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import check_unheld, read_tensors, require_space, write_tensors
 
@@ -31,27 +23,11 @@ _ROWS = 2048
 """Images that the covariance takes in at once."""
 
 
-class Whitening(NamedTuple):
-    """ZCA whitening in double precision: `(x - mean) @ matrix`.
-
-    Attributes:
-        mean: of the images as vectors.
-        matrix: symmetric.
-    """
-
-    mean: Float64[np.ndarray, " pixels"]
-    matrix: Float64[np.ndarray, "pixels pixels"]
-
-
-def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) -> Whitening:
-    """The ZCA whitening of a set of images.
+def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) -> Zca:
+    """The ZCA whitening of a set of images, in double precision.
 
     With V and S from the eigendecomposition of the covariance over N - 1, the matrix is
     V diag(1 / sqrt(S + eps)) V^T.
-
-    Args:
-        images: two or more; uint8 from 0 to 255, or floats as they are.
-        eps: added to the variances.
 
     Raises:
         InputError: the memory does not suffice.
@@ -72,17 +48,17 @@ def fit_zca(images: Shaped[np.ndarray, "images *shape"], *, eps: float = 0.1) ->
     variances, vectors = np.linalg.eigh(covariance)
     # Rounding can leave a variance of nothing slightly below zero.
     half = vectors * (np.maximum(variances, 0) + eps) ** -0.25
-    return Whitening(mean, half @ half.T)
+    return Zca(mean, half @ half.T)
 
 
-def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Transform:
+def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transform:
     """The transform that fits the training images.
 
     Args:
-        raw: the dataset.
+        raw: the dataset, as it came.
         zca: whitening; otherwise normalisation per channel.
-        cache_dir: where the whitening is kept as `zca-FINGERPRINT.safetensors`, and taken from the
-            next time; none keeps it nowhere.
+        cache_dir: where the whitening is kept as `zca-FINGERPRINT.safetensors`, and read from the
+            next time; None keeps it nowhere.
 
     Raises:
         InputError: the memory or the disk does not suffice, or the file there is damaged.
@@ -92,16 +68,19 @@ def fit_transform(raw: RawDataset, *, zca: bool, cache_dir: Path | None) -> Tran
     path = None if cache_dir is None else _kept(cache_dir, raw)
     if path is not None and path.exists():
         return _read(path, raw)
-    whitening = fit_zca(raw.x_train)
-    transform = transform_from({"zca_mean": whitening.mean, "zca_matrix": whitening.matrix})
-    assert isinstance(transform, Zca)
-    transform = with_inverse(transform)
+    mean, matrix, _ = fit_zca(raw.x_train)
+    transform = with_inverse(Zca(mean.astype(np.float32), matrix.astype(np.float32)))
     if path is not None:
-        _write(path, transform, raw.fingerprint)
+        _require_disk(path, mean.size)
+        values = {"fingerprint": raw.fingerprint}
+        try:
+            write_tensors(path, transform._asdict(), values, kind=FORMAT)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
     return transform
 
 
-def require_transform(raw: RawDataset, *, zca: bool, cache_dir: Path) -> None:
+def require_transform(raw: Dataset, *, zca: bool, cache_dir: Path) -> None:
     """Refuse what `fit_transform` would refuse, without a whitening's work.
 
     Raises:
@@ -118,16 +97,15 @@ def require_transform(raw: RawDataset, *, zca: bool, cache_dir: Path) -> None:
         check_unheld(cache_dir)
 
 
-def _per_channel(raw: RawDataset) -> PerChannel:
-    if raw.scale is None:
-        return fit_per_channel(raw.x_train)
-    low, high = raw.scale.low, raw.scale.high
-    return fit_per_channel(
-        raw.x_train, remedy=f", or another --range, since this one cuts all to {low:g} or {high:g}"
-    )
+def _per_channel(raw: Dataset) -> PerChannel:
+    remedy = ""
+    if raw.scale is not None:
+        _, low, high = raw.scale
+        remedy = f", or another --range, since this one cuts all to {low:g} or {high:g}"
+    return fit_per_channel(raw.x_train, remedy=remedy)
 
 
-def _kept(cache_dir: Path, raw: RawDataset) -> Path:
+def _kept(cache_dir: Path, raw: Dataset) -> Path:
     return cache_dir / f"zca-{raw.fingerprint}.safetensors"
 
 
@@ -145,26 +123,19 @@ def _require_disk(path: Path, size: int) -> None:
     require_space(path.parent, needed, what=f"the ZCA whitening {path.name}")
 
 
-def _write(path: Path, zca: Zca, fingerprint: str) -> None:
-    _require_disk(path, zca.mean.size)
-    try:
-        write_tensors(path, zca._asdict(), {"fingerprint": fingerprint}, kind=FORMAT)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
-
-
-def _read(path: Path, raw: RawDataset) -> Zca:
+def _read(path: Path, raw: Dataset) -> Zca:
     size = raw.x_train[0].size
+    remedy = "delete it, and the same command makes it again"
     try:
         tensors, values = read_tensors(path, kind=FORMAT)
     except InputError as error:
-        raise InputError(f"{error}; delete it, and the same command makes it again") from error
+        raise InputError(f"{error}; {remedy}") from error
     shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
     if not whole or values != {"fingerprint": raw.fingerprint}:
         raise InputError(
             f"{path} is damaged or of other data: its numbers are not those written for these "
-            "data; delete it, and the same command makes it again"
+            f"data; {remedy}"
         )
     return Zca(**tensors)

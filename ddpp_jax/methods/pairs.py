@@ -31,11 +31,8 @@ class Pair(NamedTuple):
     epoch: Int[Array, "*steps"]
 
 
-READERS = 2
-"""Threads that read ahead."""
-
+READERS = 2  # Threads that read ahead.
 READ_AHEAD_BYTES = 2**28
-"""Memory for what is read ahead."""
 
 
 class Plan(NamedTuple):

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import read_rows
-from ddpp_jax.storage.schema import require_kind
+from ddpp_jax.storage import read_rows, require_kind
 from ddpp_jax.text import warn
 
 _MOST = 2**53

@@ -6,8 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets.belonging import require_own
-from ddpp_jax.storage import read_sealed
-from ddpp_jax.storage.schema import require_kind
+from ddpp_jax.storage import read_sealed, require_kind
 
 REMEDY = "delete it, and the same command makes it again"
 

@@ -13,7 +13,7 @@ from ddpp_jax.configs import (
     TeachConfig,
 )
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage.schema import require_kind, require_type
+from ddpp_jax.storage import require_kind, require_type
 
 _PARTS = {
     "data": DataConfig,

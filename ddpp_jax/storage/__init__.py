@@ -1,6 +1,6 @@
-"""Files: written whole or not at all, read only as they were written; folders of one process."""
+"""Files: written whole or not at all, checked when read; folders of one process."""
 
-from ddpp_jax.storage.checkpoints import Checkpoints, Resumed
+from ddpp_jax.storage.checkpoints import Checkpoints
 from ddpp_jax.storage.claims import (
     check_claim,
     check_unheld,
@@ -9,32 +9,26 @@ from ddpp_jax.storage.claims import (
     is_held,
     read_claim,
 )
-from ddpp_jax.storage.machine import (
-    aligned_empty,
-    cores,
-    free_bytes,
-    gib,
-    require_space,
-)
-from ddpp_jax.storage.plain import expanded, plain_file
-from ddpp_jax.storage.replacement import Replacement, sync_tree
+from ddpp_jax.storage.files import Replacement, expanded, plain_file
+from ddpp_jax.storage.machine import aligned_empty, cores, free_bytes, gib, require_space
 from ddpp_jax.storage.rows import append_row, cut_torn_row, read_rows, write_rows
-from ddpp_jax.storage.schema import require_kind, require_type
-from ddpp_jax.storage.sealed import decode_json, digest_of, read_json, read_sealed, write_json
-from ddpp_jax.storage.tensors import (
+from ddpp_jax.storage.sealed import (
     DIGEST,
-    load_tensors,
-    metadata_of,
-    read_tensors,
-    write_tensors,
+    decode_json,
+    digest_of,
+    read_json,
+    read_sealed,
+    require_kind,
+    require_type,
+    write_json,
 )
+from ddpp_jax.storage.tensors import load_tensors, metadata_of, read_tensors, write_tensors
 from ddpp_jax.storage.trajectories import TeacherStore
 
 __all__ = [
     "DIGEST",
     "Checkpoints",
     "Replacement",
-    "Resumed",
     "TeacherStore",
     "aligned_empty",
     "append_row",
@@ -61,7 +55,6 @@ __all__ = [
     "require_kind",
     "require_space",
     "require_type",
-    "sync_tree",
     "write_json",
     "write_rows",
     "write_tensors",

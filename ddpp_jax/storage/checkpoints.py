@@ -1,11 +1,15 @@
-"""The newest states of a run (Orbax)."""
+"""The newest states of a run, from which an interrupted one continues.
+
+Orbax's CheckpointManager keeps no checksums: of bits flipped in its data file it read every one as
+another value. It also cannot fall back to the checkpoint before a damaged one.
+"""
 
 import math
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +20,7 @@ from ddpp_jax.storage.trees import (
     damage,
     is_complete,
     load_tree,
-    notes,
+    read_notes,
     remove_tree,
     save_tree,
     set_aside,
@@ -24,43 +28,26 @@ from ddpp_jax.storage.trees import (
 
 _KEPT = 2
 _SECONDS_BETWEEN_SYNCS = 5.0
-"""To bring a state to the disk takes 50 ms, which is 7 % of the time of 50 steps on the digits."""
+"""Flushing a state to the disk takes 50 ms, which is 7 % of the time of 50 steps on the digits."""
 _NAME = re.compile(r"step-(\d+)(?!.*\.damaged-)")
 
 
-class Resumed(NamedTuple):
-    """Where a run goes on.
-
-    Attributes:
-        step: how many steps are behind it.
-        state: after them; None at step 0.
-        warnings: a line for each newer checkpoint that was damaged and set aside.
-    """
-
-    step: int
-    state: Any
-    warnings: tuple[str, ...]
-
-
 class Checkpoints:
-    """The newest states of a run, so that an interrupted one goes on."""
+    """The newest states of a run."""
 
     def __init__(self, folder: Path, *, of: str | None = None) -> None:
-        """Open the folder, which need not exist yet.
+        """Open a folder, which need not exist yet.
 
-        Args:
-            folder: of the checkpoints.
-            of: what they are of, as a digest; one of something else counts as damaged. None does
-                not ask.
+        `of` is a digest of the run; a checkpoint of another one counts as damaged.
         """
         self.folder, self._of = folder, of
         self._synced_at, self._synced = -math.inf, -1
 
     def save(self, step: int, state: Any) -> None:
-        """Keep a state; older ones but the last are then removed.
+        """Keep a state, and remove all older ones but the last.
 
-        The first of a process, and then one every few seconds, is brought to the disk at once, and
-        stays until the next such: a loss of power costs no more than these seconds of work.
+        The first state of a process, and then one every few seconds, is flushed to the disk at once
+        and stays until the next such: a power loss costs no more than these seconds of work.
 
         Raises:
             OSError: the disk is full or may not be written to; the older ones stay.
@@ -68,71 +55,54 @@ class Checkpoints:
         now = time.monotonic()
         sync = now - self._synced_at >= _SECONDS_BETWEEN_SYNCS
         arrays = jax.tree.map(np.asarray, state)
-        save_tree(self._path(step), arrays, sync=sync, of=self._of, step=step)
+        save_tree(self._path(step), arrays, {"of": self._of, "step": step}, sync=sync)
         if sync:
             self._synced_at, self._synced = now, step
-        for old in self._steps()[:-_KEPT]:
+        for old in self._complete()[:-_KEPT]:
             if old != self._synced:
                 remove_tree(self._path(old))
 
-    def resume(self, like: Any) -> Resumed:
-        """The newest state that is whole; a damaged one is set aside and the one before it taken.
+    def load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
+        """The newest undamaged state, and how many steps are behind it.
 
-        Args:
-            like: a state of the same structure, shapes and dtypes.
+        Damaged ones are set aside with a warning, and the one before them is used, or else `begun`,
+        the state of a run that has just begun.
         """
-        warnings: list[str] = []
-        for step in reversed(self._steps()):
+        like = jax.tree.map(np.asarray, begun)
+        for step in reversed(self._complete()):
             path = self._path(step)
             try:
-                found = damage(path) or self._foreign(step)
-                state = None if found else load_tree(path, jax.tree.map(np.asarray, like))
+                found = damage(path) or self._misplaced(step)
+                if found is None:
+                    return jax.tree.map(jnp.asarray, load_tree(path, like)), step
             except InputError as error:
-                found, state = str(error), None
-            if found is None:
-                return Resumed(step, state, tuple(warnings))
-            warnings.append(f"{found}; going on from the checkpoint before it, or the start")
+                found = str(error)
+            warn(f"{found}; going on from the checkpoint before it, or the start")
             set_aside(path)
-        return Resumed(0, None, tuple(warnings))
-
-    def load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
-        """The newest state that is whole, and how many steps are behind it.
-
-        Args:
-            begun: the state of a run that has just begun, taken where there is none.
-            warn: told of each damaged checkpoint.
-        """
-        resumed = self.resume(begun)
-        for line in resumed.warnings:
-            warn(line)
-        if not resumed.step:
-            return begun, 0
-        return jax.tree.map(jnp.asarray, resumed.state), resumed.step
+        return begun, 0
 
     def exist(self) -> bool:
         """Whether any is there."""
-        return bool(self._steps())
+        return bool(self._complete())
 
     def remove(self) -> None:
-        """Delete all of them, unfinished ones too, once their run is complete.
-
-        What was damaged and set aside stays.
-        """
+        """Delete all checkpoints, unfinished ones too; damaged ones that were set aside stay."""
         for step in self._found():
             remove_tree(self._path(step))
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _foreign(self, step: int) -> str | None:
-        """What is wrong with a whole checkpoint that is of something else, or None."""
-        known, path = notes(self._path(step)), self._path(step)
-        if known.get("step", step) != step:
-            return f"{path} holds step {known['step']}"
-        if None not in (self._of, known.get("of")) and known["of"] != self._of:
+    def _misplaced(self, step: int) -> str | None:
+        """What says that an undamaged checkpoint belongs elsewhere, or None."""
+        path = self._path(step)
+        notes = read_notes(path)
+        if notes.get("step", step) != step:
+            return f"{path} holds step {notes['step']}"
+        if None not in (self._of, notes.get("of")) and notes["of"] != self._of:
             return f"{path} is of another run"
         return None
 
-    def _steps(self) -> list[int]:
+    def _complete(self) -> list[int]:
         return [step for step in self._found() if is_complete(self._path(step))]
 
     def _found(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Folders that are held by one process, and for one thing."""
+"""Folders held by one process at a time, for one purpose."""
 
 import fcntl
 import json
@@ -7,27 +7,26 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, TextIO
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage.plain import plain_file
-from ddpp_jax.storage.replacement import clear_leftover
+from ddpp_jax.storage.files import clear_leftover, plain_file
 from ddpp_jax.storage.sealed import read_json, read_sealed, write_json
 from ddpp_jax.text import warn
 
 _LOCK = ".lock"
 _HELD = "another process is working in {}; wait for it or choose another folder"
-_MOST_DIFFERENCES, _LONGEST = 5, 90
+_MAX_DIFFERENCES, _MAX_LENGTH = 5, 90
 
 
 @contextmanager
 def claimed_folder(
     folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False
 ) -> Iterator[None]:
-    """Hold a folder for this process, and for what `identity` says, while the block runs.
+    """Hold a folder for this process and this purpose while the block runs.
 
-    What it is held for is kept twice, in `name` and in a hidden copy beside it, so that damage to
-    one of them loses nothing.
+    The purpose is kept twice, in `name` and in a hidden copy beside it, so that damage to one of
+    them loses nothing.
 
     Args:
         folder: made if need be.
@@ -36,8 +35,8 @@ def claimed_folder(
         proven: as for `check_claim`.
 
     Raises:
-        InputError: the folder is there for something else, and nothing in it is touched; or another
-            process holds it.
+        InputError: the folder holds something else, and stays as it is; or another process holds
+            it.
     """
     check_claim(folder, identity, name=name, proven=proven)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,42 +48,41 @@ def claimed_folder(
         check_claim(folder, identity, name=name, proven=proven)
         for place in folder.rglob(".*"):
             clear_leftover(place)
-        path, found = folder / name, _claim(folder, name)
-        if found.of_copy:
-            warn(f"{found.trouble}; it is restored from {_copy(path)}")
-        for place, sealed in ((path, found.trouble is None), (_copy(path), found.copied)):
-            if not sealed:
+        path, copy = folder / name, folder / f".{name}"
+        if _whole(path) is None and _whole(copy) is not None:
+            warn(f"{_trouble(path)}; it is restored from {copy}")
+        plain = json.loads(json.dumps(identity))
+        for place in (path, copy):
+            if _whole(place) != plain:
                 write_json(place, identity)
         yield
 
 
 def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False) -> bool:
-    """Whether a folder is claimed for what `identity` says; one for anything else is refused.
+    """Whether a folder, which need not exist, is claimed for this purpose; nothing is touched.
 
-    Nothing in it is touched.
-
-    Args:
-        folder: it need not exist.
-        identity: plain values that say what the folder holds.
-        name: the JSON file in it that keeps them.
-        proven: the folder's own name proves what it holds, so that a damaged file is no loss.
+    If `proven`, the folder's own name proves what it holds, so that a damaged file is no loss.
 
     Raises:
-        InputError: the folder is there for something else, or nobody can tell.
+        InputError: the folder holds something else, or nobody can tell.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another folder")
-    path, found = folder / name, _claim(folder, name)
-    if found.values is not None:
-        differing = differences(json.loads(json.dumps(identity)), found.values)
+    path = folder / name
+    own, copy = _whole(path), _whole(folder / f".{name}")
+    if own is None and copy is None and path.is_file():
+        own = _whole(path, sealed=False)  # Earlier versions wrote no digest.
+    values = copy if own is None else own
+    if values is not None:
+        differing = differences(json.loads(json.dumps(identity)), values)
         if differing:
-            some = [textwrap.shorten(line, _LONGEST) for line in differing[:_MOST_DIFFERENCES]]
+            some = [textwrap.shorten(line, _MAX_LENGTH) for line in differing[:_MAX_DIFFERENCES]]
             more = len(differing) - len(some)
             some += [f"and {more} more"] if more else []
             raise InputError(
                 f"{folder} holds something else ({'; '.join(some)}); choose another folder"
             )
-        return not found.of_copy
+        return own is not None
     if proven:
         return False
     if path.exists():
@@ -99,7 +97,7 @@ def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bo
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds a folder, which need not exist."""
+    """Whether a process holds a folder, which need not exist; nothing in it is touched."""
     if not (folder / _LOCK).exists():
         return False
     with _lock(folder, "r") as lock:
@@ -110,20 +108,12 @@ def is_held(folder: Path) -> bool:
     return False
 
 
-def _lock(folder: Path, mode: Literal["a", "r"]) -> TextIO:
-    path = folder / _LOCK
-    return (plain_file(path) if path.exists() else path).open(mode)
-
-
 def check_unheld(folder: Path) -> None:
-    """Refuse a folder that could not be claimed now, and touch nothing.
-
-    Args:
-        folder: it need not exist yet.
+    """Refuse a folder, which need not exist, that could not be claimed now; nothing is touched.
 
     Raises:
-        InputError: another process holds it, or this user may not write to it, or it cannot be
-            made since a part of its path is a file.
+        InputError: another process holds it, this user may not write to it, or it cannot be made
+            since a part of its path is a file.
     """
     if is_held(folder):
         raise InputError(_HELD.format(folder))
@@ -137,75 +127,25 @@ def check_unheld(folder: Path) -> None:
 
 
 def read_claim(folder: Path, *, name: str, warn_fn: Callable[[str], None] = warn) -> dict[str, Any]:
-    """What a folder is claimed for; where its file is damaged, by the copy of it.
-
-    Args:
-        folder: that `claimed_folder` made.
-        name: the JSON file in it.
-        warn_fn: told where the copy was read.
+    """What `claimed_folder` claimed a folder for; read from the copy, with a warning, if need be.
 
     Raises:
-        InputError: it and its copy are damaged.
+        InputError: the file and its copy are damaged, or differ.
         OSError: it cannot be read.
     """
-    path, found = folder / name, _claim(folder, name)
-    if found.values is None or (found.trouble is not None and not found.of_copy):
+    path, copy_path = folder / name, folder / f".{name}"
+    own, copy = _whole(path), _whole(copy_path)
+    if own is None and copy is not None:
+        warn_fn(f"{_trouble(path)}; {copy_path} is read in its place")
+        return copy
+    if own is None:
         return read_sealed(path, remedy="start the command that made the folder again")
-    if found.differs:
+    if copy not in (None, own):
         raise InputError(
-            f"{path} and {_copy(path)} say different things, so one of them is of another folder; "
+            f"{path} and {copy_path} say different things, so one of them is of another folder; "
             "start the command that made this one again"
         )
-    if found.of_copy:
-        warn_fn(f"{found.trouble}; {_copy(path)} is read in its place")
-    return found.values
-
-
-class _Claim(NamedTuple):
-    """What the two files of a claim say.
-
-    Attributes:
-        values: what the folder is claimed for; None where neither tells.
-        trouble: what is wrong with the file itself; None where it is whole.
-        of_copy: whether the copy alone tells.
-        copied: whether the copy is whole and says the same.
-        differs: whether both are whole and say different things.
-    """
-
-    values: dict[str, Any] | None
-    trouble: str | None
-    of_copy: bool
-    copied: bool
-    differs: bool = False
-
-
-def _claim(folder: Path, name: str) -> _Claim:
-    path = folder / name
-    values, copy = (_whole(place) for place in (path, _copy(path)))
-    trouble = None
-    if values is None:
-        trouble = f"{path} is {'damaged' if path.exists() else 'missing'}"
-    if values is None and copy is not None:
-        return _Claim(copy, trouble, of_copy=True, copied=True)
-    if values is None and path.is_file():
-        try:
-            values = read_json(path)  # Earlier versions wrote no digest.
-        except InputError:
-            values = None
-    copied = values is not None and copy == values
-    differs = None not in (values, copy) and not copied
-    return _Claim(values, trouble, of_copy=False, copied=copied, differs=differs)
-
-
-def _whole(path: Path) -> dict[str, Any] | None:
-    try:
-        return read_sealed(path)
-    except InputError:
-        return None
-
-
-def _copy(path: Path) -> Path:
-    return path.with_name(f".{path.name}")
+    return own
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
@@ -218,3 +158,19 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
         elif a != b:
             lines.append(f"{prefix}{name} was {b}, is {a}")
     return lines
+
+
+def _lock(folder: Path, mode: Literal["a", "r"]) -> TextIO:
+    path = folder / _LOCK
+    return (plain_file(path) if path.exists() else path).open(mode)
+
+
+def _trouble(path: Path) -> str:
+    return f"{path} is {'damaged' if path.exists() else 'missing'}"
+
+
+def _whole(path: Path, *, sealed: bool = True) -> dict[str, Any] | None:
+    try:
+        return read_json(path, sealed=sealed)
+    except InputError:
+        return None

@@ -29,12 +29,7 @@ def aligned_empty(shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
 
 
 def require_space(folder: Path, needed: int, *, what: str) -> None:
-    """Refuse to begin where the disk has less room than is needed.
-
-    Args:
-        folder: where it would be written; it need not exist yet.
-        needed: bytes.
-        what: names it in the message.
+    """Refuse to begin if the disk of a folder, which need not exist yet, lacks so many free bytes.
 
     Raises:
         InputError: the disk has less.
@@ -48,7 +43,7 @@ def require_space(folder: Path, needed: int, *, what: str) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder, which need not exist yet."""
+    """The bytes free on the disk of a folder, which need not exist yet."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

@@ -1,14 +1,14 @@
 """JSON-lines files that grow a row at a time, each row with a checksum."""
 
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage.plain import plain_file
-from ddpp_jax.storage.replacement import Replacement, name_file
+from ddpp_jax.storage.files import Replacement, name_file, plain_file
 from ddpp_jax.storage.sealed import decode_json
 
 CHECKSUM = "crc"
@@ -34,17 +34,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def read_rows(
     path: Path, damaged: Callable[[int, str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, or none where there is no file.
+    """The rows of a JSON-lines file; none if there is no file.
 
-    A kill can leave the last line unfinished; that line is not a row.
-
-    Args:
-        path: of the file.
-        damaged: `damaged(line, reason)`, told of each line that is not as it was written, which is
-            then left out; None refuses the file.
+    A kill can leave the last line unfinished; that line is not a row. `damaged(line, reason)` is
+    called for each damaged line, which is then left out.
 
     Raises:
-        InputError: a line is not as it was written, and there is nobody to tell.
+        InputError: a line is damaged, and `damaged` is None.
         OSError: the file cannot be read.
     """
     if not path.exists():
@@ -64,15 +60,14 @@ def read_rows(
 
 
 def cut_torn_row(path: Path) -> int:
-    """Cut a JSON-lines file to its whole lines, so that more can be added; how many those are."""
+    """The number of whole lines in a JSON-lines file, after cutting off an unfinished last one."""
     if not path.exists():
         return 0
-    whole = plain_file(path).read_bytes()
-    end = whole.rfind(b"\n") + 1
-    if end < len(whole):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return whole.count(b"\n")
+    content = plain_file(path).read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+    return content.count(b"\n")
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -11,18 +11,14 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Shaped
 
-from ddpp_jax.errors import InputError
-from ddpp_jax.storage.plain import plain_file
-from ddpp_jax.storage.replacement import Replacement
-from ddpp_jax.storage.sealed import decode_json
-
-DIGEST = "digest"
-"""The entry of the values that holds the SHA-256 of the others and of all tensors."""
+from ddpp_jax.errors import InputError, one_line
+from ddpp_jax.storage.files import Replacement, plain_file
+from ddpp_jax.storage.sealed import DIGEST, decode_json
 
 _TYPES = frozenset(
     ["BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"]
 )
-"""Those of safetensors that NumPy has, too."""
+"""The types of safetensors that NumPy has too."""
 
 _UNREADABLE = (OSError, ValueError, safetensors.SafetensorError)
 
@@ -36,16 +32,10 @@ def write_tensors(
 ) -> None:
     """Write arrays and plain values with their digest, whole or not at all.
 
-    Equal ones give equal files.
-
-    Args:
-        path: of the file.
-        tensors: arrays by name.
-        values: kept as JSON under one key of the metadata.
-        kind: that key, which says what the file is.
+    The values are kept as JSON under one key of the metadata, `kind`, which says what the file is.
+    Equal content gives equal files.
     """
-    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    arrays = {name: array.reshape(tensors[name].shape) for name, array in arrays.items()}
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     plain = json.loads(json.dumps(values, allow_nan=False))
     sealed = json.dumps(plain | {DIGEST: _digest(arrays, plain)})
     with Replacement(path, sync=True) as temporary:
@@ -59,12 +49,8 @@ def read_tensors(
 ) -> tuple[dict[str, Shaped[np.ndarray, "..."]], dict[str, Any]]:
     """The arrays and the plain values of a file that `write_tensors` wrote.
 
-    Args:
-        path: of the file.
-        kind: what it is.
-
     Raises:
-        InputError: it is damaged, or something else.
+        InputError: it is damaged, or of another kind.
         OSError: it cannot be read.
     """
     tensors, metadata = load_tensors(path)
@@ -74,8 +60,7 @@ def read_tensors(
         values = decode_json(metadata[kind])
         if not isinstance(values, dict):
             raise ValueError("its values are no JSON object")
-        digest = values.pop(DIGEST, None)
-        if digest != _digest(tensors, values):
+        if values.pop(DIGEST, None) != _digest(tensors, values):
             raise ValueError("its digest is not that of what it holds")
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from error
@@ -86,7 +71,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Shaped[np.ndarray, "..."]], dict
     """All arrays of any safetensors file, and its metadata.
 
     Raises:
-        InputError: it is damaged, or holds what NumPy has no type for.
+        InputError: it is damaged, or holds a type that NumPy lacks.
         OSError: it cannot be read.
     """
     _require_readable(path)
@@ -102,11 +87,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Shaped[np.ndarray, "..."]], dict
     except InputError:
         raise
     except _UNREADABLE as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is damaged: {one_line(str(error))}") from error
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty where it is none.
+    """The metadata of a safetensors file; empty if it is none.
 
     Raises:
         OSError: it cannot be read.
@@ -120,7 +105,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def _require_readable(path: Path) -> None:
-    """Let what may not be read raise its own error, and not safetensors', which is another's."""
+    """Let an unreadable file raise its own OSError in place of safetensors' error."""
     with plain_file(path).open("rb"):
         pass
 

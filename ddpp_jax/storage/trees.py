@@ -15,14 +15,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage.replacement import sync_tree
-from ddpp_jax.storage.schema import require_kind
+from ddpp_jax.storage.files import sync_tree
 from ddpp_jax.storage.sealed import read_sealed, write_json
 
-_REMEDY = "start the same command again, which sets it aside and makes it anew"
+_REMEDY = "start the same command again, which sets it aside and makes a new one"
 
 
-class _Seal(TypedDict):
+class Seal(TypedDict):
     """What stands beside a folder of arrays.
 
     Attributes:
@@ -36,19 +35,19 @@ class _Seal(TypedDict):
     files: dict[str, str]
 
 
-def save_tree(path: Path, tree: Any, *, sync: bool = True, **notes: Any) -> None:
+def save_tree(path: Path, tree: Any, notes: Mapping[str, Any], *, sync: bool = True) -> None:
     """Write a tree of NumPy arrays to a folder.
 
     Orbax fills a temporary folder and renames it; then `NAME.json` beside it, with the checksum of
-    every file and of every array, says that the folder is complete. What a kill leaves behind of an
-    earlier attempt is removed first.
+    every file and array, marks the folder as complete. What an earlier, killed attempt left behind
+    is removed first.
 
     Args:
         path: the folder.
         tree: arrays.
-        sync: bring all of it to the disk before it counts as complete, so that a loss of power does
-            not damage it; some 50 ms for a dozen files.
         notes: plain values that are kept in the JSON file too.
+        sync: flush everything to the disk before it counts as complete, so that a power loss does
+            not damage it; some 50 ms for a dozen files.
 
     Raises:
         OSError: the disk is full or may not be written to.
@@ -59,33 +58,31 @@ def save_tree(path: Path, tree: Any, *, sync: bool = True, **notes: Any) -> None
         checkpointer.save(path.absolute(), args=ocp.args.StandardSave(tree))
     if sync:
         sync_tree(path)
-    seal = {"arrays": _arrays(tree), "digests": _digests(tree), "files": checksums(path)}
+    seal = {"arrays": _kinds(tree), "digests": _digests(tree), "files": checksums(path)}
     write_json(_seal(path), {**seal, **notes}, sync=sync)
 
 
 def load_tree(path: Path, like: Any) -> Any:
-    """A tree of NumPy arrays with the structure, shapes and dtypes of `like`.
+    """A tree of NumPy arrays with the structure, shapes and dtypes of `like`, checked by digest.
 
-    Where `like` is a mapping of names to arrays, it may leave some out; those are not read. What is
-    read is held against the checksums that it was written with.
+    If `like` is a mapping of names to arrays, it may leave some out; those are not read.
 
     Raises:
         InputError: the folder is missing, damaged, cannot be read, or holds something else.
     """
     if not is_complete(path):
         raise InputError(f"{path} is not there; run the same command again to make it")
-    seal = notes(path)
-    held, wanted = seal["arrays"], _arrays(like)
+    seal = read_notes(path)
+    held, wanted = seal["arrays"], _kinds(like)
     for name, kind in wanted.items():
-        if held.get(name) != kind:  # Orbax itself says nothing where an array is not there.
+        if held.get(name) != kind:  # Orbax does not complain about an array that is missing.
             raise InputError(f"{path} holds {held.get(name, 'nothing')} as {name}, wanted {kind}")
-    handler = ocp.PyTreeCheckpointHandler()
     restore = ocp.args.PyTreeRestore(
         item=like,
         restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like),
         partial_restore=True,
     )
-    with ocp.Checkpointer(handler) as checkpointer:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         try:
             tree = checkpointer.restore(path.absolute(), args=restore)
         except Exception as error:  # Damage makes Orbax raise errors of all kinds.
@@ -105,24 +102,19 @@ def is_complete(path: Path) -> bool:
     return path.is_dir() and _seal(path).is_file()
 
 
-def notes(path: Path) -> Mapping[str, Any]:
-    """The plain values that were saved with a tree, and the checksums of its files and arrays.
+def read_notes(path: Path, kind: Any = Seal, *, remedy: str = _REMEDY) -> dict[str, Any]:
+    """The values that were saved with a tree, and the checksums of its files and arrays.
 
     Raises:
-        InputError: their file is damaged.
+        InputError: their file is damaged, or they do not match `kind`; `remedy` is what to do.
     """
-    found = read_sealed(_seal(path), remedy=_REMEDY)
-    try:
-        require_kind(found, _Seal)
-    except ValueError as error:
-        raise InputError(f"{_seal(path)} is damaged: {error}; {_REMEDY}") from error
-    return found
+    return read_sealed(_seal(path), remedy=remedy, kind=kind)
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with a complete folder, naming the file; None if every checksum holds."""
     try:
-        expected = notes(path)["files"]
+        expected = read_notes(path)["files"]
     except InputError:
         return f"{_seal(path)} is damaged"
     found = checksums(path)
@@ -152,12 +144,23 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its path within."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
+
+
 def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover)
 
 
-def _arrays(tree: Any) -> dict[str, list[Any]]:
+def _kinds(tree: Any) -> dict[str, list[Any]]:
     """The shape and dtype of every array, by its path in the tree."""
     return {
         jax.tree_util.keystr(place): [list(np.shape(leaf)), str(np.asarray(leaf).dtype)]
@@ -181,7 +184,7 @@ def _seal(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _plain_errors(path: Path) -> Iterator[None]:
-    """Orbax's and TensorStore's errors as the system error that they stand for.
+    """Turn errors of Orbax and TensorStore into the system error behind them.
 
     Orbax logs the traceback of its writing thread before it raises the same error; that log is
     left out.
@@ -197,15 +200,3 @@ def _plain_errors(path: Path) -> Iterator[None]:
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
     finally:
         logger.disabled = was_disabled
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, by its path within."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
-    return found

@@ -166,10 +166,12 @@ def run(
                 store.write(
                     index,
                     np.stack([snapshot[place] for snapshot in snapshots]),
-                    accuracy=float(found[place]),
-                    losses=[float(loss[place]) for loss in losses],
-                    tensors=network.tensors,
-                    versions=versions(),
+                    {
+                        "accuracy": float(found[place]),
+                        "losses": [float(loss[place]) for loss in losses],
+                        "tensors": network.tensors,
+                        "versions": versions(),
+                    },
                 )
 
 
