@@ -17,7 +17,8 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
     """True where a parameter is kept, False where it is difficult to match and pruned.
 
     Equations 5 to 7 of Li et al. (2024): a parameter is pruned when student/target or
-    target/student is below the threshold. It follows that
+    target/student is below the threshold. A threshold of 0 prunes nothing, whatever the signs. Any
+    other has these consequences:
 
     - parameters of opposite signs are pruned, since their ratio is negative;
     - a zero against a non-zero is pruned, two zeros are kept (their ratio counts as 1);
@@ -33,18 +34,20 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
     Args:
         student: parameters after the student's steps.
         target: the teacher's parameters, in the same structure and shapes.
-        threshold: the smallest ratio that is kept (the paper's epsilon, 0.1), dimensionless, above
-            0 and at most 1.
+        threshold: the smallest ratio that is kept (the paper's epsilon, 0.1), dimensionless, from
+            0 (prunes nothing) to 1. It may be traced, and is then not checked.
 
     Returns:
         Booleans in the structure and shapes of `student`.
 
     Raises:
         ValueError: the structures or shapes differ, or a threshold whose value is known while
-            tracing is outside (0, 1].
+            tracing is outside [0, 1].
     """
-    if not isinstance(threshold, Tracer) and not 0 < float(threshold) <= 1:
-        raise ValueError(f"threshold is {float(threshold):g}, wanted a ratio above 0 and at most 1")
+    if not isinstance(threshold, Tracer) and not 0 <= float(threshold) <= 1:
+        raise ValueError(
+            f"threshold is {float(threshold):g}, wanted a ratio from 0 (prunes nothing) to 1"
+        )
     with jax.named_scope("mask"):
         return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
 
@@ -146,4 +149,4 @@ def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Boo
     ratio = smaller / jnp.where(larger < tiny, 1, larger)
     pruned = (ratio < epsilon) | (jnp.signbit(s) != jnp.signbit(t)) | (smaller < tiny)
     finite = jnp.isfinite(s) & jnp.isfinite(t)
-    return ~pruned | (larger < tiny) | ~finite
+    return ~pruned | (larger < tiny) | ~finite | (jnp.asarray(threshold) == 0)
