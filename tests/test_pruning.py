@@ -161,6 +161,13 @@ def test_the_least_different_are_kept(kept):
     np.testing.assert_array_equal(places, expected)
 
 
+def test_the_least_different_of_leaves_of_several_dtypes():
+    student = {"half": jnp.array([1, 4], jnp.bfloat16), "single": jnp.array([2.0, 3.0])}
+    found = difference_mask(student, jax.tree.map(jnp.zeros_like, student), kept=0.5)
+    np.testing.assert_array_equal(found["half"], [True, False])
+    np.testing.assert_array_equal(found["single"], [True, False])
+
+
 def test_other_masks_under_jit_and_without_gradient():
     student = jnp.linspace(-1, 1, 8)
 

@@ -1,14 +1,12 @@
 """Which parameters are matched: the mask from the element-wise ratio."""
 
-import math
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
 
 from ddpp_jax._types import FloatArray, Mask, Params, PRNGKey, Scalar, ScalarLike
 
@@ -69,7 +67,9 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
         ValueError: the structures or shapes differ.
     """
     differences = jax.tree.map(_difference, student, target)
-    flat, unflatten = _ravelled(lax.stop_gradient(differences))
+    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
+        flat, _ = ravel_pytree(lax.stop_gradient(differences))
+    _, unflatten = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, bool), differences))
     ranks = jnp.argsort(jnp.argsort(flat))
     return unflatten(ranks < jnp.round(kept * flat.size).astype(ranks.dtype))
 
@@ -84,7 +84,7 @@ def random_mask(key: PRNGKey, mask: Mask) -> Mask:
         key: decides the places.
         mask: booleans of any structure.
     """
-    flat, unflatten = _ravelled(mask)
+    flat, unflatten = ravel_pytree(mask)
     return unflatten(jax.random.permutation(key, flat))
 
 
@@ -107,22 +107,6 @@ def kept_fraction(mask: Mask) -> Scalar:
         )
     kept = jnp.stack([jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
     return jnp.sum(kept) / total
-
-
-def _ravelled(tree: PyTree) -> tuple[Shaped[Array, " entries"], Callable[[Array], PyTree]]:
-    """All entries as a vector, and the way back, whatever their dtype."""
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = [np.shape(leaf) for leaf in leaves]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-
-    def unflatten(vector: Array) -> PyTree:
-        parts = jnp.split(vector, ends[:-1])
-        return jax.tree.unflatten(
-            structure, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        )
-
-    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
-        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
 
 
 def _difference(student: FloatArray, target: FloatArray) -> Float[Array, "..."]:
