@@ -20,12 +20,12 @@ FLOATS = st.one_of(
 )
 MASK = jax.jit(lambda s, t, e: prune_mask(s, t, threshold=e))
 MAPPED = jax.jit(jax.vmap(lambda s, t, e: prune_mask(s, t, threshold=e), in_axes=(0, 0, None)))
-THRESHOLDS = st.sampled_from([1e-6, 0.05, 0.1, 0.5, 0.9, 1.0])
+THRESHOLDS = st.sampled_from([0.0, 1e-6, 0.05, 0.1, 0.5, 0.9, 1.0])
 
 
 def kept_by_definition(student, target, threshold):
     """True, False, or None where rounding or subnormals leave either answer right."""
-    if not (math.isfinite(student) and math.isfinite(target)):
+    if threshold == 0 or not (math.isfinite(student) and math.isfinite(target)):
         return True
     if 0 < abs(student) < TINY or 0 < abs(target) < TINY:
         zeroed = [0.0 if abs(x) < TINY else x for x in (student, target)]
@@ -54,6 +54,7 @@ def _exact(student, target, threshold):
 @example(-1e-38, 1e-38, 0.1)
 @example(math.nan, 0.0, 0.1)
 @example(0.0, -math.inf, 0.1)
+@example(0.0, 1.0, 0.0)
 def test_mask_is_as_defined(student, target, threshold):
     expected = kept_by_definition(student, target, threshold)
     mask = MASK(np.float32([student]), np.float32([target]), threshold)
@@ -82,6 +83,24 @@ def test_ratio_at_the_threshold_is_kept():
     np.testing.assert_array_equal(mask, [True, True])
 
 
+OPPOSED = jnp.array([1.0, -1.0, 0.0, 1e-38, jnp.nan]), jnp.array([-1.0, 1e30, 2.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize("threshold", [0, 0.0, -0.0, np.float32(0), jnp.array(0.0)])
+def test_a_threshold_of_zero_prunes_nothing(threshold):
+    assert np.all(prune_mask(*OPPOSED, threshold=threshold))
+    assert np.all(MASK(*OPPOSED, float(threshold)))
+    half = [leaf.astype(jnp.bfloat16) for leaf in OPPOSED]
+    assert np.all(prune_mask(*half, threshold=threshold))
+
+
+def test_thresholds_mapped_over_prune_as_each_does_alone():
+    thresholds = jnp.array([0.0, 0.1, 1.0])
+    found = jax.vmap(lambda threshold: prune_mask(*OPPOSED, threshold=threshold))(thresholds)
+    for mask, threshold in zip(found, thresholds, strict=True):
+        np.testing.assert_array_equal(mask, prune_mask(*OPPOSED, threshold=threshold))
+
+
 def test_pytree_is_masked_leaf_by_leaf():
     student = {"a": jnp.array([1.0, 1.0]), "b": [jnp.array([[2.0]])]}
     target = {"a": jnp.array([1.0, -1.0]), "b": [jnp.array([[0.1]])]}
@@ -99,9 +118,9 @@ def test_no_gradient_flows_through_the_mask():
     np.testing.assert_array_equal(jax.grad(kept_sum)(jnp.array([1.0, -2.0])), [0, 0])
 
 
-@pytest.mark.parametrize("threshold", [0, -0.1, 1.5, math.nan])
+@pytest.mark.parametrize("threshold", [-1e-9, -0.1, 1.5, math.nan, math.inf, jnp.array(-0.5)])
 def test_threshold_out_of_range_is_refused(threshold):
-    with pytest.raises(ValueError, match="above 0 and at most 1"):
+    with pytest.raises(ValueError, match=r"from 0 \(prunes nothing\) to 1"):
         prune_mask(jnp.ones(2), jnp.ones(2), threshold=threshold)
 
 
@@ -140,6 +159,13 @@ def test_the_least_different_are_kept(kept):
     expected = np.zeros(24, bool)
     expected[np.argsort(differences)[: round(24 * kept)]] = True
     np.testing.assert_array_equal(places, expected)
+
+
+def test_the_least_different_of_leaves_of_several_dtypes():
+    student = {"half": jnp.array([1, 4], jnp.bfloat16), "single": jnp.array([2.0, 3.0])}
+    found = difference_mask(student, jax.tree.map(jnp.zeros_like, student), kept=0.5)
+    np.testing.assert_array_equal(found["half"], [True, False])
+    np.testing.assert_array_equal(found["single"], [True, False])
 
 
 def test_other_masks_under_jit_and_without_gradient():

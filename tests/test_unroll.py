@@ -1,5 +1,7 @@
 """The unrolled student against a plain loop and finite differences."""
 
+import gc
+import weakref
 from functools import partial
 
 import jax
@@ -100,6 +102,39 @@ def test_differentiable_in_what_it_steps_over():
 
     found, expected = (jax.grad(partial(final, remat=remat))(0.1 * xs) for remat in (True, False))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["gradient of a map", "map of gradients"])
+def test_whole_numbers_and_keys_that_the_functions_close_over_may_be_mapped(order):
+    def final(features, order, key):
+        def batch_fn(batch):
+            return features[order[batch]], jax.random.normal(key, batch.shape)
+
+        def loss_fn(params, batch):
+            return jnp.mean((jnp.tanh(batch[0] @ params) - batch[1]) ** 2)
+
+        return jnp.sum(unroll(loss_fn, jnp.ones(3), BATCHES, lr=0.1, batch_fn=batch_fn)[0] ** 2)
+
+    mapped = jnp.array([[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]]), KEYS[:2]
+    expected = sum(jax.grad(final)(FEATURES, *(leaf[n] for leaf in mapped)) for n in (0, 1))
+    if order == "gradient of a map":
+        both = jax.vmap(final, (None, 0, 0))
+        found = jax.grad(lambda features: both(features, *mapped).sum())(FEATURES)
+    else:
+        found = jax.vmap(jax.grad(final), (None, 0, 0))(FEATURES, *mapped).sum(axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_functions_close_over_is_not_kept_alive():
+    def once():
+        features = FEATURES + 1
+        params, _ = unroll(partial(loss_fn, features), START, BATCHES, lr=0.3)
+        jax.block_until_ready(params)
+        return weakref.ref(features)
+
+    kept = once()
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("remat", [True, False])

@@ -5,10 +5,12 @@ makes the draws. All are differentiable in the images. Uniform draws lie in [0, 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Bool, Float, Int
 
 from ddpp_jax._types import OPERATIONS, Images, PRNGKey
@@ -135,7 +137,9 @@ def rotate(images: Images, uniform: Uniform, *, degrees: float = 15.0) -> Images
     x = _centres(width, angle.dtype)[None, None, :]
     grid_x = jnp.cos(angle) * x - jnp.sin(angle) * y
     grid_y = jnp.sin(angle) * x + jnp.cos(angle) * y
-    return jax.vmap(_bilinear)(images, _to_pixels(grid_y, height), _to_pixels(grid_x, width))
+    places = [_to_pixels(grid_y, height), _to_pixels(grid_x, width)]
+    sample = jax.vmap(partial(map_coordinates, order=1), (2, None), 2)  # Over channels.
+    return jax.vmap(sample)(images, places)
 
 
 def augment(key: PRNGKey, images: Images, *, operations: Sequence[str] = OPERATIONS) -> Images:
@@ -275,33 +279,3 @@ def _resample(
     highest = lax.Precision.HIGHEST
     moved = jnp.einsum("noh,nhwc->nowc", rows, images, precision=highest)
     return jnp.einsum("npw,nowc->nopc", cols, moved, precision=highest)
-
-
-def _bilinear(
-    image: Float[Array, "height width channels"],
-    row: Float[Array, "height width"],
-    col: Float[Array, "height width"],
-) -> Float[Array, "height width channels"]:
-    """One image sampled at fractional pixel positions; what lies outside counts as zero."""
-    top, left = jnp.floor(row), jnp.floor(col)
-    below, right = (row - top)[..., None], (col - left)[..., None]
-    r, c = top.astype(jnp.int32), left.astype(jnp.int32)
-    weights = (
-        ((1 - below) * (1 - right), r, c),
-        ((1 - below) * right, r, c + 1),
-        (below * (1 - right), r + 1, c),
-        (below * right, r + 1, c + 1),
-    )
-    parts = [w.astype(image.dtype) * _pixel_or_zero(image, i, j) for w, i, j in weights]
-    return parts[0] + parts[1] + parts[2] + parts[3]
-
-
-def _pixel_or_zero(
-    image: Float[Array, "height width channels"],
-    row: Int[Array, "height width"],
-    col: Int[Array, "height width"],
-) -> Float[Array, "height width channels"]:
-    height, width, _ = image.shape
-    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    value = image[jnp.clip(row, 0, height - 1), jnp.clip(col, 0, width - 1)]
-    return jnp.where(inside[..., None], value, 0)

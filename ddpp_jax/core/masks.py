@@ -1,14 +1,12 @@
 """Which parameters are matched: the mask from the element-wise ratio."""
 
-import math
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
 
 from ddpp_jax._types import FloatArray, Mask, Params, PRNGKey, Scalar, ScalarLike
 
@@ -17,7 +15,8 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
     """True where a parameter is kept, False where it is difficult to match and pruned.
 
     Equations 5 to 7 of Li et al. (2024): a parameter is pruned when student/target or
-    target/student is below the threshold. It follows that
+    target/student is below the threshold. A threshold of 0 prunes nothing, whatever the signs. Any
+    other has these consequences:
 
     - parameters of opposite signs are pruned, since their ratio is negative;
     - a zero against a non-zero is pruned, two zeros are kept (their ratio counts as 1);
@@ -33,18 +32,20 @@ def prune_mask(student: Params, target: Params, *, threshold: ScalarLike) -> Mas
     Args:
         student: parameters after the student's steps.
         target: the teacher's parameters, in the same structure and shapes.
-        threshold: the smallest ratio that is kept (the paper's epsilon, 0.1), dimensionless, above
-            0 and at most 1.
+        threshold: the smallest ratio that is kept (the paper's epsilon, 0.1), dimensionless, from
+            0 (prunes nothing) to 1. It may be traced, and is then not checked.
 
     Returns:
         Booleans in the structure and shapes of `student`.
 
     Raises:
         ValueError: the structures or shapes differ, or a threshold whose value is known while
-            tracing is outside (0, 1].
+            tracing is outside [0, 1].
     """
-    if not isinstance(threshold, Tracer) and not 0 < float(threshold) <= 1:
-        raise ValueError(f"threshold is {float(threshold):g}, wanted a ratio above 0 and at most 1")
+    if not isinstance(threshold, Tracer) and not 0 <= float(threshold) <= 1:
+        raise ValueError(
+            f"threshold is {float(threshold):g}, wanted a ratio from 0 (prunes nothing) to 1"
+        )
     with jax.named_scope("mask"):
         return jax.tree.map(lambda s, t: _keep(s, t, threshold), student, target)
 
@@ -66,7 +67,9 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
         ValueError: the structures or shapes differ.
     """
     differences = jax.tree.map(_difference, student, target)
-    flat, unflatten = _ravelled(lax.stop_gradient(differences))
+    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
+        flat, _ = ravel_pytree(lax.stop_gradient(differences))
+    _, unflatten = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, bool), differences))
     ranks = jnp.argsort(jnp.argsort(flat))
     return unflatten(ranks < jnp.round(kept * flat.size).astype(ranks.dtype))
 
@@ -81,7 +84,7 @@ def random_mask(key: PRNGKey, mask: Mask) -> Mask:
         key: decides the places.
         mask: booleans of any structure.
     """
-    flat, unflatten = _ravelled(mask)
+    flat, unflatten = ravel_pytree(mask)
     return unflatten(jax.random.permutation(key, flat))
 
 
@@ -104,22 +107,6 @@ def kept_fraction(mask: Mask) -> Scalar:
         )
     kept = jnp.stack([jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
     return jnp.sum(kept) / total
-
-
-def _ravelled(tree: PyTree) -> tuple[Shaped[Array, " entries"], Callable[[Array], PyTree]]:
-    """All entries as a vector, and the way back, whatever their dtype."""
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = [np.shape(leaf) for leaf in leaves]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-
-    def unflatten(vector: Array) -> PyTree:
-        parts = jnp.split(vector, ends[:-1])
-        return jax.tree.unflatten(
-            structure, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-        )
-
-    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
-        return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]), unflatten
 
 
 def _difference(student: FloatArray, target: FloatArray) -> Float[Array, "..."]:
@@ -146,4 +133,4 @@ def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Boo
     ratio = smaller / jnp.where(larger < tiny, 1, larger)
     pruned = (ratio < epsilon) | (jnp.signbit(s) != jnp.signbit(t)) | (smaller < tiny)
     finite = jnp.isfinite(s) & jnp.isfinite(t)
-    return ~pruned | (larger < tiny) | ~finite
+    return ~pruned | (larger < tiny) | ~finite | (jnp.asarray(threshold) == 0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ddpp_jax._types import Losses, LossFn, Params, Scalar, ScalarLike
 
@@ -97,7 +97,7 @@ def unroll(
 
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], leaf.dtype), xs)
     make, made_of = _hoisted(make, x)
-    part = jax.eval_shape(lambda batch: _part(batch, parts, 0), jax.eval_shape(make, made_of, x))
+    part = jax.eval_shape(lambda x: _first_part(make(made_of, x), parts), x)
     loss, lost_of = _hoisted(loss_fn, start, part)
     held = (made_of, lost_of)
 
@@ -265,31 +265,30 @@ def _mean_over_parts(
     if parts == 1:
         return fn(batch)
 
-    def add(total: PyTree, index: Array) -> tuple[PyTree, _Leaves | None]:
-        mean, shares = fn(_part(batch, parts, index))
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, _Leaves | None]:
+        mean, shares = fn(part)
         return jax.tree.map(jnp.add, total, mean), shares
 
-    shape, _ = jax.eval_shape(lambda: fn(_part(batch, parts, 0)))
+    shape, _ = jax.eval_shape(lambda: fn(_first_part(batch, parts)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
-    total, shares = lax.scan(add, zeros, jnp.arange(parts))
+    total, shares = lax.scan(add, zeros, _cut(batch, parts))
     mean = jax.tree.map(lambda leaf: leaf / parts, total)
     return mean, jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]) / parts, shares)
 
 
-def _part(batch: PyTree, parts: int, index: Array | int) -> PyTree:
-    """One of several equal parts along the first axis of all leaves."""
-    if parts == 1:
-        return batch
+def _first_part(batch: PyTree, parts: int) -> PyTree:
+    return batch if parts == 1 else jax.tree.map(lambda leaf: leaf[0], _cut(batch, parts))
+
+
+def _cut(batch: PyTree, parts: int) -> PyTree:
+    """The batch with a leading axis of equal parts, cut from the first axis of all leaves."""
     sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
     if parts < 1 or len(sizes) != 1 or sizes == {0} or sizes.pop() % parts:
         shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
         raise ValueError(f"a minibatch of leaves {shapes} cannot be cut into {parts} equal parts")
-
-    def cut(leaf: Any) -> Any:
-        size = leaf.shape[0] // parts
-        return lax.dynamic_slice_in_dim(leaf, index * size, size)
-
-    return jax.tree.map(cut, batch)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch
+    )
 
 
 def _hoisted(
