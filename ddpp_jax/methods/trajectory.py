@@ -141,7 +141,7 @@ def by_ratio(
 ) -> Bool[Array, " parameters"]:
     """The paper's own mask, equations 5 to 7; the key is left unused."""
     del key
-    return prune_mask(student, target, threshold=threshold) | (jnp.asarray(threshold) == 0)
+    return prune_mask(student, target, threshold=threshold)
 
 
 def as_they_are(key: PRNGKey, images: Images) -> Images:
