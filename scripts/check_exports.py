@@ -1,7 +1,7 @@
-"""Every export of a run, read back by the library that it is for, and judged by fresh networks.
+"""Every export of a run, read back by the library that it is for and evaluated by fresh networks.
 
-Started by scripts/check_exports. The same networks judge the set itself and each export: arrays are
-equal to the bit, and pictures to half a level of their eight bits.
+Started by scripts/check_exports. The set itself and each export are evaluated by the same networks.
+Arrays must be equal to the bit, and pictures to half a level of their eight bits.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main():
     raw = load_raw(data)
     x_test, model = small.transform(raw.x_test), ModelConfig(**settings["model"])
 
-    def judged(images, labels, rate):
+    def evaluated(images, labels, rate):
         return score(
             images,
             np.asarray(labels, np.int32),
@@ -128,10 +128,10 @@ def main():
             "png, torchvision ImageFolder": lambda: image_folder(folder, small),
             "card and png, datasets": lambda: hub_folder(folder, small),
         }
-        expected = judged(*readers["the set itself"]())
+        expected = evaluated(*readers["the set itself"]())
         for name, reader in readers.items():
             images, labels, rate = reader()
-            found = judged(images, labels, rate)
+            found = evaluated(images, labels, rate)
             most = float(np.abs(images - small.images[order]).max())
             print(
                 f"{name}: {len(labels)} images, off by at most {most:.2g}, "

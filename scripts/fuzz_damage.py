@@ -1,10 +1,10 @@
-"""Damages the files of a finished run at random, and counts what their readers make of it.
+"""Damage the files of a finished run at random, and count how their readers react.
 
     .venv/bin/python scripts/fuzz_damage.py --damages 700
     .venv/bin/python scripts/fuzz_damage.py --run RUN --store runs/teachers/STORE --seed 1
 
-Whatever happens to a file, its reader must give what was written, or one line that names the file;
-of rows, those that are whole and a warning. Anything else is listed, and the exit status is 1.
+A reader must return what was written, or refuse with one line that names the file. Of a file of
+rows it may return the whole rows and a warning. Anything else is listed, and the exit status is 1.
 """
 
 import argparse
@@ -34,16 +34,16 @@ TINY = (
     "--max-start-epoch 2 --steps 60 --networks 2 --eval-epochs 20 --random-draws 1 --eval-every 30"
 )
 FINE = ("same", "refused", "warned", "torn")
-"""What may become of a read: the very values; one line that names the file; rows or a claim that
-are whole with a warning; and rows without their end, as after a kill."""
+"""The outcomes that are allowed: the same values; one line that names the file; whole rows or a
+whole claim with a warning; rows without the last ones, as after a kill."""
 
 
 class Outcome(NamedTuple):
-    """What a reader made of a damaged file.
+    """How a reader reacted to a damaged file.
 
     Attributes:
-        kind: one of `FINE`, or `silent` or `crashed`.
-        words: what it said.
+        kind: one of `FINE`, or `silent` (other values and no word) or `crashed`.
+        words: what the reader said.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 def damage(chance: random.Random, data: bytes) -> tuple[str, bytes]:
-    """What was done to a file, and its content afterwards, which is never the same."""
+    """The name of a random damage, and the content after it, which always differs."""
     while True:
         name = chance.choice(sorted(_HARMS))
         harmed = _HARMS[name](chance, data)
@@ -60,7 +60,7 @@ def damage(chance: random.Random, data: bytes) -> tuple[str, bytes]:
 
 
 def outcome(path: Path, read: Callable[[Path, Callable[[str], None]], Any], whole: Any) -> Outcome:
-    """What a reader makes of a file, held against what it said of the whole one."""
+    """The outcome of reading a file, compared with `whole`, its values before the damage."""
     warnings: list[str] = []
     try:
         found = read(path, warnings.append)
@@ -70,7 +70,7 @@ def outcome(path: Path, read: Callable[[Path, Callable[[str], None]], Any], whol
         named = path.name in line or teacher.removesuffix(".json") in line
         fine = named and len(line.splitlines()) == 1
         return Outcome("refused" if fine else "silent", line)
-    except Exception as error:  # The very thing that is looked for.
+    except Exception as error:  # What the script looks for.
         return Outcome("crashed", f"{type(error).__name__}: {error}")
     words = "; ".join(warnings)
     if warnings:
@@ -83,7 +83,7 @@ def outcome(path: Path, read: Callable[[Path, Callable[[str], None]], Any], whol
 
 
 def readers(run: Path, store: Path | None) -> dict[Path, Callable[..., Any]]:
-    """Each file that later commands read, and what reads it."""
+    """The reader of each file that later commands read."""
     found: dict[Path, Callable[..., Any]] = {}
     for path in sorted(run.rglob("*")):
         if path.name in ("config.json", ".config.json", "export.json", ".export.json"):
@@ -108,7 +108,7 @@ def readers(run: Path, store: Path | None) -> dict[Path, Callable[..., Any]]:
 def try_damages(
     files: Mapping[Path, Callable[..., Any]], count: int, seed: int
 ) -> list[tuple[Path, str, Outcome]]:
-    """The outcome of each of so many damages, file by file in turn; every file is whole again."""
+    """The outcome of each of `count` damages, file by file in turn. All files are restored."""
     chance, found = random.Random(seed), []
     whole = {path: read(path, lambda _: None) for path, read in files.items()}
     order = list(files)
@@ -131,7 +131,7 @@ def _flip(chance: random.Random, data: bytes) -> bytes:
 
 
 def _flip_early(chance: random.Random, data: bytes) -> bytes:
-    """In what is likely to be a header."""
+    """A bit of the first 400 bytes, where headers are."""
     return _flip(chance, data[:400]) + data[400:]
 
 
@@ -144,7 +144,7 @@ def _change_digit(chance: random.Random, data: bytes) -> bytes:
 
 
 def _change_letter(chance: random.Random, data: bytes) -> bytes:
-    """Such as that of a name."""
+    """A letter of the first 3000 bytes, such as one of a name."""
     places = [found.start() for found in re.finditer(rb"[a-zA-Z_]", data[:3000])]
     if not places:
         return data
@@ -211,7 +211,7 @@ def _tensors(read: Callable[[Path], Any], path: Path, _: Callable[[str], None]) 
 
 
 def _teacher(folder: Path, path: Path, _: Callable[[str], None]) -> Any:
-    """All of a teacher, after its files were checked as every start does."""
+    """All parameters of a teacher, after the check that every start makes."""
     store = TeacherStore(folder)
     if (found := store.damaged(0)) is not None:
         raise InputError(found)
@@ -224,7 +224,7 @@ def _teacher(folder: Path, path: Path, _: Callable[[str], None]) -> Any:
 
 
 def _is_part(found: Any, whole: Any) -> bool:
-    """Whether what was found is whole, or rows of it in their order."""
+    """Whether `found` equals `whole`, or is some of its rows in their order."""
     if not isinstance(found, list):
         return _plain(found) == _plain(whole)
     rest = iter(whole)
@@ -232,7 +232,7 @@ def _is_part(found: Any, whole: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Values that can be compared."""
+    """The value with arrays as bytes, so that `==` compares them."""
     if isinstance(value, np.ndarray):
         return (value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, Mapping):
@@ -250,9 +250,9 @@ def _make(folder: Path) -> tuple[Path, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="of a finished run; none makes a tiny one")
-    parser.add_argument("--store", type=Path, help="of its teachers; none leaves them out")
-    parser.add_argument("--damages", type=int, default=700)
+    parser.add_argument("--run", type=Path, help="a finished run; without it a tiny one is made")
+    parser.add_argument("--store", type=Path, help="its teachers; without it they are left out")
+    parser.add_argument("--damages", type=int, default=700, help="how many")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

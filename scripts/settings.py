@@ -1,8 +1,8 @@
 """What each setting of a distillation does, on the digits, one changed at a time.
 
 Started by scripts/settings. Runs `python -m ddpp_jax.distill` for each value, without baselines,
-from the same teachers, and prints a table in Markdown: test accuracy, the matching loss over the
-last hundred steps, the share of parameters kept in them, and what became of alpha.
+from the same teachers, and prints a table in Markdown: test accuracy, the mean matching loss and
+the mean share of parameters kept over the last hundred steps, and the last alpha.
 """
 
 import argparse
@@ -25,7 +25,7 @@ LAST = 100
 
 
 def outcome(folder, flags):
-    """The figures of one run, or why there are none."""
+    """The figures of one run, or the message that it ended with."""
     command = [sys.executable, "-m", "ddpp_jax.distill", "--no-baselines", "--eval-every", "0"]
     command += [*flags, "--out", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -332,9 +332,9 @@ def test_what_no_store_is_is_not_exported(invoke, plain, tmp_path, flags, words)
 @pytest.mark.filterwarnings("ignore")  # Of what PyTorch imports.
 def test_buffers_as_mtts_program_saves_them(invoke, tmp_path):  # noqa: F811
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
-    import opponent
+    from bench import torch_reference
 
-    net = opponent.ConvNet(classes=10, width=4, depth=1, side=8, channels=1)
+    net = torch_reference.ConvNet(classes=10, width=4, depth=1, side=8, channels=1)
     generator = torch.Generator().manual_seed(0)
     epochs = [net.initial(generator) for _ in range(3)]
     start = [torch.nn.Parameter(tensor) for tensor in epochs[0]]

@@ -28,9 +28,9 @@ MEANS = {
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    import paper_tables
+    import tables
 
-    return paper_tables
+    return tables
 
 
 class Commands:
@@ -73,7 +73,7 @@ def as_subprocess(commands):
 def run(script, monkeypatch, folder, commands, table="1", scale="small"):
     monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
     arguments = [table, "--scale", scale, "--data-dir", "data", "--out", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["paper_tables.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
     script.main()
 
 
@@ -112,7 +112,7 @@ def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
 
 def test_a_folder_of_something_else_is_refused(script, monkeypatch, tmp_path):
     (tmp_path / "table1.md").write_text("years of work")
-    with pytest.raises(SystemExit, match=r"scripts/table1: .* holds other files"):
+    with pytest.raises(SystemExit, match=r"scripts/tables: .* holds other files"):
         run(script, monkeypatch, tmp_path, Commands())
     assert (tmp_path / "table1.md").read_text() == "years of work"
 
@@ -163,18 +163,48 @@ def test_the_papers_figures_are_those_of_the_published_tables(script):
     rows = [line.replace("*", "").strip("| ").split(" | ") for line in lines if "±" in line]
     first = [row for row in rows if len(row) >= 9]
     assert len(first) == 6
-    for (dataset, ipc), row in zip(script.TABLE1, first, strict=True):
+    of_table = {number: {} for number in "134"}
+    for (number, name), column in script.PAPER.items():
+        of_table[number][name] = column
+    for (name, column), row in zip(of_table["1"].items(), first, strict=True):
         cells = [tuple(map(float, cell.split("±"))) for cell in row[-8:]]
-        ours = list(script.TABLE1[dataset, ipc].values())[:5]
-        assert ours == [cells[0], cells[1], cells[2], cells[6], cells[7]]
-        assert str(ipc) in row
+        here = list(column.values())[:5]
+        assert here == [cells[0], cells[1], cells[2], cells[6], cells[7]]
+        assert name.rpartition("ipc")[2] in row
     text = " ".join(lines)
     words = {"convnet": "ConvNet", "alexnet": "AlexNet", "vgg11": "VGG11", "resnet18": "ResNet18"}
-    for name, column in script.TABLE3.items():
-        mean, deviation = column["ours (threshold 0.1)"]
+    for name, column in of_table["3"].items():
+        mean, deviation = column[script.DDPP]
         assert f"{words[name]} {mean}±{deviation}" in text
-    for key, start in (("ours (threshold 0.1)", "): "), ("MTT (no pruning)", "; MTT ")):
-        listed = ", ".join("{}±{}".format(*column[key]) for column in script.TABLE4.values())
+    for key, start in ((script.DDPP, "): "), (script.MTT, "; MTT ")):
+        listed = ", ".join("{}±{}".format(*column[key]) for column in of_table["4"].values())
         assert start + listed in text
-    listed = ", ".join("{}±{}".format(*c["MTT (no pruning)"]) for c in script.TABLE3.values())
+    listed = ", ".join("{}±{}".format(*c[script.MTT]) for c in of_table["3"].values())
     assert listed in text
+
+
+def test_what_a_table_costs_is_said_without_a_run(script, monkeypatch, tmp_path, capsys):
+    commands = []
+
+    def dry_run(command, **_):
+        commands.append(command)
+        refused = len(commands) > 1
+        said = "lines of settings\nTime: about 3 min from the start\n  teachers: 1 min\n"
+        return SimpleNamespace(
+            returncode=int(refused), stdout=said, stderr="warning: old\nno such dataset\n"
+        )
+
+    monkeypatch.setattr(script, "subprocess", as_subprocess(dry_run))
+    folder = tmp_path / "new"
+    flags = ["1", "--data-dir", "data", "--out", str(folder), "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["tables.py", *flags])
+    script.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "== cifar10-small-ipc1",
+        "Time: about 3 min from the start",
+        "  teachers: 1 min",
+        "== cifar10-small-ipc10",
+        "no such dataset",
+    ]
+    assert all(command[-1] == "--dry-run" for command in commands)
+    assert not folder.exists()

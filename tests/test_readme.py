@@ -1,4 +1,4 @@
-"""The README's examples run as they stand there."""
+"""The examples and commands of every README.md run as they stand there."""
 
 import importlib.util
 import re
@@ -24,12 +24,28 @@ SMALL = {
     "config": EvaluateConfig(networks=2, eval_epochs=3),
     "model": ModelConfig(width=4, depth=1),
 }
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 
-def examples():
-    return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def readmes():
+    """Every README.md of the repository, outside of what programs make."""
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("README.md"))
+    return [
+        ROOT / path
+        for path in sorted(found)
+        if not any(part.startswith(".") or part in ("runs", "dist") for part in path.parts)
+    ]
+
+
+def examples(path=README):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+def test_every_example_is_run_by_a_test():
+    """Those of the tests below; one of another README.md needs a test of its own."""
+    assert {path: len(examples(path)) for path in readmes() if examples(path)} == {README: 3}
 
 
 def test_library_example():
@@ -79,11 +95,13 @@ def test_taking_a_set_away(finished):  # noqa: F811
 
 
 def lines(start):
-    """The command lines of the README that begin so, without their comments."""
-    parts = re.split(r"^```(.*)\n", README.read_text(), flags=re.MULTILINE)
-    # Text, what stands behind the opening fence, a block, what stands behind the closing one.
-    blocks = [parts[place + 1] for place in range(1, len(parts), 4) if not parts[place]]
-    found = [line for block in blocks for line in block.splitlines() if line.startswith(start)]
+    """The command lines of every README.md that begin so, without their comments."""
+    found = set()
+    for path in readmes():
+        parts = re.split(r"^```(.*)\n", path.read_text(), flags=re.MULTILINE)
+        # Text, what stands behind the opening fence, a block, what stands behind the closing one.
+        blocks = [parts[place + 1] for place in range(1, len(parts), 4) if not parts[place]]
+        found |= {line for block in blocks for line in block.splitlines() if line.startswith(start)}
     assert found
     return sorted({line.split("  #")[0].split(" # ")[0].strip() for line in found})
 
@@ -148,22 +166,45 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("line", lines(("scripts/", ".venv/bin/python scripts/")))
 def test_every_script_is_there_and_knows_its_flags(line):
-    words = shlex.split(line.removeprefix(".venv/bin/python "))
-    path = README.parent / words[0]
+    path, *words = shlex.split(line.removeprefix(".venv/bin/python "))
+    path = ROOT / path
     assert path.exists()
     flags = [word for word in words if word.startswith("--")]
     if not flags:
         return
     if path.name == "quickstart":
-        shown = call(README.parent, "distill", "--help").stdout
+        shown = call(ROOT, "distill", "--help").stdout
     else:
-        script = {"table1": "paper_tables", "table3": "paper_tables"}.get(path.name, path.stem)
-        table = [path.name[-1]] if path.name.startswith("table") else []
-        command = [sys.executable, path.parent / f"{script}.py", *table, "--help"]
+        # What stands before the flags may choose them, such as a table or a part.
+        before = words[: words.index(flags[0])]
+        command = [sys.executable, path.with_suffix(".py"), *before, "--help"]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for flag in flags:
         assert flag in shown
 
 
-def test_nothing_is_left_to_fill_in():
-    assert not re.findall(r"^[A-Z_]{4,}$", README.read_text(), flags=re.MULTILINE)
+def test_every_script_is_described():
+    text = (ROOT / "scripts" / "README.md").read_text()
+    for path in sorted((ROOT / "scripts").rglob("*")):
+        name = path.relative_to(ROOT / "scripts").as_posix()
+        if path.is_file() and "__pycache__" not in name and path.name != "README.md":
+            assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize("path", readmes(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in link:
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in anchors, link
+
+
+@pytest.mark.parametrize("path", readmes(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_to_fill_in(path):
+    assert not re.findall(r"^[A-Z_]{4,}$", path.read_text(), flags=re.MULTILINE)

@@ -121,7 +121,7 @@ def main():
             )
             rows = read_rows(Path(folder) / "metrics.jsonl")
         small = outcome.distilled
-        verdict = evaluate.run(
+        evaluation = evaluate.run(
             jax.random.key(0),
             job.evaluation,
             {"test": (dataset.x_test, dataset.y_test)},
@@ -137,7 +137,7 @@ def main():
             np.mean([row[n] for row in rows[1:][-20:]]) for n in ("loss", "kept_fraction")
         )
         print(
-            f"{name:30} {100 * verdict.mean:4.1f} ± {100 * verdict.std:3.1f}   {loss:.3f}  "
+            f"{name:30} {100 * evaluation.mean:4.1f} ± {100 * evaluation.std:3.1f}   {loss:.3f}  "
             f"{100 * kept:5.1f}",
             flush=True,
         )

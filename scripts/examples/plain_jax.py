@@ -111,11 +111,11 @@ def main():
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(distilled, updates), state, loss, kept
 
-    judge = jax.jit(jax.vmap(accuracy, in_axes=(0, None, None, None, None)))
+    accuracies = jax.jit(jax.vmap(accuracy, in_axes=(0, None, None, None, None)))
     keys = jax.random.split(jax.random.key(2), 5)
 
     def say(done, *figures):
-        found = judge(keys, distilled, classes, images[test], labels[test])
+        found = accuracies(keys, distilled, classes, images[test], labels[test])
         more = "".join(f", {name} {float(value):.3f}" for name, value in figures)
         print(
             f"step {done}: accuracy {100 * found.mean():.1f} ± {100 * found.std():.1f} %{more}",

@@ -1,0 +1,216 @@
+"""Tables 1, 3 and 4 of the paper, from commands that are run cell by cell.
+
+Started by scripts/tables. A cell that is complete is not run again, and a command that was killed
+goes on, so a killed table goes on too. Leaves tableN.md, tableN.csv and tableN.png in the folder of
+the runs. The paper's own figures (Li et al., 2024) stand in paper.csv.
+"""
+
+import argparse
+import csv
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from table_files import DDPP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
+
+import ddpp_jax
+from ddpp_jax.configs import SETTINGS
+from ddpp_jax.errors import InputError
+from ddpp_jax.storage import Replacement, claimed_folder, read_json, write_json
+
+SELECTIONS = ("random", "forgetting", "forgetting-least", "herding", "k-centre")
+METHODS = {
+    "random": RANDOM,
+    "forgetting": "forgetting (most forgotten)",
+    "herding": "herding",
+    "MTT": MTT,
+    "DDPP": DDPP,
+    "full data": "full data (the teachers)",
+}
+"""The methods of paper.csv, as the commands call them in their results."""
+# What all rows of a column share, whichever command they come from.
+SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
+ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18")
+FEW_NETWORKS = ("--networks", "3", "--eval-epochs", "100")
+
+
+def read_paper():
+    """The paper's mean and deviation in %, by table, column and method."""
+    found = {}
+    with Path(__file__).with_name("paper.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            figures = (float(row["mean"]), float(row["deviation"]))
+            found.setdefault((row["table"], row["column"]), {})[METHODS[row["method"]]] = figures
+    return found
+
+
+PAPER = read_paper()
+
+
+def of_setting(table, title, dataset, ipc, scale=""):
+    """A column whose sets are evaluated by the run that distils them."""
+    paper = PAPER[table, f"{dataset}-ipc{ipc}"]
+    return Column(f"{title}, {ipc}", f"{dataset}{scale}-ipc{ipc}", paper)
+
+
+def of_architecture(name, setting, *flags):
+    """A column whose sets are evaluated once more, by another architecture."""
+    return Column(name, setting, PAPER["3", name], architecture=name, flags=flags)
+
+
+COLUMNS = {
+    ("1", "small"): [of_setting("1", "CIFAR-10", "cifar10", ipc, "-small") for ipc in (1, 10)],
+    ("1", "paper"): [
+        of_setting("1", title, dataset, ipc)
+        for title, dataset in (("CIFAR-10", "cifar10"), ("CIFAR-100", "cifar100"))
+        for ipc in (1, 10, 50)
+    ],
+    # At the small scale AlexNet, which normalises nothing, stays at chance at the learned alpha.
+    ("3", "small"): [
+        of_architecture(
+            name,
+            "cifar10-small-ipc10",
+            *FEW_NETWORKS,
+            *(("--rate", "0.01") if name == "alexnet" else ()),
+        )
+        for name in ARCHITECTURES
+    ],
+    ("3", "paper"): [
+        of_architecture(name, "cifar10-ipc10", "--eval-epochs", "1000") for name in ARCHITECTURES
+    ],
+    ("4", "small"): [of_setting("4", "CXR", "cxr", ipc, "-small") for ipc in (1, 5)],
+    ("4", "paper"): [of_setting("4", "CXR", "cxr", ipc) for ipc in (1, 5, 10, 20)],
+}
+
+
+class Runner:
+    """Runs commands, each once."""
+
+    def __init__(self, folder, data_dir):
+        self.folder, self.data_dir = folder, data_dir
+
+    def command(self, name, stage, setting, *flags):
+        """The arguments of `python -m` of one command, and the folder of its results."""
+        named = (setting,) if stage in ("distill", "select") else ()
+        out = self.folder / name
+        places = ("--data-dir", self.data_dir, "--out", str(out))
+        return [f"ddpp_jax.{stage}", *named, *flags, *places], out
+
+    def call(self, name, stage, setting, *flags):
+        """Run one command, unless it was complete before; the folder of its results."""
+        command, out = self.command(name, stage, setting, *flags)
+        mark = self.folder / "done" / f"{name}.json"
+        cell = {"command": command, "version": ddpp_jax.__version__}
+        cell["settings"] = dataclasses.asdict(SETTINGS[setting])
+        left = out / ("distilled.safetensors" if stage == "select" else "result.json")
+        if not (left.exists() and mark.exists() and read_json(mark) == cell):
+            print(f"\n== {name}", flush=True)
+            subprocess.run([sys.executable, "-m", *command], check=True)
+            write_json(mark, cell)
+        return out
+
+
+def rows_of(folder, seed):
+    """The rows of a command's result, as those of one seed of a column."""
+    return [row | SAME | {"seed": seed} for row in read_json(folder / "result.json")["rows"]]
+
+
+def distillation(column, seed):
+    """What a `Runner` takes to distil the sets of a column and to evaluate them."""
+    flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0")
+    return f"distill-{column.setting}-seed{seed}", "distill", column.setting, *flags
+
+
+def cells(runner, table, column, seed):
+    """Every row of one column and seed."""
+    run = runner.call(*distillation(column, seed))
+    if column.flags:
+        name = f"evaluate-{column.setting}-{column.architecture}-seed{seed}"
+        flags = (str(run / "mtt"), str(run), "--architectures", column.architecture, *column.flags)
+        return rows_of(runner.call(name, "evaluate", column.setting, *flags), seed)
+    if table != "1":
+        return rows_of(run, seed)
+    selected = []
+    for method in SELECTIONS:
+        name = f"select-{method}-{column.setting}-seed{seed}"
+        flags = ("--method", method, "--seed", str(seed))
+        selected.append(runner.call(name, "select", column.setting, *flags))
+    name = f"evaluate-selected-{column.setting}-seed{seed}"
+    evaluated = runner.call(name, "evaluate", column.setting, *map(str, selected))
+    return rows_of(evaluated, seed) + rows_of(run, seed)
+
+
+def all_cells(runner, table, columns, seeds):
+    """The rows of every column, seed by seed, so that the columns share the seed's teachers."""
+    results = [[] for _ in columns]
+    for seed in seeds:
+        for place, column in enumerate(columns):
+            results[place] += cells(runner, table, column, seed)
+    return results
+
+
+def show_costs(runner, columns, seed):
+    """Print what each distillation of a table will take on this machine; start none."""
+    for setting, column in {column.setting: column for column in columns}.items():
+        command, _ = runner.command(*distillation(column, seed))
+        command = [sys.executable, "-m", *command, "--dry-run"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = (done.stderr if done.returncode else done.stdout).splitlines()
+        first = next((n for n, line in enumerate(lines) if line.startswith("Time:")), len(lines))
+        print("\n".join([f"== {setting}", *(lines[-1:] if done.returncode else lines[first:])]))
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="scripts/tables", description=__doc__.splitlines()[0])
+    parser.add_argument("table", choices=("1", "3", "4"), help="which of the paper's tables")
+    scales = ("small", "paper")
+    parser.add_argument("--scale", choices=scales, default="small", help="by default small")
+    parser.add_argument("--data-dir", required=True, help="folder that holds the datasets")
+    parser.add_argument("--seeds", default="0,1,2", help="joined by commas; by default 0,1,2")
+    parser.add_argument("--out", type=Path, help="by default runs/tables-SCALE")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what the distillations of a seed will take here"
+    )
+    given = parser.parse_args()
+    if not re.fullmatch(r"\d+(,\d+)*", given.seeds):
+        parser.error(f"--seeds is {given.seeds!r}; wanted whole numbers joined by commas")
+    given.out = given.out or Path(f"runs/tables-{given.scale}")
+    return given
+
+
+def make(given, columns, seeds):
+    """Run the cells of a table and leave its files; its Markdown."""
+    runner, name = Runner(given.out, given.data_dir), f"table{given.table}"
+    results = all_cells(runner, given.table, columns, seeds)
+    table = Table(given.table, given.scale, columns, results)
+    command = f"scripts/tables {given.table} --scale {given.scale} --data-dir DATA"
+    text = markdown(table, seeds, f"{command} --seeds {given.seeds}")
+    with Replacement(given.out / f"{name}.md") as temporary:
+        temporary.write_text(text + "\n")
+    write_csv(given.out / f"{name}.csv", table)
+    draw(given.out / f"{name}.png", table)
+    return f"\n{text}\n\nIn {given.out}: {name}.md, {name}.csv, {name}.png"
+
+
+def main():
+    given = parse()
+    columns = COLUMNS[given.table, given.scale]
+    seeds = list(dict.fromkeys(map(int, given.seeds.split(","))))
+    if given.dry_run:
+        show_costs(Runner(given.out, given.data_dir), columns, seeds[0])
+        return
+    try:
+        with claimed_folder(given.out, {"tables": given.scale}, name="tables.json"):
+            print(make(given, columns, seeds))
+    except InputError as error:
+        sys.exit(f"scripts/tables: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()
