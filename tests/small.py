@@ -3,7 +3,6 @@
 import dataclasses
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,19 +15,15 @@ from ddpp_jax.configs import (
     TeachConfig,
     TrajectoryConfig,
 )
-from ddpp_jax.core import augment, named_key
+from ddpp_jax.core import augment
 from ddpp_jax.data import (
     fit_transform,
     normalised,
-    random_per_class,
     raw_dataset,
-    transform_arrays,
-    undo,
 )
 from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet
 
 CONFIG = DistillJob(
     data=DataConfig(augment="flip"),
@@ -117,16 +112,7 @@ def hparams(settings=CONFIG.distillation):
 
 def start(settings=CONFIG.distillation, seed=0):
     """Real images to start from."""
-    data = dataset()
-    key = named_key(jax.random.key(seed), "start images")
-    images, labels = random_per_class(key, data, settings.ipc)
-    return DistilledSet(
-        images,
-        labels,
-        settings.alpha,
-        class_names=data.class_names,
-        transform=transform_arrays(data.transform),
-    )
+    return distill.start_from(dataset(), ipc=settings.ipc, alpha=settings.alpha, seed=seed)
 
 
 def member(folder, settings=CONFIG.distillation, seed=0, name="DDPP", **origin):
@@ -137,13 +123,12 @@ def member(folder, settings=CONFIG.distillation, seed=0, name="DDPP", **origin):
 
 def run(folder, members, settings=CONFIG.distillation, *, which="last", **options):
     """Distil some members; `method` and `evaluate_fn` may be given."""
-    data = dataset()
     return distill.run(
         options.pop("method", None) or method(settings),
         members,
         distill.Pace(settings.steps, settings.eval_every, which),
         folder,
         Report(None),
-        seen=distill.Pictured(partial(undo, data.transform), data.x_train, data.y_train),
+        seen=distill.pictured(dataset()),
         **options,
     )

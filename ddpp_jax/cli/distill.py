@@ -24,8 +24,7 @@ from ddpp_jax.configs import (
     swept_name,
 )
 from ddpp_jax.configs.jobs import Config
-from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, load_raw, random_per_class, transform_arrays, undo
+from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import check_free, require_distillation, require_teaching
@@ -295,7 +294,12 @@ def _distilled(
         distill.Member(
             name=member.title,
             seed=member.job.seed,
-            start=_start(member.job, dataset),
+            start=distill.start_from(
+                dataset,
+                ipc=job.distillation.ipc,
+                alpha=member.job.distillation.alpha,
+                seed=member.job.seed,
+            ),
             hparams=made.hparams_fn(member.job.distillation),
             folder=run.place(member),
             origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),
@@ -309,7 +313,7 @@ def _distilled(
         distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
         run.folder,
         report,
-        seen=distill.Pictured(partial(undo, dataset.transform), dataset.x_train, dataset.y_train),
+        seen=distill.pictured(dataset),
         evaluate_fn=evaluate_fn,
     )
 
@@ -325,19 +329,6 @@ def _accuracies(
     found = evaluations.evaluate(run.problem.network, small, tests, Report(None), key=key)
     means = {quantities[test]: evaluation.mean for test, evaluation in found.items()}
     return means | {f"{quantities[test]}_std": one.std for test, one in found.items()}
-
-
-def _start(job: DistillJob, dataset: Dataset) -> DistilledSet:
-    """The set to start from: real images, drawn by the seed."""
-    key = named_key(jax.random.key(job.seed), "start images")
-    images, labels = random_per_class(key, dataset, job.distillation.ipc)
-    return DistilledSet(
-        images,
-        labels,
-        job.distillation.alpha,
-        class_names=dataset.class_names,
-        transform=transform_arrays(dataset.transform),
-    )
 
 
 def _row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from ddpp_jax.distill.member import (
     Outcome,
     Pictured,
     is_finished,
+    pictured,
     read_finished,
+    start_from,
 )
 
 __all__ = [
@@ -33,7 +35,9 @@ __all__ = [
     "is_finished",
     "memory",
     "no_batches",
+    "pictured",
     "read_finished",
     "run",
+    "start_from",
     "steps_per_call",
 ]

@@ -1,11 +1,15 @@
 """One of the distillations that go through a program side by side: what it is, and its files."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
 
+from ddpp_jax.core import named_key
+from ddpp_jax.data import Dataset, random_per_class, transform_arrays, undo
 from ddpp_jax.distill.best import Best
 from ddpp_jax.distill.frames import Frames
 from ddpp_jax.distill.health import Health, troubles
@@ -53,6 +57,34 @@ class Pictured(NamedTuple):
     pixels_fn: Callable[[np.ndarray], np.ndarray]
     real: np.ndarray
     labels: np.ndarray
+
+
+def start_from(dataset: Dataset, *, ipc: int, alpha: float, seed: int) -> DistilledSet:
+    """Real images to start from, drawn by the seed.
+
+    Args:
+        dataset: the real data, normalised.
+        ipc: images per class.
+        alpha: the learning rate to go with them.
+        seed: of the distillation.
+
+    Raises:
+        InputError: a class has fewer images.
+    """
+    key = named_key(jax.random.key(seed), "start images")
+    images, labels = random_per_class(key, dataset, ipc)
+    return DistilledSet(
+        images,
+        labels,
+        alpha,
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+    )
+
+
+def pictured(dataset: Dataset) -> Pictured:
+    """What is needed to show images of a dataset as they look."""
+    return Pictured(partial(undo, dataset.transform), dataset.x_train, dataset.y_train)
 
 
 class Outcome(NamedTuple):

@@ -235,29 +235,28 @@ def _step(case, network, x, y):
     """A distillation step, its Info included."""
     import jax
 
-    from ddpp_jax import distill
-    from ddpp_jax.configs import DistillConfig
+    from ddpp_jax.methods import HParams, Pair, Schedule, match_trajectories
+    from ddpp_jax.sets import DistilledSet
 
-    config = DistillConfig(
+    schedule = Schedule(
         student_steps=case.student_steps,
         target_epochs=1,
-        max_start_epoch=1,
-        ipc=case.ipc,
-        student_batch=case.student_batch or None,
-        threshold=THRESHOLD,
+        start_epochs=1,
+        student_batch=case.student_batch or case.images,
+        teachers=1,
+        steps=1,
     )
-    optimizer = distill.make_optimizer(config)
-    state = distill.init(x, alpha=0.01, optimizer=optimizer)
+    method = match_trajectories(network, lambda seed, plan: None, schedule, momentum=0.5)
+    state = method.init(jax.random.key(0), DistilledSet(x, y, 0.01))
     start = 0.05 * jax.random.normal(jax.random.key(2), (network.num_params,))
     target = start * (1 + 0.1 * jax.random.normal(jax.random.key(3), start.shape))
-    settings = {"network": network, "optimizer": optimizer, "config": config}
+    pair = Pair(start, target, jax.numpy.int32(0), jax.numpy.int32(0))
+    hparams = HParams(THRESHOLD, 100.0, 1e-7)
 
-    def program(state, key, labels, start, target):
-        return distill.step(
-            key, state, labels, start, target, augment_fn=lambda key, images: images, **settings
-        )
+    def program(state, key, pair):
+        return method.step(key, state, pair, hparams)
 
-    return program, state, [(jax.random.key(1), y, start, target)]
+    return program, state, [(jax.random.key(1), pair)]
 
 
 def _training(case, network, x, y):

@@ -21,11 +21,20 @@ import jax
 import numpy as np
 
 from ddpp_jax import distill
-from ddpp_jax.configs import DataConfig, DistillConfig, DistillJob, TeachConfig
+from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import fit_transform, load_raw, normalised, raw_dataset
+from ddpp_jax.methods import (
+    HParams,
+    OnDevice,
+    Schedule,
+    Streamed,
+    device_room,
+    match_trajectories,
+    read_all,
+)
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import OnDevice, Streamed, TeacherStore, device_room, gib, read_all
+from ddpp_jax.storage import TeacherStore, gib
 
 PAIRS = 100
 """How many starts and targets are read alone."""
@@ -74,7 +83,9 @@ def time_store(store, walk, count, generator):
     """Write so many teachers that are almost `walk`, check them, and read a few epochs."""
     teachers, size = range(count), count * walk.nbytes
     epochs, num_params = len(walk) - 1, walk.shape[1]
-    written = seconds_of(lambda: [store.write(index, walk + index * 1e-3) for index in teachers])
+    written = seconds_of(
+        lambda: [store.write(index, walk + index * 1e-3, {}) for index in teachers]
+    )
     checked = seconds_of(lambda: [store.damaged(index) for index in teachers])
     print(f"{count} teachers of {epochs} epochs, {gib(size)}")
     print(f"written: {written:.1f} s, {gib(size / written)} a second, checksums included")
@@ -88,27 +99,36 @@ def time_store(store, walk, count, generator):
 
 def time_steps(store, network, given, folder):
     """Distil from the store in each way that it can be read."""
-    job = DistillJob(
-        data=DataConfig(augment="none"),
-        teaching=TeachConfig(teachers=given.teachers, epochs=given.epochs),
-        distillation=DistillConfig(
-            student_steps=given.student_steps,
-            max_start_epoch=given.epochs - 2,
-            steps=given.steps,
-            pixel_rate=1.0,
-            eval_every=0,
-        ),
+    schedule = Schedule(
+        student_steps=given.student_steps,
+        target_epochs=2,
+        start_epochs=given.epochs - 2,
+        student_batch=10,
+        teachers=given.teachers,
+        steps=given.steps,
     )
     feeds = {"streamed from disk": partial(Streamed, store, network.num_params)}
-    last = job.distillation.last_target
+    last = given.epochs - 1
     if given.teachers * (last + 1) * 4 * network.num_params <= device_room():
         held = read_all(store, given.teachers, last, num_params=network.num_params)
         feeds["held on the device"] = partial(OnDevice, held)
     else:
         print(f"epochs 0 to {last} are not held on the device: {gib(device_room())} to be had")
+    dataset = random_dataset()
+    start = distill.start_from(dataset, ipc=1, alpha=0.01, seed=0)
     for how, feed_fn in feeds.items():
+        method = match_trajectories(
+            network, lambda seed, plan, feed_fn=feed_fn: feed_fn(plan), schedule, momentum=0.5
+        )
         out = folder / how.split()[0]
-        outcome = distill.run(job, random_dataset(), network, feed_fn, out, Report(None))
+        outcome = distill.run(
+            method,
+            [distill.Member(how, 0, start, HParams(0.1, 1.0, 1e-7), out)],
+            distill.Pace(given.steps),
+            out,
+            Report(None),
+            seen=distill.pictured(dataset),
+        )[how]
         step, share = outcome.seconds / given.steps, outcome.waited / outcome.seconds
         print(f"{how}: {step:.3f} s a step, {100 * share:.2f} % of it waiting for teachers")
 

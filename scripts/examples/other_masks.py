@@ -11,6 +11,7 @@ needs:
 import argparse
 import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 import optax
 
 from ddpp_jax import (
+    augment,
     difference_mask,
     distill,
     evaluate,
@@ -29,34 +31,37 @@ from ddpp_jax import (
 )
 from ddpp_jax.configs import DIGITS, DistillJob
 from ddpp_jax.data import fit_transform, load_raw, normalised
+from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import OnDevice, TeacherStore, read_rows
+from ddpp_jax.storage import TeacherStore, read_rows
 
 THRESHOLD = 0.1
 
 
-def by_ratio(key, student, target):
-    return prune_mask(student, target, threshold=THRESHOLD)
+def by_ratio(key, student, target, threshold):
+    return prune_mask(student, target, threshold=threshold)
 
 
-def by_difference(key, student, target):
-    return difference_mask(student, target, kept=kept_fraction(by_ratio(key, student, target)))
+def by_difference(key, student, target, threshold):
+    return difference_mask(
+        student, target, kept=kept_fraction(by_ratio(key, student, target, threshold))
+    )
 
 
-def by_layer(key, student, target, *, unflatten):
+def by_layer(key, student, target, threshold, *, unflatten):
     """The same share of each tensor, those that differ most."""
-    kept = kept_fraction(by_ratio(key, student, target))
+    kept = kept_fraction(by_ratio(key, student, target, threshold))
     trees = unflatten(student), unflatten(target)
     mask = jax.tree.map(lambda s, t: difference_mask(s, t, kept=kept), *trees)
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(mask)])
 
 
-def at_random(key, student, target):
-    return random_mask(key, by_ratio(key, student, target))
+def at_random(key, student, target, threshold):
+    return random_mask(key, by_ratio(key, student, target, threshold))
 
 
-def none(key, student, target):
+def none(key, student, target, threshold):
     return jnp.ones(student.shape, bool)
 
 
@@ -85,10 +90,10 @@ def main():
         DIGITS.distillation, steps=given.steps, student_steps=10, max_start_epoch=5
     )
     teaching = dataclasses.replace(DIGITS.teaching, teachers=4, epochs=8)
-    schedule = dataclasses.replace(DIGITS.evaluation, eval_epochs=200)
+    evaluation = dataclasses.replace(DIGITS.evaluation, eval_epochs=200)
     model = dataclasses.replace(DIGITS.model, width=16)
     job: DistillJob = dataclasses.replace(
-        DIGITS, model=model, teaching=teaching, distillation=settings, evaluation=schedule
+        DIGITS, model=model, teaching=teaching, distillation=settings, evaluation=evaluation
     )
     raw = load_raw(job.data)
     dataset = normalised(raw, fit_transform(raw, zca=False, cache_dir=None))
@@ -108,30 +113,41 @@ def main():
         "ratio, student with momentum": {"mask_fn": by_ratio, "optimizer_fn": with_momentum},
     }
     print(f"{'variant':30} accuracy, %  loss   kept, %")
-    for name, seams in variants.items():
+    operations = job.data.operations
+    schedule = Schedule(
+        student_steps=10,
+        target_epochs=2,
+        start_epochs=5,
+        student_batch=10,
+        teachers=4,
+        steps=given.steps,
+    )
+    procedure = evaluate.Procedure(job.evaluation, operations, classes=10)
+    tests = {"test": (dataset.x_test, dataset.y_test)}
+    start = distill.start_from(dataset, ipc=1, alpha=settings.alpha, seed=0)
+    hparams = HParams(THRESHOLD, settings.pixel_rate, settings.alpha_rate)
+    for name, replaced in variants.items():
+        method = match_trajectories(
+            network,
+            lambda seed, plan: OnDevice(trajectories, plan),
+            schedule,
+            momentum=settings.momentum,
+            parts=Parts(augment_fn=partial(augment, operations=operations), **replaced),
+        )
         with tempfile.TemporaryDirectory() as folder:
-            outcome = distill.run(
-                job,
-                dataset,
-                network,
-                lambda plan: OnDevice(trajectories, plan),
+            member = distill.Member(name, 0, start, hparams, Path(folder))
+            found = distill.run(
+                method,
+                [member],
+                distill.Pace(given.steps),
                 Path(folder),
                 Report(None),
-                seams=seams,
+                seen=distill.pictured(dataset),
             )
             rows = read_rows(Path(folder) / "metrics.jsonl")
-        small = outcome.distilled
+        small = found[name].distilled
         evaluation = evaluate.run(
-            jax.random.key(0),
-            job.evaluation,
-            {"test": (dataset.x_test, dataset.y_test)},
-            network,
-            small.images,
-            small.labels,
-            small.alpha,
-            Report(None),
-            classes=10,
-            operations=job.data.operations,
+            jax.random.key(0), procedure, network, small, tests, Report(None)
         )["test"]
         loss, kept = (
             np.mean([row[n] for row in rows[1:][-20:]]) for n in ("loss", "kept_fraction")
