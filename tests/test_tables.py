@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ddpp_jax.evaluate import evaluation_of
 from ddpp_jax.results import tables
 
 LABELS = np.array([0, 0, 1, 1])
