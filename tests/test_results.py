@@ -35,6 +35,53 @@ def test_distilled_set_survives(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["set.safetensors"]
 
 
+def whitened():
+    """A set whose transform is larger than it is."""
+    matrix = np.random.default_rng(2).normal(size=(75, 75)).astype(np.float32)
+    transform = {"zca_mean": np.zeros(75, np.float32), "zca_matrix": matrix + matrix.T}
+    return DISTILLED._replace(transform=transform)
+
+
+def test_a_run_keeps_the_whitening_of_its_sets_once(tmp_path):
+    paths = [tmp_path / "run" / part / "set.safetensors" for part in ("", "mtt")]
+    for path in paths:
+        write_distilled(path, whitened(), run=tmp_path / "run")
+        assert path.stat().st_size < whitened().transform["zca_matrix"].nbytes
+        loaded = read_distilled(path)
+        jax.tree.map(np.testing.assert_array_equal, dict(loaded.transform), whitened().transform)
+    names = sorted(p.name for p in (tmp_path / "run").rglob("*.safetensors"))
+    assert names == ["set.safetensors", "set.safetensors", "whitening.safetensors"]
+    # By itself a set is whole, and so is one that is normalised per channel.
+    write_distilled(tmp_path / "alone.safetensors", whitened())
+    assert read_distilled(tmp_path / "alone.safetensors").transform.keys() == {
+        "zca_mean",
+        "zca_matrix",
+    }
+    write_distilled(tmp_path / "plain" / "set.safetensors", DISTILLED, run=tmp_path / "plain")
+    assert not (tmp_path / "plain" / "whitening.safetensors").exists()
+
+
+def test_a_whitening_that_is_not_the_sets_own_is_refused(tmp_path):
+    path = tmp_path / "set.safetensors"
+    write_distilled(path, whitened(), run=tmp_path)
+    place = tmp_path / "whitening.safetensors"
+    kept = place.read_bytes()
+    place.unlink()
+    with pytest.raises(InputError, match=r"whitening.safetensors, which is not there; leave the"):
+        read_distilled(path)
+    place.write_bytes(kept[:-4] + b"0000")
+    with pytest.raises(InputError, match=r"whitening.safetensors is damaged"):
+        read_distilled(path)
+    other = whitened()._replace(transform={n: 2 * a for n, a in whitened().transform.items()})
+    write_distilled(tmp_path / "other" / "set.safetensors", other, run=tmp_path / "other")
+    (tmp_path / "other" / "whitening.safetensors").rename(place)
+    with pytest.raises(InputError, match=r"is another whitening than that of"):
+        read_distilled(path)
+    # Whoever writes the set again brings its own back.
+    write_distilled(path, whitened(), run=tmp_path)
+    assert read_distilled(path).transform.keys() == whitened().transform.keys()
+
+
 def test_foreign_and_damaged_files_are_named(tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     safetensors.numpy.save_file({"x": np.zeros(2)}, foreign)
@@ -98,7 +145,7 @@ def test_a_set_of_an_earlier_version_is_named_as_such(tmp_path):
     for name in ("ddpp-jax distilled set 3", "ddpp-jax distilled set 2"):
         safetensors.numpy.save_file(tensors, path, metadata={name: "{}"})
         assert is_distilled(path)
-        with pytest.raises(InputError, match="earlier version without a digest"):
+        with pytest.raises(InputError, match="set of an earlier version"):
             read_distilled(path)
 
 

@@ -83,7 +83,7 @@ def run(
         method: of distillation.
         members: what to distil; their starts are of one shape.
         pace: how long, and when they are looked at.
-        folder: for the checkpoints, which all members share.
+        folder: for the checkpoints and the whitening, which all members share.
         report: told of every step.
         seen: how images look.
         evaluate_fn: called every `eval_every` steps. What it finds becomes part of the metrics. It
@@ -105,7 +105,7 @@ def run(
     place, spent = folder / "checkpoints", _Spent({}, 0.0, 0.0)
     if unfinished:
         group = _group(members, unfinished, place)
-        loop = _Loop(method, group, pace, report, seen, evaluate_fn)
+        loop = _Loop(method, group, pace, report, seen, evaluate_fn, folder)
         spent = loop.run(_checkpoints(group, place), name)
     for group in (members, unfinished):
         _checkpoints(group, place).remove()
@@ -163,7 +163,9 @@ class _Loop:
         report: Report,
         seen: Pictured,
         evaluate_fn: EvaluateFn | None,
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._method, self._members, self._pace = method, list(members), pace
         self._report, self._seen, self._evaluate_fn = report, seen, evaluate_fn
         self._every = pace.eval_every if evaluate_fn is not None else 0
@@ -180,7 +182,9 @@ class _Loop:
         feeds, clock = [method.feed(member.seed, done) for member in self._members], _Clock()
         try:
             for member in self._members:
-                self._keepers.append(Keeper(member, method, done, steps, report, self._seen))
+                span = (done, steps)
+                keeper = Keeper(member, method, span, report, self._seen, run=self._folder)
+                self._keepers.append(keeper)
             advance = compiled(method, self._members, states, rows)
             with report.progress(name, steps, unit="step", done=done) as tick:
                 if done == 0:

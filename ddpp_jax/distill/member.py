@@ -156,18 +156,26 @@ class Keeper:
     """Writes what a distillation leaves in its folder."""
 
     def __init__(
-        self, member: Member, method: Method, done: int, steps: int, report: Report, seen: Pictured
+        self,
+        member: Member,
+        method: Method,
+        span: tuple[int, int],
+        report: Report,
+        seen: Pictured,
+        *,
+        run: Path,
     ) -> None:
         """Go on after the first `done` steps; rows of later ones are cut off.
 
         Args:
             member: whose folder it is.
             method: of distillation.
-            done: steps whose rows are kept.
-            steps: there will be.
+            span: the steps whose rows are kept, and how many there will be.
             report: told of what was lost.
             seen: how images look.
+            run: the folder of the run, which keeps what its sets share.
         """
+        (done, steps), self._run = span, run
         self._member, self._method, self._seen = member, method, seen
         self._of = origin_digest(member.origin)
         self._metrics = member.folder / "metrics.jsonl"
@@ -255,7 +263,7 @@ class Keeper:
             pixels=self._pixels_fn(images),
             origin={**self._member.origin, **about},
         )
-        write_distilled(set_path(self._member.folder, which), whole)
+        write_distilled(set_path(self._member.folder, which), whole, run=self._run)
 
     def close(self) -> None:
         """Close the file of the metrics."""

@@ -13,11 +13,12 @@ from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.sets.origin import check_origin
+from ddpp_jax.sets.whitening import share_whitening, shared_whitening
 from ddpp_jax.storage import digest_of, metadata_of, read_tensors, write_tensors
 from ddpp_jax.text import checked_names
 
-FORMAT = "ddpp-jax distilled set 4"
-"""The key of the metadata, and a sign that a file is ours."""
+FORMAT = "ddpp-jax distilled set 5"
+"""The key of the metadata, and a sign that a file is of this program."""
 
 _ANY_FORMAT = "ddpp-jax distilled set"
 _DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alpha": np.float32}
@@ -85,25 +86,34 @@ def set_path(folder: Path, which: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def write_distilled(path: Path, distilled: DistilledSet) -> None:
+def write_distilled(path: Path, distilled: DistilledSet, *, run: Path | None = None) -> None:
     """Write a distilled set as safetensors, whole or not at all.
 
     Tensors `images`, `pixels`, `labels`, `alpha` and those of the transform; under the one key
     `FORMAT` of the metadata a JSON object with the version that wrote it, the class names and the
     origin. Equal sets give equal files.
+
+    Args:
+        path: of the file.
+        distilled: the set.
+        run: the folder of its run, which keeps a whitening once for all of its sets; None keeps it
+            in the set's own file.
     """
+    shared = None if run is None else share_whitening(run, path, distilled.transform)
     tensors = {
         "images": np.ascontiguousarray(distilled.images, np.float32),
         "pixels": np.ascontiguousarray(distilled.looks, np.float32),
         "labels": np.ascontiguousarray(distilled.labels, _label_dtype(distilled.labels)),
         "alpha": np.asarray(distilled.alpha, np.float32),
     }
-    tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
+    if shared is None:
+        tensors |= {n: np.ascontiguousarray(a, np.float32) for n, a in distilled.transform.items()}
     values = {
         "version": ddpp_jax.__version__,
         "class_names": distilled.class_names,
         "origin": distilled.origin,
     }
+    values |= {} if shared is None else {"whitening": shared}
     write_tensors(path, tensors, values, kind=FORMAT)
 
 
@@ -145,8 +155,8 @@ def _read(path: Path) -> DistilledSet:
     earlier = [name for name in metadata_of(path) if name.startswith(_ANY_FORMAT)]
     if earlier and FORMAT not in earlier:
         raise InputError(
-            f"{path} is damaged, or a set of an earlier version without a digest: it is a "
-            f"{earlier[0]!r}, wanted {FORMAT!r}"
+            f"{path} is damaged, or a set of an earlier version: it is a {earlier[0]!r}, wanted "
+            f"{FORMAT!r}"
         )
     tensors, values = read_tensors(path, kind=FORMAT)
     names, origin = values.get("class_names"), values.get("origin")
@@ -161,13 +171,16 @@ def _read(path: Path) -> DistilledSet:
     alpha = tensors["alpha"]
     if alpha.shape != () or not 0 < alpha.item() < np.inf:
         raise InputError(f"{path} holds an alpha that is not above 0, or is no single number")
+    transform = {name: array for name, array in tensors.items() if name not in _DTYPES}
+    if "whitening" in values:
+        transform |= shared_whitening(path, values["whitening"])
     distilled = DistilledSet(
         images=tensors["images"],
         pixels=tensors["pixels"],
         labels=tensors["labels"],
         alpha=float(alpha.item()),
         class_names=checked_names(names, str(path)),
-        transform={name: array for name, array in tensors.items() if name not in _DTYPES},
+        transform=transform,
         origin=dict(origin or {}),
     )
     _check_distilled(path, distilled)
