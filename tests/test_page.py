@@ -139,7 +139,7 @@ def test_names_are_shown_as_they_are(finished, tmp_path):  # noqa: F811
     assert "$_$ &lt;b&gt;" in text
     assert "$_$ <b>" not in text
     text = page.write_comparison(tmp_path / "comparison.html", [copy, other]).read_text()
-    assert "_old$_$: ours (threshold 0.1)" in text
+    assert "_old$_$: DDPP (threshold 0.1)" in text
 
 
 def become(run, change):
@@ -258,7 +258,7 @@ def test_a_run_is_followed_from_another_process(tmp_path):
     # What is over is told once more, and the process ends.
     again = call(tmp_path, "report", "--follow", "run")
     assert again.stdout.count("finished after") == 1
-    assert again.stdout.count("120/120 steps") == 2
+    assert again.stdout.count("120/120 steps") == 1
     assert "steps/s" not in again.stdout  # What is long past has no pace.
     events = [row["event"] for row in read_rows(tmp_path / "run" / "progress.jsonl")]
     assert (events[0], events[-1]) == ("start", "finish")
