@@ -17,7 +17,6 @@ from ddpp_jax.configs import DistillConfig, DistillJob
 from ddpp_jax.core import augment, named_key
 from ddpp_jax.data import (
     Dataset,
-    RawDataset,
     random_per_class,
     require_per_class,
     transform_arrays,
@@ -70,7 +69,7 @@ class Outcome(NamedTuple):
     waited: float
 
 
-def check(config: DistillConfig, dataset: Dataset | RawDataset) -> None:
+def check(config: DistillConfig, dataset: Dataset) -> None:
     """Refuse what the dataset cannot give, before anything starts.
 
     Raises:
