@@ -15,7 +15,7 @@ from ddpp_jax.cli.flags import Shown, run_with_setting
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
-from ddpp_jax.data import RawDataset, Transform, apply, load_raw
+from ddpp_jax.data import Dataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
@@ -138,7 +138,7 @@ def _title(small: SmallSet, architecture: str) -> str:
 
 
 def _seconds(
-    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+    job: EvaluateJob, raw: Dataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
 ) -> dict[str, float]:
     """Seconds of each evaluation, by a trial."""
     return {
@@ -154,7 +154,7 @@ def _seconds(
 
 
 def _operations(
-    job: EvaluateJob, raw: RawDataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
+    job: EvaluateJob, raw: Dataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
 ) -> dict[str, float]:
     """Operations of each evaluation, by which the time that is left is told."""
     shape = raw.x_train.shape[1:]
@@ -172,7 +172,7 @@ def _operations(
 def _rows(
     job: EvaluateJob,
     evaluations: Evaluations,
-    raw: RawDataset,
+    raw: Dataset,
     networks: Mapping[str, Network],
     sets: Sequence[SmallSet],
     report: Report,

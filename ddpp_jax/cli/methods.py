@@ -9,7 +9,7 @@ import numpy as np
 
 from ddpp_jax.configs import DistillConfig, DistillJob, DistributionConfig, TrajectoryConfig
 from ddpp_jax.core import augment
-from ddpp_jax.data import Dataset, RawDataset, require_per_class
+from ddpp_jax.data import Dataset, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
     DistributionHParams,
@@ -73,7 +73,7 @@ def make_method(job: DistillJob, sources: Sources, *, image_operations: float = 
     raise InputError(f"--method {job.method} cannot be made")
 
 
-def check(settings: DistillConfig, data: Dataset | RawDataset) -> None:
+def check(settings: DistillConfig, data: Dataset) -> None:
     """Refuse what the data cannot give, before anything starts.
 
     Raises:

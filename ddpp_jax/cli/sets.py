@@ -11,9 +11,9 @@ from jaxtyping import Float32
 from ddpp_jax.cli.transforms import Seen, own_transform, require_no_contradiction, seen_by_networks
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import (
+    Dataset,
     GivenSet,
     Hard,
-    RawDataset,
     Soft,
     Transform,
     read_given,
@@ -75,7 +75,7 @@ def settings_of(path: Path) -> Mapping[str, Any] | None:
 def read_set(
     job: EvaluateJob,
     path: Path,
-    raw: RawDataset,
+    raw: Dataset,
     cache_dir: Path | None,
     report: Report,
     *,
@@ -122,7 +122,7 @@ def read_set(
 
 
 def _origin(
-    path: Path, distilled: DistilledSet, raw: RawDataset
+    path: Path, distilled: DistilledSet, raw: Dataset
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """What is known of where a set of this program comes from, and the settings that made it."""
     origin: dict[str, Any] = {"method": path.name} | dict(distilled.origin)
@@ -167,7 +167,7 @@ def _in_run(folder: Path, which: str) -> Path:
     raise InputError(f"{folder} has no {file.name}; a distillation keeps it with {needed}")
 
 
-def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
+def _check_shape(path: Path, shape: tuple[int, ...], raw: Dataset) -> None:
     theirs = raw.x_train.shape[1:]
     if shape != theirs:
         raise InputError(
@@ -176,7 +176,7 @@ def _check_shape(path: Path, shape: tuple[int, ...], raw: RawDataset) -> None:
         )
 
 
-def _labels(path: Path, found: GivenSet | DistilledSet, raw: RawDataset) -> Hard | Soft:
+def _labels(path: Path, found: GivenSet | DistilledSet, raw: Dataset) -> Hard | Soft:
     """The labels in the order of the data's classes, if something can be learnt from them."""
     labels, names = found.labels, found.class_names
     soft = labels.ndim == 2

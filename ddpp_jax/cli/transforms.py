@@ -9,8 +9,8 @@ from jaxtyping import Float32
 
 from ddpp_jax.configs import EvaluateJob
 from ddpp_jax.data import (
+    Dataset,
     GivenSet,
-    RawDataset,
     Transform,
     Zca,
     ZcaProbe,
@@ -68,7 +68,7 @@ def require_no_contradiction(
 
 
 def seen_by_networks(
-    job: EvaluateJob, path: Path, found: GivenSet, raw: RawDataset, cache_dir: Path | None
+    job: EvaluateJob, path: Path, found: GivenSet, raw: Dataset, cache_dir: Path | None
 ) -> Seen:
     """A set of another program, or an export, as networks see it.
 
@@ -117,7 +117,7 @@ def own_transform(path: Path, distilled: DistilledSet) -> Transform:
 
 
 def _by_settings(
-    job: EvaluateJob, path: Path, found: GivenSet, raw: RawDataset, cache_dir: Path | None
+    job: EvaluateJob, path: Path, found: GivenSet, raw: Dataset, cache_dir: Path | None
 ) -> Seen:
     transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
     words = f"{transform_words(transform)} fitted to {raw.name}"

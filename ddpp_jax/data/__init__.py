@@ -83,7 +83,6 @@ __all__ = [
     "GivenSet",
     "Hard",
     "PerChannel",
-    "RawDataset",
     "Soft",
     "Transform",
     "Zca",
@@ -120,8 +119,6 @@ __all__ = [
     "undo",
     "unit",
 ]
-
-RawDataset = Dataset
 
 
 def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Dataset:

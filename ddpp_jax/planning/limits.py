@@ -12,7 +12,7 @@ import psutil
 
 from ddpp_jax import teachers
 from ddpp_jax.configs import DistillJob, EvaluateConfig, Places, TeachersJob
-from ddpp_jax.data import RawDataset, require_transform
+from ddpp_jax.data import Dataset, require_transform
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
@@ -77,7 +77,7 @@ def require_teaching(job: TeachersJob, problem: Problem, places: Places) -> None
     )
 
 
-def require_data(job: TeachersJob, raw: RawDataset, places: Places) -> None:
+def require_data(job: TeachersJob, raw: Dataset, places: Places) -> None:
     """Refuse data that could not be normalised, or whitened in this memory."""
     require_transform(raw, zca=job.data.zca, cache_dir=places.cache_dir)
 
@@ -146,7 +146,7 @@ def _require(needed: int, free: int, *, what: str, remedy: str) -> None:
         )
 
 
-def _image(width: int, raw: RawDataset) -> int:
+def _image(width: int, raw: Dataset) -> int:
     """Entries of what the first convolution makes of one image, and of what is kept beside it."""
     return _OF_AN_IMAGE * raw.x_train.shape[1] * raw.x_train.shape[2] * width
 

@@ -16,7 +16,6 @@ from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
-    RawDataset,
     fit_transform,
     load_raw,
     normalised,
@@ -44,13 +43,13 @@ class Problem:
         manifest: what the store must hold.
     """
 
-    raw: RawDataset
+    raw: Dataset
     network: Network
     store: TeacherStore
     manifest: dict[str, Any]
 
 
-def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> Problem:
+def prepare(job: TeachersJob, places: Places, raw: Dataset | None = None) -> Problem:
     """The problem that a job sets; nothing is computed or written yet.
 
     Args:
@@ -67,7 +66,7 @@ def prepare(job: TeachersJob, places: Places, raw: RawDataset | None = None) -> 
     return problem
 
 
-def problem_of(job: TeachersJob, places: Places, raw: RawDataset) -> Problem:
+def problem_of(job: TeachersJob, places: Places, raw: Dataset) -> Problem:
     """The problem that a job sets with some data, whether or not its teachers are there."""
     manifest = _manifest(job, raw)
     kind = "" if job.teaching.imported is None else "imported-"
@@ -76,7 +75,7 @@ def problem_of(job: TeachersJob, places: Places, raw: RawDataset) -> Problem:
     return Problem(raw=raw, network=network_for(job, raw), store=store, manifest=manifest)
 
 
-def _manifest(job: TeachersJob, raw: RawDataset) -> dict[str, Any]:
+def _manifest(job: TeachersJob, raw: Dataset) -> dict[str, Any]:
     """What a store of teachers must hold: those that a job trains, or that were imported for it."""
     settings = plain(job, raw)
     common = {"version": ddpp_jax.__version__, "fingerprint": raw.fingerprint}
@@ -96,7 +95,7 @@ def _manifest(job: TeachersJob, raw: RawDataset) -> dict[str, Any]:
     }
 
 
-def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+def plain(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
     """The job as plain values, without where on this machine the data lie."""
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
@@ -108,13 +107,13 @@ def plain(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
     return settings
 
 
-def say_settings(job: TeachersJob | EvaluateJob, raw: RawDataset, report: Report) -> None:
+def say_settings(job: TeachersJob | EvaluateJob, raw: Dataset, report: Report) -> None:
     """Show all settings of a job."""
     for line in f"Settings: {json.dumps(plain(job, raw), indent=2)}".splitlines():
         report.say(line)
 
 
-def identity_of(job: TeachersJob | EvaluateJob, raw: RawDataset) -> dict[str, Any]:
+def identity_of(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
     """What a run's folder is claimed for, and named by."""
     return {
         "version": ddpp_jax.__version__,
@@ -131,7 +130,7 @@ def _compiled_otherwise() -> dict[str, Any]:
 
 
 def origin_of(
-    method: str, job: TeachersJob | SelectJob, raw: RawDataset, *, ipc: int
+    method: str, job: TeachersJob | SelectJob, raw: Dataset, *, ipc: int
 ) -> dict[str, Any]:
     """What a set's file says of where it comes from."""
     scale = {} if raw.scale is None else {"scale": raw.scale._asdict()}
@@ -146,7 +145,7 @@ def origin_of(
 
 
 def network_for(
-    job: TeachersJob | EvaluateJob, raw: RawDataset, architecture: str = "convnet"
+    job: TeachersJob | EvaluateJob, raw: Dataset, architecture: str = "convnet"
 ) -> Network:
     """A network of the job's size for images of the data's shape."""
     shape = raw.x_train.shape[1:]
@@ -261,7 +260,7 @@ def describe(
     )
 
 
-def describe_data(raw: RawDataset, report: Report) -> None:
+def describe_data(raw: Dataset, report: Report) -> None:
     """Say what the data are; warn of classes that nothing is tested on."""
     height, width, channels = raw.x_train.shape[1:]
     report.say(
@@ -279,7 +278,7 @@ def describe_data(raw: RawDataset, report: Report) -> None:
 
 
 def result(
-    job: TeachersJob | EvaluateJob, raw: RawDataset, rows: list[dict[str, Any]]
+    job: TeachersJob | EvaluateJob, raw: Dataset, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What every result file says: the rows, and all that is needed to read them."""
     return {
