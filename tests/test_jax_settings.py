@@ -16,7 +16,7 @@ from ddpp_jax._types import OPERATIONS
 from ddpp_jax.core import augment, difference_mask, random_mask
 from ddpp_jax.methods import Pair, Parts
 from ddpp_jax.methods.draws import draw
-from ddpp_jax.methods.trajectory import Variables, objective
+from ddpp_jax.methods.matching import Variables, objective
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import TeacherStore

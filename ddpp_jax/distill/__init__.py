@@ -1,16 +1,7 @@
 """Stage 2: distillation, by any method."""
 
 from ddpp_jax.distill.best import CHOSEN_BY
-from ddpp_jax.distill.loop import (
-    CHECKPOINT_EVERY,
-    Pace,
-    begin,
-    compiled,
-    memory,
-    no_batches,
-    run,
-    steps_per_call,
-)
+from ddpp_jax.distill.loop import CHECKPOINT_EVERY, Pace, run
 from ddpp_jax.distill.member import (
     EvaluateFn,
     Member,
@@ -21,6 +12,7 @@ from ddpp_jax.distill.member import (
     read_finished,
     start_from,
 )
+from ddpp_jax.distill.program import begin, compiled, memory, no_batches, steps_per_call
 
 __all__ = [
     "CHECKPOINT_EVERY",

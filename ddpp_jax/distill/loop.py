@@ -2,19 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from functools import partial
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Int, PyTree
 
-from ddpp_jax._types import PRNGKey
-from ddpp_jax.core import named_key
 from ddpp_jax.distill.health import rows_of
 from ddpp_jax.distill.member import (
     EvaluateFn,
@@ -27,24 +22,18 @@ from ddpp_jax.distill.member import (
     outcome_of,
     was_given_up,
 )
+from ddpp_jax.distill.program import States, begin, compiled, steps_per_call
 from ddpp_jax.errors import InputError
-from ddpp_jax.methods import Info, Method, steps_key
-from ddpp_jax.methods.method import Batch, HParams, State
+from ddpp_jax.methods import Info, Method
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet, origin_digest
 from ddpp_jax.storage import Checkpoints, digest_of
-from ddpp_jax.training import over_members
 
 CHECKPOINT_EVERY = 50
 """Distillation steps between checkpoints."""
 
-_MAX_STEPS_PER_CALL = 25
-_BYTES_PER_CALL = 2**28
 _SECONDS_PER_CALL = 2.0
 _METRICS_SHOWN = 3
-
-States: TypeAlias = PyTree
-"""The states of several distillations, along a leading axis."""
 
 
 class Pace(NamedTuple):
@@ -259,110 +248,6 @@ class _Clock:
         """Take in a call of so many steps."""
         self.seconds += seconds
         self.pace = seconds / count
-
-
-def begin(method: Method, member: Member) -> State:
-    """The state of a member before its first step."""
-    key = named_key(jax.random.key(member.seed), "distilled")
-    return method.init(key, member.start)
-
-
-def compiled(
-    method: Method, members: Sequence[Member], states: States, rows: int
-) -> Callable[[States, int, int, Sequence[Batch]], tuple[States, Info]]:
-    """`advance(states, first, count, batches)`: some steps of all members, compiled.
-
-    Args:
-        method: of distillation.
-        members: whose steps these are.
-        states: of them, for their shapes.
-        rows: the most steps in a call.
-    """
-    advance = over_members(partial(_advance, method.step), donate=False)
-    keys = jnp.stack([steps_key(member.seed) for member in members])
-    hparams = jax.tree.map(
-        lambda *numbers: jnp.asarray(numbers, jnp.float32), *(m.hparams for m in members)
-    )
-
-    def call(
-        states: States, first: int, count: int, batches: Sequence[Batch]
-    ) -> tuple[States, Info]:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-        piece = (jnp.int32(first), jnp.int32(count))
-        return advance((keys, states, hparams, stacked), [piece])
-
-    call(states, 0, 0, [no_batches(method, rows)] * len(members))  # Compiles, and makes no step.
-    return call
-
-
-def no_batches(method: Method, rows: int) -> Batch:
-    """Zeros of the shape of what so many steps read."""
-    return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), method.batch)
-
-
-def _advance(
-    step: Callable[..., tuple[State, Info]],
-    member: tuple[PRNGKey, State, HParams, Batch],
-    piece: tuple[Int[Array, ""], Int[Array, ""]],
-) -> tuple[State, Info]:
-    """A member's state after some steps, and the Info of each, in one program.
-
-    How the steps are cut into calls has no influence on the bits, since the number of turns is no
-    part of the program.
-
-    Args:
-        step: of the method.
-        member: the key of all its steps, into which each folds its own number; the state before
-            the first of them; its numbers; and what the steps read, a row for each.
-        piece: the number of the first step, and how many there are. The Info of the rows beyond is
-            zero.
-    """
-    key, state, hparams, batches = member
-    first, count = piece
-
-    def one(index: Int[Array, ""], state: State) -> tuple[State, Info]:
-        batch = jax.tree.map(lambda rows: rows[index], batches)
-        return step(jax.random.fold_in(key, first + index), state, batch, hparams)
-
-    def turn(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
-        state, info = one(index, carry[0])
-        return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), carry[1], info)
-
-    _, shape = jax.eval_shape(one, count, state)
-    length = jax.tree.leaves(batches)[0].shape[0]
-    rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shape)
-    return lax.fori_loop(0, count, turn, (state, rows))
-
-
-def memory(method: Method, member: Member) -> int | None:
-    """Bytes that the compiled steps of one member take; None where the platform does not say.
-
-    Args:
-        method: of distillation.
-        member: the shapes of its start are what counts.
-    """
-    rows = steps_per_call(method)
-    state = jax.eval_shape(lambda: begin(method, member))
-    given = (
-        jax.eval_shape(lambda: steps_key(0)),
-        state,
-        jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), member.hparams),
-        jax.eval_shape(lambda: no_batches(method, rows)),
-    )
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    program = jax.jit(partial(_advance, method.step))
-    needed = program.lower(given, (number, number)).compile().memory_analysis()
-    if needed is None:
-        return None
-    arguments = needed.argument_size_in_bytes - needed.alias_size_in_bytes
-    return needed.temp_size_in_bytes + arguments + needed.output_size_in_bytes
-
-
-def steps_per_call(method: Method, members: int = 1) -> int:
-    """The most steps in one call; all that they read is in memory at once."""
-    leaves = jax.tree.leaves(method.batch)
-    row = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return max(1, min(_MAX_STEPS_PER_CALL, _BYTES_PER_CALL // max(1, row)))
 
 
 def calls(

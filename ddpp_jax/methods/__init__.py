@@ -1,9 +1,10 @@
 """Methods of distillation: what one is, and one file for each family."""
 
 from ddpp_jax.methods.distribution import DistributionHParams, RealImages, match_distributions
+from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
-from ddpp_jax.methods.trajectory import HParams, Parts, Schedule, match_trajectories
+from ddpp_jax.methods.trajectory import HParams, Schedule, match_trajectories
 
 __all__ = [
     "DistributionHParams",

@@ -1,0 +1,81 @@
+"""What a run of `python -m ddpp_jax.distill` found: rows, words and pictures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddpp_jax import distill
+from ddpp_jax.cli.runs import Run, made_of
+from ddpp_jax.configs import (
+    MemberJob,
+)
+from ddpp_jax.progress import Report, read_metrics
+from ddpp_jax.report import pictures
+from ddpp_jax.results import tables
+from ddpp_jax.sets import set_path
+
+
+def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
+    """The row of `result.json` for one of the distillations."""
+    small = outcome.distilled
+    about = {name: small.origin[name] for name in ("ipc", "seed", "which", "step")}
+    row = tables.evaluated_row(member.title, len(small.labels), [evaluation], **about)
+    row["means"] = outcome.means
+    return row if member.value is None else row | {"value": member.value}
+
+
+def say_outcome(name: str, outcome: distill.Outcome, run: Run, report: Report) -> None:
+    """Say how long the steps took, and how many were in trouble."""
+    if outcome.seconds:
+        share = 100 * outcome.waited / outcome.seconds
+        report.say(
+            f"{name}: {outcome.seconds:.1f} s of distillation steps, {share:.1f} % of it waiting "
+            "for what they read"
+        )
+    counted = {metric.name: metric.counted for metric in made_of(run).method.metrics}
+    counted["skipped"] = "were skipped: loss or gradient not finite"
+    for kind, count in outcome.troubles.items():
+        if count:
+            report.warn(f"{name}: {count} steps {counted[kind]}")
+
+
+def plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
+    """What `result.json` says of a distillation beside its row."""
+    return {
+        "alpha": float(outcome.distilled.alpha),
+        **{f"{kind}_steps": count for kind, count in outcome.troubles.items()},
+        "seconds_of_last_process": outcome.seconds,
+        "seconds_waiting": outcome.waited,
+    }
+
+
+def draw_run(run: Run, found: Mapping[str, Any], report: Report, *, only_missing: bool) -> None:
+    """The pictures of a run, from its files."""
+    title = f"{run.problem.raw.name}, {run.job.distillation.ipc} per class"
+    there = [member for member in run.members if set_path(run.place(member), "last").exists()]
+    for member in there:
+        picture = run.place(member) / "distilled.png"
+        if not (only_missing and picture.exists()):
+            small = distill.read_finished(run.place(member), run.job.evaluation.which)
+            which = tables.which_words(small.origin)
+            chosen = "" if small.origin["which"] == "last" else f", {which}"
+            pictures.save_grid(picture, small, title=f"{title}: {member.title}{chosen}")
+    if run.sweep is not None and not (only_missing and (run.folder / "sweep.png").exists()):
+        means = found["rows"][0]["means"] if found["rows"] else {}
+        metrics = [one for one in made_of(run).method.metrics if one.name in means]
+        pictures.save_sweep(
+            run.folder / "sweep.png",
+            found["rows"],
+            name=run.sweep,
+            quantities={metric.name: metric.label for metric in metrics},
+            title=title,
+        )
+    if only_missing and (run.folder / "curves.png").exists():
+        return
+    rows = {}
+    for member in there:
+        metrics = run.place(member) / "metrics.jsonl"
+        if not metrics.exists():
+            report.warn(f"{metrics} is missing; the curves lack what it held")
+        steps = run.job.distillation.steps
+        rows[member.title] = read_metrics(metrics, steps=steps, warn_fn=report.warn)
+    pictures.save_curves(run.folder / "curves.png", rows, title=title)

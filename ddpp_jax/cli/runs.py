@@ -1,0 +1,173 @@
+"""A run of `python -m ddpp_jax.distill`: what it is, what it needs and what it would take."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpp_jax import distill
+from ddpp_jax.cli.methods import Made, Sources, check, lighter, make_method, words
+from ddpp_jax.configs import (
+    DistillJob,
+    MemberJob,
+    Places,
+    differences_of,
+    digest,
+    members_of,
+    swept_name,
+)
+from ddpp_jax.data import load_raw
+from ddpp_jax.planning import trial, work
+from ddpp_jax.planning.limits import require_distillation, require_teaching
+from ddpp_jax.planning.problem import (
+    Problem,
+    identity_of,
+    prepare,
+)
+from ddpp_jax.planning.sizes import describe_distillation, describe_teaching
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet, set_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that is asked for.
+
+    Attributes:
+        job: what all its distillations share.
+        members: its distillations.
+        sweep: the name of the setting that is swept; None where none is.
+        problems: the data and the teachers of each seed.
+        folder: of the run.
+        proven: whether the folder is named by what it holds.
+        identity: what the folder is claimed for.
+    """
+
+    job: DistillJob
+    members: Sequence[MemberJob]
+    sweep: str | None
+    problems: Mapping[int, Problem]
+    folder: Path
+    proven: bool
+    identity: dict[str, Any]
+
+    @property
+    def problem(self) -> Problem:
+        """The data and the network, which all seeds share."""
+        return next(iter(self.problems.values()))
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether the method reads the teachers' trajectories."""
+        return self.job.distillation.last_epoch is not None
+
+    def place(self, member: MemberJob) -> Path:
+        """The folder of one of the distillations."""
+        return self.folder / member.part
+
+    def is_complete(self) -> bool:
+        """Whether its results are there, and the sets that they are of."""
+        wanted = {"last", self.job.evaluation.which}
+        found = self.folder / "result.json"
+        lost = [
+            place
+            for member in self.members
+            for place in (set_path(self.place(member), which) for which in wanted)
+            if not place.exists() and not (self.place(member) / "given-up.json").exists()
+        ]
+        return found.exists() and not lost
+
+
+def prepare_run(job: DistillJob, places: Places, out: Path | None, sweep: str | None) -> Run:
+    """The run, its data read; nothing is computed or written yet."""
+    members = members_of(job, sweep)
+    raw = load_raw(job.data)
+    check(job.distillation, raw)
+    # Members of one seed share their teachers, members of all seeds their data.
+    of_seed = {member.job.seed: member.job for member in members}
+    problems = {seed: prepare(one, places, raw) for seed, one in of_seed.items()}
+    parts = {member.part: differences_of(member, job) for member in members if member.part}
+    identity = identity_of(job, raw) | ({"members": parts} if parts else {})
+    kind = "" if sweep is None else f"-{swept_name(sweep)}"
+    own = Path("runs") / f"{raw.name}-ipc{job.distillation.ipc}{kind}-{digest(identity)}"
+    return Run(
+        job=job,
+        members=members,
+        sweep=None if sweep is None else swept_name(sweep),
+        problems=problems,
+        folder=out or own,
+        proven=out in (None, own),
+        identity=identity,
+    )
+
+
+def described(run: Run) -> str:
+    """The run in a line."""
+    settings, count = run.job.distillation, len(run.members)
+    images = settings.ipc * run.problem.raw.classes
+    said = f"{images} distilled images, {settings.steps} steps: {words(settings)}"
+    if run.sweep is not None:
+        values = ", ".join(str(member.value) for member in run.members)
+        said += f"; {count} distillations side by side, {run.sweep} {values}, without baselines"
+    elif count > 1:
+        said += f"; {' and '.join(member.title for member in run.members)} side by side"
+    return f"{said}; in {run.folder}"
+
+
+def require_run(run: Run, places: Places, *, stream: bool) -> None:
+    """Refuse what the run would be refused for later."""
+    if run.needs_teachers:
+        for seed, problem in run.problems.items():
+            require_teaching(dataclasses.replace(run.job, seed=seed), problem, places)
+    require_distillation(
+        run.job, run.problem, made_of(run).method, stream=stream, copies=len(run.problems)
+    )
+
+
+def describe_work(run: Run, report: Report) -> None:
+    """Say what the run would take: for `--dry-run`."""
+    member, made = example_of(run, run.job)
+    needed = describe_distillation(run.job, run.problem, (made.method, member), report)
+    if run.needs_teachers:
+        describe_teaching(run.job, run.problem, report)
+    if (run.folder / "result.json").exists():
+        report.say(f"{run.folder} is complete, and takes no more time")
+        return
+    light, times = lighter(run.job)
+    small, quick = example_of(run, light)
+    examples = [small] * len(run.members)
+    step_fn = partial(trial.step_seconds, quick.method, examples, needed=needed)
+    tried = partial(
+        trial.stage_seconds, run.job, run.problem, stages_of(run), lambda: times * step_fn()
+    )
+    trial.describe(tried, run.problem.network.num_params, report)
+
+
+def stages_of(run: Run) -> list[work.Stage]:
+    """The stages of a run that has not begun."""
+    problems = run.problems.values() if run.needs_teachers else ()
+    missing = sum(len(one.store.missing(run.job.teaching.teachers)) for one in problems)
+    return work.stages(run.job, missing, [member.title for member in run.members])
+
+
+def made_of(run: Run) -> Made:
+    """The method, not to be fed yet."""
+    shape = run.problem.raw.x_train.shape[1:]
+    operations = work.forward_operations(run.problem.network, shape)
+    return make_method(run.job, Sources(run.problems), image_operations=operations)
+
+
+def example_of(run: Run, job: DistillJob) -> tuple[distill.Member, Made]:
+    """A distillation of the job's sizes, with made-up images, and its method."""
+    made, raw = make_method(job, Sources(run.problems)), run.problem.raw
+    labels = np.arange(job.distillation.ipc * raw.classes, dtype=np.int32) % raw.classes
+    shape = (len(labels), *raw.x_train.shape[1:])
+    images = np.asarray(jax.random.normal(jax.random.key(0), shape, np.float32))
+    start = DistilledSet(images, labels, job.distillation.alpha)
+    hparams = made.hparams_fn(job.distillation)
+    return distill.Member("example", 0, start, hparams, Path()), made

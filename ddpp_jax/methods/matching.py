@@ -1,0 +1,171 @@
+"""The loss of trajectory matching: a student trained on the distilled set against its teacher."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from ddpp_jax._types import (
+    AugmentFn,
+    DistanceFn,
+    Images,
+    MaskFn,
+    OptimizerFn,
+    Params,
+    PRNGKey,
+    Scalar,
+    ScalarLike,
+    Targets,
+    Vector,
+)
+from ddpp_jax.core import flatten_params, kept_fraction, prune_mask, trajectory_loss, unroll
+from ddpp_jax.methods.draws import Draws
+from ddpp_jax.methods.pairs import Pair
+from ddpp_jax.networks import Network
+from ddpp_jax.training import cross_entropy
+
+
+class Variables(NamedTuple):
+    """What is trained: the images, normalised, and the student's learning rate."""
+
+    images: Images
+    alpha: Scalar
+
+
+def by_ratio(
+    key: PRNGKey, student: Vector, target: Vector, threshold: ScalarLike
+) -> Bool[Array, " parameters"]:
+    """The paper's own mask, equations 5 to 7; the key is left unused."""
+    del key
+    return prune_mask(student, target, threshold=threshold)
+
+
+def as_they_are(key: PRNGKey, images: Images) -> Images:
+    """No augmentation."""
+    del key
+    return images
+
+
+class Parts(NamedTuple):
+    """What may be replaced in the method; each is the paper's own by default.
+
+    Attributes:
+        augment_fn: applied to each minibatch of the student.
+        mask_fn: `mask_fn(key, student, target, threshold)`, True where a parameter is kept.
+        distance_fn: `distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one.
+        optimizer_fn: `optimizer_fn(alpha)`, the student's optimiser; None is plain SGD.
+    """
+
+    augment_fn: AugmentFn = as_they_are
+    mask_fn: MaskFn = by_ratio
+    distance_fn: DistanceFn = trajectory_loss
+    optimizer_fn: OptimizerFn | None = None
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """What was put in place of the paper's own parts; the augmentation has settings."""
+        own = self._field_defaults
+        return {
+            name: _qualified(part)
+            for name, part in self._asdict().items()
+            if name != "augment_fn" and part is not own[name]
+        }
+
+
+PAPERS = Parts()
+"""The paper's own parts, without augmentation."""
+
+
+def _qualified(part: Any) -> str:
+    """A function by its module and name."""
+    return f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', repr(part))}"
+
+
+def objective(
+    variables: Variables,
+    labels: Targets,
+    pair: Pair,
+    draws: Draws,
+    threshold: ScalarLike,
+    *,
+    network: Network,
+    mask_key: PRNGKey,
+    parts: Parts,
+) -> tuple[Scalar, dict[str, Any]]:
+    """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
+
+    Args:
+        variables: what to differentiate.
+        labels: one for each distilled image, fixed.
+        pair: the teacher's parameters that the student starts from, and those some epochs later.
+        draws: the minibatches and the augmentation.
+        threshold: the pruning ratio; 0 prunes nothing.
+        network: the architecture.
+        mask_key: for a mask that is drawn.
+        parts: the parts of the method.
+
+    Returns:
+        The loss, and the metrics: `loss`, equation 8 or another distance; `kept_fraction`, the
+        share of all parameters that the mask keeps, and `kept_by_layer`, the same within each
+        tensor; `sign_flips`, the share of the pruned parameters whose signs differ;
+        `numerator_removed` and `denominator_removed`, the shares of |student - target|^2 and
+        |start - target|^2 that lie on pruned parameters; `student_loss`, the cross-entropy of the
+        student at its last step, nats.
+
+    Raises:
+        ValueError: the mask has not a boolean for each parameter.
+    """
+
+    def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Targets]:
+        batch, key = x
+        with jax.named_scope("augmentation"):
+            return parts.augment_fn(key, variables.images[batch]), labels[batch]
+
+    def loss_fn(params: Params, batch: tuple[Images, Targets]) -> Scalar:
+        inputs, targets = batch
+        return cross_entropy(network.apply_fn(params, inputs), targets).mean()
+
+    params, losses = unroll(
+        loss_fn,
+        network.unflatten(pair.start),
+        (draws.batches, draws.augment_keys),
+        lr=variables.alpha,
+        batch_fn=batch_fn,
+        optimizer_fn=parts.optimizer_fn,
+        parts=network.parts(draws.batches.shape[1]),
+    )
+    student, _ = flatten_params(params)
+    mask = parts.mask_fn(mask_key, student, pair.target, threshold)
+    if mask.dtype != bool or mask.shape != student.shape:
+        raise ValueError(
+            f"mask_fn gave {mask.dtype} of shape {mask.shape}; wanted a boolean for each of "
+            f"{student.size} parameters, True where it is kept"
+        )
+    loss = parts.distance_fn(student, pair.target, pair.start, mask=mask)
+    return loss, {"loss": loss} | _shares(student, pair, mask, network) | {
+        "student_loss": losses[-1]
+    }
+
+
+def _shares(
+    student: Vector, pair: Pair, mask: Bool[Array, " parameters"], network: Network
+) -> dict[str, Any]:
+    """What the mask keeps, and what it takes out of the loss."""
+    to_target, from_start = jnp.square(student - pair.target), jnp.square(pair.start - pair.target)
+    flipped = jnp.sign(student) * jnp.sign(pair.target) < 0
+    by_layer = jax.tree.leaves(network.unflatten(mask.astype(student.dtype)))
+    return {
+        "kept_fraction": kept_fraction(mask),
+        "sign_flips": _share(flipped & ~mask, of=~mask),
+        "numerator_removed": _share(jnp.where(mask, 0, to_target), of=to_target),
+        "denominator_removed": _share(jnp.where(mask, 0, from_start), of=from_start),
+        "kept_by_layer": {
+            name: leaf.mean() for name, leaf in zip(network.names, by_layer, strict=True)
+        },
+    }
+
+
+def _share(part: Array, *, of: Array) -> Scalar:
+    total = of.sum(dtype=jnp.float32)
+    return part.sum(dtype=jnp.float32) / jnp.where(total > 0, total, 1)
