@@ -19,6 +19,7 @@ from ddpp_jax.configs import DistillJob, EvaluateConfig, ModelConfig, setting
 from ddpp_jax.data import apply, load_raw, transform_from
 from ddpp_jax.evaluate import score
 from ddpp_jax.export import FORMATS, pixel_range
+from ddpp_jax.sets import DistilledSet
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -101,15 +102,12 @@ def main():
 
     def evaluated(images, labels, rate):
         return score(
-            images,
-            np.asarray(labels, np.int32),
+            DistilledSet(images, np.asarray(labels, np.int32), rate, raw.class_names),
             x_test,
             raw.y_test,
-            alpha=rate,
             model=model,
             config=EvaluateConfig(eval_epochs=given.eval_epochs),
             operations=data.operations,
-            classes=raw.classes,
         )
 
     with tempfile.TemporaryDirectory() as folder:

@@ -202,11 +202,9 @@ def scored(labels, seed=0, **changes):
     data = load_dataset(DataConfig())
     images, own = random_per_class(jax.random.key(0), data, 10)
     return evaluate.score(
-        images,
-        labels(own),
+        DistilledSet(images, labels(own), 0.05),
         data.x_test,
         data.y_test,
-        alpha=0.05,
         model=ModelConfig(width=8, depth=1),
         config=EvaluateConfig(networks=2, eval_epochs=60),
         operations=(),
@@ -261,5 +259,6 @@ Y = np.array([0, 0, 1, 1, 2, 2])
 )
 def test_score_refuses_what_cannot_be_evaluated(changes, words):
     given = {"images": X, "labels": Y, "x_test": X, "y_test": Y, "alpha": 0.1} | changes
+    small = DistilledSet(*(given.pop(name) for name in ("images", "labels", "alpha")))
     with pytest.raises(InputError, match=words):
-        evaluate.score(**given)
+        evaluate.score(small, **given)

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ddpp_jax._types import OPERATIONS, FloatArray, IntArray, ScalarLike
+from ddpp_jax._types import OPERATIONS, FloatArray, IntArray
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
 from ddpp_jax.configs.checks import above_zero, check_seed
 from ddpp_jax.data import (
@@ -22,40 +22,37 @@ from ddpp_jax.sets import DistilledSet
 
 
 def score(
-    images: FloatArray,
-    labels: FloatArray | IntArray,
+    small: DistilledSet,
     x_test: FloatArray,
     y_test: IntArray,
     *,
-    alpha: ScalarLike,
     architecture: str = "convnet",
     model: ModelConfig | None = None,
     config: EvaluateConfig | None = None,
     operations: tuple[str, ...] = OPERATIONS,
-    classes: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """How good a small set is: fresh networks trained on it by the published schedule, and tested.
 
     Args:
-        images: the small set, (n, size, size, channels), normalised as the test images are.
-        labels: a class for each image, or a row with the probability of each class.
+        small: `DistilledSet(images, labels, alpha)`: images (n, size, size, channels), normalised
+            as the test images are; a class for each, or a row with the probability of each class;
+            the learning rate at first. Its class names, where it has them, say how many classes
+            there are; otherwise the test labels do.
         x_test: test images.
         y_test: their classes, 0 to classes - 1.
-        alpha: the learning rate at first.
         architecture: convnet (also with a depth, convnet5), alexnet, vgg11, resnet18, resnet18-ap.
         model: width, and depth of the ConvNet; by default 128 and 3.
         config: how many networks, and their schedule; by default five and 1,000 epochs.
         operations: of DSA; by default all.
-        classes: how many there are; by default as many as the test labels name.
         seed: decides every draw.
 
     Raises:
         InputError: there is no such architecture, or it cannot take such images; images or labels
             are not as said, or are all of one class.
     """
-    images = given_images(np.asarray(images), "the set's images", normalised=True)
-    labels = given_labels(np.asarray(labels), images, "the set's labels")
+    images = given_images(np.asarray(small.images), "the set's images", normalised=True)
+    labels = given_labels(np.asarray(small.labels), images, "the set's labels")
     x_test = given_images(np.asarray(x_test), "the test images", normalised=True)
     y_test = checked_labels(np.asarray(y_test), x_test, "the test labels")
     if x_test.shape[1:] != images.shape[1:]:
@@ -63,9 +60,10 @@ def score(
             f"the set's images are {shape_words(images.shape[1:])}, the test images "
             f"{shape_words(x_test.shape[1:])}; wanted one shape"
         )
-    classes = 1 + int(y_test.max()) if classes is None else classes
+    classes = len(small.class_names) or 1 + int(y_test.max())
     require_learnable(labels, classes, "the set")
-    above_zero(alpha=float(alpha))
+    alpha = float(small.alpha)
+    above_zero(alpha=alpha)
     check_seed(seed=seed)
     unknown = [name for name in operations if name not in OPERATIONS]
     if unknown:
@@ -81,7 +79,7 @@ def score(
         jax.random.key(seed),
         Procedure(config or EvaluateConfig(), operations, classes),
         net,
-        DistilledSet(images, labels, float(alpha)),
+        DistilledSet(images, labels, alpha),
         {"test": (x_test, y_test)},
         Report(None),
     )
