@@ -87,7 +87,7 @@ def _export_buffers(path: Path, formats: Sequence[str], out: Path | None, report
     kernel = next(shape for name, shape in store.known(0)["tensors"] if name == "Conv3x3_0/kernel")
     if kernel[2] == 1:
         report.warn(
-            "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, ours by 1: "
+            "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, not 1: "
             "in MTT's networks.py these parameters make other networks"
         )
     report.say(f"{count} teachers are in {folder}")

@@ -65,7 +65,7 @@ def run_import(
     describe(job, problem, report)
     if raw.x_train.shape[3] == 1:
         report.warn(
-            "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, ours by 1: "
+            "the first convolution of MTT's own ConvNet pads grey images by 3 pixels, not 1: "
             "teachers of MTT's networks.py are other networks here"
         )
     require_data(job, raw, places)

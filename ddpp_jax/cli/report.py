@@ -28,7 +28,7 @@ def run_report(folders: Sequence[Path], out: Path | None, report: Report) -> Non
         report: told where the pages are.
 
     Raises:
-        InputError: one is no run folder, the file is there and no page of ours, or it was asked for
+        InputError: one is no run folder, the file is there and no such page, or it was asked for
             with one run alone.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):

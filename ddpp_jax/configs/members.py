@@ -63,12 +63,12 @@ def differences_of(member: MemberJob, job: DistillJob) -> dict[str, Any]:
     return _differences(dataclasses.asdict(job), dataclasses.asdict(member.job), "")
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _differences(own: dict[str, Any], theirs: dict[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in theirs.items():
         if isinstance(value, dict):
-            found |= _differences(ours[name], value, f"{prefix}{name}.")
-        elif value != ours[name]:
+            found |= _differences(own[name], value, f"{prefix}{name}.")
+        elif value != own[name]:
             found[f"{prefix}{name}"] = value
     return found
 

@@ -34,10 +34,10 @@ class ZcaProbe(NamedTuple):
 
     def fits(self, zca: Zca) -> bool:
         """Whether they are of this whitening, up to the rounding of another machine."""
-        theirs, ours = np.asarray(self.numbers), np.asarray(probe(zca).numbers)
-        if theirs.shape != ours.shape:
+        theirs, own = np.asarray(self.numbers), np.asarray(probe(zca).numbers)
+        if theirs.shape != own.shape:
             return False
-        return bool(np.abs(theirs - ours).max() <= _TOLERANCE * max(1.0, float(np.abs(ours).max())))
+        return bool(np.abs(theirs - own).max() <= _TOLERANCE * max(1.0, float(np.abs(own).max())))
 
 
 def probe(zca: Zca) -> ZcaProbe:

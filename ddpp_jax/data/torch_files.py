@@ -166,14 +166,14 @@ def _mapping(path: Path, content: Mapping[Any, Any]) -> dict[str, Shaped[np.ndar
     """The arrays that are known by name; what else a mapping holds is ignored."""
     found = {}
     for name, value in content.items():
-        ours = _ALIASES.get(name, name)
-        if ours in found:
-            raise InputError(f"{path} holds {ours} under two names; wanted one of them")
-        if ours in _TENSORS:
+        own = _ALIASES.get(name, name)
+        if own in found:
+            raise InputError(f"{path} holds {own} under two names; wanted one of them")
+        if own in _TENSORS:
             array = tensor_array(value, f"{path}: {name}")
-            found[ours] = _rate(array) if ours in ("lr", "alpha") else array
-        elif ours in ("class_names", LAYOUT):
-            found[ours] = _texts(value, f"{path}: {name}")
+            found[own] = _rate(array) if own in ("lr", "alpha") else array
+        elif own in ("class_names", LAYOUT):
+            found[own] = _texts(value, f"{path}: {name}")
     return found
 
 

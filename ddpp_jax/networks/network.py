@@ -31,7 +31,7 @@ class Network(NamedTuple):
         unflatten: `unflatten(vector) -> params`, from a flat vector, in its dtype.
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
-        at_once: how many images had best be worked on at once where memory is what takes time.
+        at_once: how many images to work on at once where memory is what takes time.
     """
 
     init_fn: Callable[[PRNGKey], Params]
@@ -50,7 +50,7 @@ class Network(NamedTuple):
         return [(name, leaf.shape) for name, leaf in zip(self.names, leaves, strict=True)]
 
     def parts(self, batch_size: int) -> int:
-        """Into how many equal parts a minibatch had best be cut, for the default backend.
+        """Into how many equal parts a minibatch is cut for the default backend.
 
         On the CPU a part has as nearly `at_once` images as equal parts allow, so that its
         activations stay in the caches; elsewhere a minibatch is one part.

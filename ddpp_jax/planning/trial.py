@@ -66,7 +66,7 @@ def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
 def describe(
     seconds_fn: Callable[[], Mapping[str, float]], num_params: int, report: Report
 ) -> None:
-    """Say how long each stage will take, and all of them together.
+    """Say how long each stage will take, and the whole job.
 
     Args:
         seconds_fn: tries the stages, and gives the seconds of each by its name; NaN of one that

@@ -95,8 +95,8 @@ def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
 
 
 def _holds_a_method(place: Path) -> bool:
-    ours = (place / "config.json").exists() or not (place / "export.json").exists()
-    return ours and (set_path(place, "last").exists() or (place / "metrics.jsonl").exists())
+    own = (place / "config.json").exists() or not (place / "export.json").exists()
+    return own and (set_path(place, "last").exists() or (place / "metrics.jsonl").exists())
 
 
 def _method(place: Path, warn_fn: Callable[[str], None]) -> Method:

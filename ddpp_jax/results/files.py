@@ -1,4 +1,4 @@
-"""`result.json`: what a run came to."""
+"""`result.json`: what a run found."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,7 +84,7 @@ class _Comparison(TypedDict):
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """What a run came to, as `result.json` of its folder says.
+    """What a run found, as `result.json` of its folder says.
 
     Raises:
         InputError: the file is damaged, was edited, or is none of a run.

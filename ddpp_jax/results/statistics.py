@@ -73,15 +73,15 @@ def spread(accuracies: Sequence[Float[np.ndarray, " _networks"]]) -> Spread:
 
 
 def paired_difference(
-    ours: Float[np.ndarray, " seeds"], theirs: Float[np.ndarray, " seeds"]
+    figures: Float[np.ndarray, " seeds"], others: Float[np.ndarray, " seeds"]
 ) -> Difference:
     """The first less the second, seed by seed.
 
     Args:
-        ours: the mean figure of each seed.
-        theirs: of the same seeds in the same order.
+        figures: the mean figure of each seed.
+        others: of the same seeds in the same order.
     """
-    differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    differences = np.asarray(figures, np.float64) - np.asarray(others, np.float64)
     count, mean = len(differences), float(differences.mean())
     error = _deviation(differences) / math.sqrt(count)
     reach = math.nan if count < 2 else float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error

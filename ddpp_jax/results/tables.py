@@ -29,16 +29,16 @@ def row(
         images: how many images that is.
         accuracies: from 0 to 1, one array for each set of images that was evaluated.
     """
-    together = np.concatenate(list(accuracies)).astype(np.float64)
+    every = np.concatenate(list(accuracies)).astype(np.float64)
     return {
         "method": method,
         "images": images,
         "sets": len(accuracies),
-        "networks": together.size,
-        "mean": float(together.mean()),
-        "std": float(together.std()),
+        "networks": every.size,
+        "mean": float(every.mean()),
+        "std": float(every.std()),
         "set_means": [float(found.mean(dtype=np.float64)) for found in accuracies],
-        "accuracies": together.tolist(),
+        "accuracies": every.tolist(),
     }
 
 
@@ -54,12 +54,12 @@ def evaluated_row(
         about: more that the row says, such as the `seed` or the `architecture`.
     """
     confusion = np.sum([evaluation.confusion for evaluation in evaluations], axis=0)
-    together = Evaluation(np.concatenate([v.accuracies for v in evaluations]), confusion)
+    every = Evaluation(np.concatenate([v.accuracies for v in evaluations]), confusion)
     return {
         **about,
         **row(method, images, [evaluation.accuracies for evaluation in evaluations]),
         "diverged": sum(evaluation.diverged for evaluation in evaluations),
-        "per_class": [None if np.isnan(x) else float(x) for x in together.per_class],
+        "per_class": [None if np.isnan(x) else float(x) for x in every.per_class],
         "confusion": confusion.tolist(),
     }
 
@@ -90,8 +90,8 @@ def comparisons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             common = sorted(by_seed.keys() & others.keys())
             if not _comparable(case, other) or len(common) < 2:
                 continue
-            ours, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
-            difference = paired_difference(ours, theirs)
+            figures, theirs = (np.array([np.mean(c[s]) for s in common]) for c in (by_seed, others))
+            difference = paired_difference(figures, theirs)
             more = {"less": other.method, "stands": difference.stands}
             more["which"] = case.which or other.which
             found.append(case._asdict() | difference._asdict() | more)

@@ -148,11 +148,11 @@ def read_claim(folder: Path, *, name: str, warn_fn: Callable[[str], None] = warn
     return own
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """Each value that differs, as `name was theirs, is ours`; nested names are joined by dots."""
+def differences(own: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Each value that differs, as `name was THEIRS, is OWN`; nested names are joined by dots."""
     lines: list[str] = []
-    for name in sorted(ours.keys() | theirs.keys()):
-        a, b = ours.get(name), theirs.get(name)
+    for name in sorted(own.keys() | theirs.keys()):
+        a, b = own.get(name), theirs.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, f"{prefix}{name}.")
         elif a != b:

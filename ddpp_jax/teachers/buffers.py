@@ -40,9 +40,9 @@ class TorchLayout(NamedTuple):
 
 
 def torch_layout(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> TorchLayout:
-    """How PyTorch's ConvNet holds a vector of ours.
+    """How PyTorch's ConvNet holds a vector of this library.
 
-    Kernels (3, 3, in, out) are (out, in, 3, 3) there, and the rows of the linear layer, ours by
+    Kernels (3, 3, in, out) are (out, in, 3, 3) there, and the rows of the linear layer, here by
     place and then by feature, go by feature and then by place.
 
     Args:
@@ -103,7 +103,7 @@ def buffer_files(paths: Sequence[Path]) -> list[Path]:
 def read_buffers(
     files: Sequence[Path], layout: TorchLayout, *, teachers: int, epochs: int
 ) -> Iterator[tuple[str, Float32[np.ndarray, "snapshots parameters"]]]:
-    """The first teachers of some files, one by one: what names each, and its trajectory in ours.
+    """The first teachers of some files, one by one: what names each, and its trajectory.
 
     Args:
         files: in their order.
@@ -240,7 +240,7 @@ def _trajectory(
     if (found == found[0]).all():
         raise InputError(
             f"{what} is the same in all of its epochs: MTT's program keeps one array for all where "
-            "it trains on a CPU; nothing can be learnt from it: train it on a GPU, or by ours"
+            "it trains on a CPU; nothing can be learnt from it: train it on a GPU, or here"
         )
     return found
 
@@ -252,12 +252,12 @@ def _check_tensors(arrays: Sequence[np.ndarray], layout: TorchLayout, what: str)
             (i for i, (a, b) in enumerate(zip(shapes, layout.shapes, strict=False)) if a != b),
             min(len(shapes), len(layout.shapes)),
         )
-        theirs, ours = (
+        theirs, wanted = (
             f"{len(all_)} tensors"
             + (f", number {place} {all_[place]}" if place < len(all_) else "")
             for all_ in (shapes, layout.shapes)
         )
-        raise InputError(f"{what} has {theirs}; wanted {ours}{_advice(shapes, layout.shapes)}")
+        raise InputError(f"{what} has {theirs}; wanted {wanted}{_advice(shapes, layout.shapes)}")
     for array in arrays:
         if array.dtype not in (np.float16, np.float32):
             raise InputError(f"{what} holds {array.dtype}; wanted float32")

@@ -30,7 +30,7 @@ from ddpp_jax.storage import TeacherStore, require_space
 from ddpp_jax.training import PartsFn, accuracies, over_members, train_epoch, workers
 
 GROUP = 10
-"""The most teachers trained at a time, and lost together when the process is killed."""
+"""The most teachers trained at a time; all of these are lost when the process is killed."""
 
 
 class State(NamedTuple):
