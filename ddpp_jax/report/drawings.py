@@ -187,7 +187,9 @@ def draw_sweep(ax: Axes, rows: Rows, *, name: str, quantity: str, label: str) ->
         values = [row["means"].get(quantity, np.nan) for row in rows]
         ax.plot(places, values, "s--", color=COLOURS[1])
     ax.set_xticks(places, [as_words(str(row["value"])) for row in rows])
-    ax.set(xlabel=as_words(name), ylabel=label)
+    ax.set(xlabel=as_words(name), title=as_words(label))
+    ax.title.set_fontsize(9)
+    ax.grid(alpha=0.25)
 
 
 def draw_map(

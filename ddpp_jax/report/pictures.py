@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -95,10 +96,7 @@ def save_curves(path: Path, runs: Mapping[str, Rows], *, title: str) -> None:
         title: stands over the curves.
     """
     quantities = quantities_of(list(runs.values()))
-    lines = -(-len(quantities) // 2) or 1
-    figure = Figure(figsize=(9, 3 * lines), layout="constrained")
-    figure.suptitle(as_words(title), fontsize=11)
-    axes = figure.subplots(lines, 2, squeeze=False).flat
+    figure, axes = _panels(len(quantities), title)
     for ax, (quantity, label) in zip(axes, quantities.items(), strict=False):
         for place, (name, rows) in enumerate(runs.items()):
             draw_curve(ax, rows, quantity, label=name, place=place)
@@ -106,8 +104,6 @@ def save_curves(path: Path, runs: Mapping[str, Rows], *, title: str) -> None:
         ax.title.set_fontsize(9)
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
-    for ax in figure.axes[len(quantities) :]:
-        ax.set_axis_off()
     _save(figure, path)
 
 
@@ -171,13 +167,21 @@ def save_sweep(
         title: stands over the picture.
     """
     shown = {"mean": "test accuracy, %", **quantities}
-    figure = Figure(figsize=(6, 2.6 * len(shown)), layout="constrained")
-    figure.suptitle(as_words(title), fontsize=10)
-    axes = figure.subplots(len(shown), squeeze=False).flat
-    for ax, (quantity, label) in zip(axes, shown.items(), strict=True):
+    figure, axes = _panels(len(shown), title)
+    for ax, (quantity, label) in zip(axes, shown.items(), strict=False):
         draw_sweep(ax, rows, name=name, quantity=quantity, label=label)
-        ax.grid(alpha=0.25)
     _save(figure, path)
+
+
+def _panels(count: int, title: str) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with so many panels in two columns."""
+    lines = -(-count // 2) or 1
+    figure = Figure(figsize=(9, 3 * lines), layout="constrained")
+    figure.suptitle(as_words(title), fontsize=11)
+    axes = list(figure.subplots(lines, 2, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> None:
