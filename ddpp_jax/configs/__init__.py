@@ -1,6 +1,6 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
-from ddpp_jax.configs.architectures import ARCHITECTURES, check_architecture
+from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
 from ddpp_jax.configs.distillation import (
     METHODS,
     DistillConfig,
@@ -10,13 +10,13 @@ from ddpp_jax.configs.distillation import (
 from ddpp_jax.configs.jobs import (
     DistillJob,
     EvaluateJob,
+    Places,
     SelectJob,
     TeachersJob,
     digest,
     evaluate_job,
 )
 from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swept_name
-from ddpp_jax.configs.places import Places
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting
 from ddpp_jax.configs.stages import (
     DataConfig,

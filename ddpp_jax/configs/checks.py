@@ -1,6 +1,7 @@
 """Checks that several settings share; each error names the flag."""
 
 import math
+import re
 
 from ddpp_jax.errors import InputError
 
@@ -34,6 +35,12 @@ MOST = {
     "width": 2**20,
 }
 """The most that each whole number may be: what no machine of today could work through or hold."""
+
+
+ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18", "resnet18-ap")
+"""Every architecture; `convnet` may carry its depth, as in `convnet5`."""
+
+_CONVNET = re.compile(r"convnet[1-9]?")
 
 
 _MOST_DIGITS = 20
@@ -102,3 +109,12 @@ def shown(value: int | None) -> str:
     """The number, in short where it has more digits than anybody reads."""
     digits = 1 if not value else int(math.log10(abs(value))) + 1
     return str(value) if digits <= _MOST_DIGITS else f"of {digits} digits"
+
+
+def check_architecture(name: str) -> None:
+    """Refuse a name that no architecture has."""
+    if name not in ARCHITECTURES and not _CONVNET.fullmatch(name):
+        raise InputError(
+            f"there is no architecture {name!r}; wanted {', '.join(ARCHITECTURES)}, "
+            "or a ConvNet with its depth, such as convnet5"
+        )

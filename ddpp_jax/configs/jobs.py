@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast
 
-from ddpp_jax.configs.architectures import check_architecture
-from ddpp_jax.configs.checks import above_zero, at_least, check_seed
+from ddpp_jax.configs.checks import above_zero, at_least, check_architecture, check_seed
 from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig, check_method
 from ddpp_jax.configs.stages import (
     DataConfig,
@@ -142,6 +142,20 @@ class EvaluateJob:
     def names(self) -> tuple[str, ...]:
         """The architectures, one by one."""
         return tuple(self.architectures.split(","))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where teachers and whitening are kept, and how teachers are read; no figure depends on it."""
+
+    teachers_dir: Path = Path("runs/teachers")
+    """Folder of all teachers; each setting has a subfolder of its own."""
+
+    cache_dir: Path = Path("runs/cache")
+    """Folder for what was fitted to the data and can be fitted again (ZCA)."""
+
+    read: Literal["auto", "device", "stream"] = "auto"
+    """Hold the teachers on the device, stream them from disk, or decide by what fits."""
 
 
 def evaluate_job(settings: Mapping[str, Any]) -> EvaluateJob:
