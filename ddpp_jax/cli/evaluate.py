@@ -32,7 +32,7 @@ from ddpp_jax.planning.problem import (
 )
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import pictures, write_report
+from ddpp_jax.report import pictures, row_names, write_report
 from ddpp_jax.results import check_evaluation, tables
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, write_json
@@ -50,7 +50,7 @@ def run_evaluate(
     explicit: Set[str] = frozenset(),
     dry: bool = False,
 ) -> None:
-    """Evaluations small sets with fresh networks, on test images seen as each set sees its own.
+    """Evaluate small sets with fresh networks, on test images seen as each set sees its own.
 
     Args:
         job: how they are evaluated, and how images are normalised where their file does not say it.
@@ -106,30 +106,42 @@ def run_evaluate(
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(cache_dir)
-            procedure = Procedure(job.evaluation, job.data.operations, raw.classes)
-            evaluations = Evaluations(procedure, folder)
             report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
-                rows = _rows(job, evaluations, raw, networks, sets, report)
-                found = result(job, raw, rows)
-                found["over_seeds"] = tables.over_seeds(rows)
-                found["comparisons"] = tables.comparisons(rows)
-                write_json(folder / "result.json", found)
-            evaluations.close()
-        names = [tables.row_words(row) for row in found["rows"]]
-        for key in ("seed", "file"):
-            if len(set(names)) < len(names):
-                pairs = zip(names, found["rows"], strict=True)
-                names = [f"{name}, {key} {row.get(key)}" for name, row in pairs]
-        for picture, save in (
-            ("accuracy.png", pictures.save_accuracies),
-            ("confusion.png", pictures.save_confusions),
-        ):
-            if not (folder / picture).exists():
-                save(folder / picture, found, names)
+                found = _compute(job, raw, networks, sets, folder, report)
+        _draw(folder, found)
         write_report(folder, only_stale=True)
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
+
+
+def _compute(
+    job: EvaluateJob,
+    raw: Dataset,
+    networks: Mapping[str, Network],
+    sets: Sequence[SmallSet],
+    folder: Path,
+    report: Report,
+) -> dict[str, Any]:
+    """Evaluate all sets; what `result.json` of the folder then holds."""
+    evaluations = Evaluations(Procedure(job.evaluation, job.data.operations, raw.classes), folder)
+    rows = _rows(job, evaluations, raw, networks, sets, report)
+    found = result(job, raw, rows)
+    found |= {"over_seeds": tables.over_seeds(rows), "comparisons": tables.comparisons(rows)}
+    write_json(folder / "result.json", found)
+    evaluations.close()
+    return found
+
+
+def _draw(folder: Path, found: Mapping[str, Any]) -> None:
+    """The pictures that are not there yet."""
+    names = row_names(found["rows"])
+    for picture, save in (
+        ("accuracy.png", pictures.save_accuracies),
+        ("confusion.png", pictures.save_confusions),
+    ):
+        if not (folder / picture).exists():
+            save(folder / picture, found, names)
 
 
 def _title(small: SmallSet, architecture: str) -> str:
@@ -234,7 +246,7 @@ class _Evaluate:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Evaluations small sets: `python -m ddpp_jax.evaluate FILE ...`."""
+    """Evaluate small sets: `python -m ddpp_jax.evaluate FILE ...`."""
 
     def work(command: _Evaluate, report: Report) -> None:
         if not command.files:
