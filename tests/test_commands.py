@@ -420,7 +420,7 @@ def test_teachers_alone_are_found_by_the_main_job(finished):
 @pytest.fixture
 def untried(monkeypatch):
     """No trial of the stages, which takes longer than all else that a dry run does."""
-    for name, seconds in (("epoch", 1.0), ("step", 2.0), ("evaluation", 3.0)):
+    for name, seconds in (("epoch", 1.0), ("step", 0.4), ("evaluation", 3.0)):
         monkeypatch.setattr(trial, f"{name}_seconds", lambda *_, s=seconds, **__: s)
 
 

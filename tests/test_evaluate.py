@@ -15,7 +15,7 @@ from ddpp_jax.configs import DataConfig, EvaluateConfig, ModelConfig
 from ddpp_jax.data import load_dataset, random_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import networks
-from ddpp_jax.networks import ConvNet
+from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Checkpoints
@@ -31,15 +31,16 @@ def test_the_published_schedule():
     step = jax.jit(
         partial(
             evaluate.step,
-            apply_fn=lambda params, images: model.apply({"params": params}, images),
+            network=make_network(model, (8, 8, 3)),
             config=config,
             augment_fn=lambda key, images: images,
         )
     )
-    images, labels = torch_layout.images(golden["images"]), jnp.asarray(golden["labels"])
+    images, rest = torch_layout.images(golden["images"]), (golden["labels"], golden["lr"])
+    small_set = (images, *map(jnp.asarray, rest))
     for epoch in range(config.eval_epochs + 1):
         key = jax.random.key(epoch)
-        state, _ = step(key, state, jnp.asarray(epoch), images, labels, jnp.asarray(golden["lr"]))
+        state, _ = step(key, state, jnp.asarray(epoch), small_set)
     jax.tree.map(lambda a, b: close(a, b, 1e-9), state.params, convert(golden["trained"]))
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpp_jax.training import members as together
+from ddpp_jax.storage import machine
 from ddpp_jax.training import over_members, side_by_side
 
 
@@ -44,19 +44,19 @@ def test_at_once_they_are_the_same_to_rounding(monkeypatch):
 
 @pytest.mark.parametrize("cores", [1, 2, 8])
 def test_members_go_through_the_pieces_in_order_on_any_number_of_cores(monkeypatch, cores):
-    monkeypatch.setattr(together.os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(cores))
     found = side_by_side(lambda member, piece: [*member, piece], [["a"], ["b"], ["c"]], range(50))
     assert found == [[name, *range(50)] for name in "abc"]
 
 
 def test_two_members_are_at_work_at_the_same_time(monkeypatch):
-    monkeypatch.setattr(together.os, "sched_getaffinity", lambda _: range(2))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(2))
     both = threading.Barrier(2, timeout=60)
     assert len(side_by_side(lambda member, _: both.wait(), [0, 1], [None])) == 2
 
 
 def test_what_one_member_raises_is_raised(monkeypatch):
-    monkeypatch.setattr(together.os, "sched_getaffinity", lambda _: range(2))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(2))
 
     def fn(member, piece):
         if member == 1 and piece == 1:

@@ -8,6 +8,7 @@ import pytest
 import small
 
 from ddpp_jax.training import (
+    Training,
     accuracies,
     cross_entropy,
     predictions,
@@ -33,11 +34,7 @@ def epoch(images, labels, batch_size, seen=None, parts_fn=None):
         optimizer.init(PARAMS),
         jnp.asarray(images),
         jnp.asarray(labels),
-        apply_fn=NETWORK.apply_fn,
-        optimizer=optimizer,
-        batch_size=batch_size,
-        augment_fn=augment_fn,
-        parts_fn=parts_fn,
+        Training(NETWORK.apply_fn, optimizer, batch_size, augment_fn, parts_fn),
     )
 
 

@@ -149,7 +149,7 @@ def _train(
 
 
 def _at_a_time(paces: Mapping[int, float], most: int) -> int:
-    """How many networks had best be at work at a time, by the seconds that epochs took.
+    """How many networks to train at a time, by the seconds that epochs took.
 
     Large networks hinder one another, small ones do not; so both are tried, which changes no bit.
     """
@@ -181,20 +181,17 @@ def advance_all(
 ) -> tuple[PRNGKey, State, Info]:
     """A network after the epochs of a piece."""
     key, state, info = member
-    low, high, (images, labels, alpha) = piece
+    low, high, small = piece
 
     def epoch(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
         return step(
             jax.random.fold_in(named_key(key, "epochs"), index),
             carry[0],
             index,
-            images,
-            labels,
-            alpha,
-            apply_fn=network.apply_fn,
+            small,
+            network=network,
             config=config,
             augment_fn=partial(augment, operations=operations),
-            parts_fn=network.parts,
         )
 
     return key, *lax.fori_loop(low, high, epoch, (state, info))

@@ -8,7 +8,6 @@ import optax
 from jaxtyping import Array, Int
 
 from ddpp_jax._types import (
-    ApplyFn,
     AugmentFn,
     Images,
     OptState,
@@ -19,7 +18,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.networks import Network
-from ddpp_jax.training import PartsFn, train_epoch
+from ddpp_jax.training import Training, train_epoch
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -57,14 +56,11 @@ def step(
     key: PRNGKey,
     state: State,
     epoch: Int[Array, ""],
-    images: Images,
-    labels: Targets,
-    alpha: Scalar,
+    small: tuple[Images, Targets, Scalar],
     *,
-    apply_fn: ApplyFn,
+    network: Network,
     config: EvaluateConfig,
     augment_fn: AugmentFn,
-    parts_fn: PartsFn | None = None,
 ) -> tuple[State, Info]:
     """The network after one epoch of the published schedule.
 
@@ -75,14 +71,13 @@ def step(
         key: this epoch's own.
         state: the network before it.
         epoch: its number.
-        images: the small set.
-        labels: a class for each image, or a row with the probability of each class.
-        alpha: the learning rate at first.
-        apply_fn: the network.
+        small: the set: images, labels (a class for each image, or a row with the probability of
+            each class), and the learning rate at first.
+        network: the architecture.
         config: the last epoch's number and the size of a minibatch.
         augment_fn: applied to each minibatch.
-        parts_fn: into how many parts one of some size is cut; None cuts none.
     """
+    images, labels, alpha = small
     fall = config.eval_epochs // 2 + 1
     optimizer = make_optimizer(jnp.where(epoch > fall, alpha * 0.1, alpha))
     opt_state = jax.tree.map(
@@ -90,16 +85,6 @@ def step(
         optimizer.init(state.params),
         state.opt_state,
     )
-    params, opt_state, loss = train_epoch(
-        key,
-        state.params,
-        opt_state,
-        images,
-        labels,
-        apply_fn=apply_fn,
-        optimizer=optimizer,
-        batch_size=config.eval_batch,
-        augment_fn=augment_fn,
-        parts_fn=parts_fn,
-    )
+    training = Training(network.apply_fn, optimizer, config.eval_batch, augment_fn, network.parts)
+    params, opt_state, loss = train_epoch(key, state.params, opt_state, images, labels, training)
     return State(params, opt_state), Info(loss)

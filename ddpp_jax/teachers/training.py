@@ -10,8 +10,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import (
-    ApplyFn,
-    AugmentFn,
     Images,
     Labels,
     OptState,
@@ -27,7 +25,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.storage import TeacherStore, require_space
-from ddpp_jax.training import PartsFn, accuracies, over_members, train_epoch, workers
+from ddpp_jax.training import Training, accuracies, over_members, train_epoch, workers
 
 GROUP = 10
 """The most teachers trained at a time; all of these are lost when the process is killed."""
@@ -53,16 +51,7 @@ def init(key: PRNGKey, *, network: Network, optimizer: optax.GradientTransformat
 
 
 def step(
-    key: PRNGKey,
-    state: State,
-    images: Images,
-    labels: Labels,
-    *,
-    apply_fn: ApplyFn,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    augment_fn: AugmentFn,
-    parts_fn: PartsFn | None = None,
+    key: PRNGKey, state: State, images: Images, labels: Labels, training: Training
 ) -> tuple[State, Info]:
     """The teacher after one epoch.
 
@@ -71,25 +60,10 @@ def step(
         state: the teacher before it.
         images: the real training set, on the device.
         labels: one for each image.
-        apply_fn: the network.
-        optimizer: the learning rate included.
-        batch_size: images in a minibatch.
-        augment_fn: applied to each minibatch.
-        parts_fn: into how many parts one of some size is cut; None cuts none.
+        training: the network, its optimiser, the minibatches and the augmentation.
     """
-    params, opt_state, loss = train_epoch(
-        key,
-        state.params,
-        state.opt_state,
-        images,
-        labels,
-        apply_fn=apply_fn,
-        optimizer=optimizer,
-        batch_size=batch_size,
-        augment_fn=augment_fn,
-        parts_fn=parts_fn,
-    )
-    return State(params, opt_state), Info(loss)
+    *after, loss = train_epoch(key, state.params, state.opt_state, images, labels, training)
+    return State(*after), Info(loss)
 
 
 def run(
@@ -242,14 +216,12 @@ def advance_all(
     """A teacher after an epoch."""
     key, state, _ = member
     epoch, images, labels = piece
-    return key, *step(
-        jax.random.fold_in(named_key(key, "epochs"), epoch),
-        state,
-        images,
-        labels,
-        apply_fn=network.apply_fn,
-        optimizer=optimizer,
-        batch_size=batch_size,
+    training = Training(
+        network.apply_fn,
+        optimizer,
+        batch_size,
         augment_fn=partial(augment, operations=operations),
         parts_fn=network.parts,
     )
+    own = jax.random.fold_in(named_key(key, "epochs"), epoch)
+    return key, *step(own, state, images, labels, training)

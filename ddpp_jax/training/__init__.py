@@ -2,6 +2,7 @@
 
 from ddpp_jax.training.epochs import (
     PartsFn,
+    Training,
     accuracies,
     cross_entropy,
     predictions,
@@ -12,6 +13,7 @@ from ddpp_jax.training.members import PIECES, over_members, side_by_side, worker
 __all__ = [
     "PIECES",
     "PartsFn",
+    "Training",
     "accuracies",
     "cross_entropy",
     "over_members",

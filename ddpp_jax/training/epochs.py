@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -38,18 +38,32 @@ def cross_entropy(logits: Logits, labels: Targets) -> Float[Array, " images"]:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+class Training(NamedTuple):
+    """How a network is trained on a set of images.
+
+    Attributes:
+        apply_fn: the network.
+        optimizer: an optax transformation that includes the learning rate.
+        batch_size: images in a minibatch.
+        augment_fn: applied to each minibatch with a key of its own.
+        parts_fn: `parts_fn(size)`, into how many parts a minibatch of that size is cut, one after
+            another; None cuts none. Results differ by rounding.
+    """
+
+    apply_fn: ApplyFn
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    augment_fn: AugmentFn
+    parts_fn: PartsFn | None = None
+
+
 def train_epoch(
     key: PRNGKey,
     params: Params,
     opt_state: OptState,
     images: Images,
     labels: Targets,
-    *,
-    apply_fn: ApplyFn,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    augment_fn: AugmentFn,
-    parts_fn: PartsFn | None = None,
+    training: Training,
 ) -> tuple[Params, OptState, Scalar]:
     """The parameters and optimiser state after one pass over all images, and the mean loss.
 
@@ -59,16 +73,12 @@ def train_epoch(
     Args:
         key: decides the order and the augmentation.
         params: the parameters.
-        opt_state: the state of `optimizer`.
+        opt_state: the state of the optimiser.
         images: the whole set.
-        labels: one for each image.
-        apply_fn: the network.
-        optimizer: an optax transformation that includes the learning rate.
-        batch_size: images in a minibatch.
-        augment_fn: applied to each minibatch with a key of its own.
-        parts_fn: `parts_fn(size)`, into how many parts a minibatch of that size is cut, to be gone
-            through in turn; None cuts none. Results differ by rounding.
+        labels: a class for each image, or a row with the probability of each class.
+        training: the network, its optimiser, the minibatches and the augmentation.
     """
+    apply_fn, optimizer, batch_size, augment_fn, parts_fn = training
     count = images.shape[0]
     size = min(batch_size, count)
     steps = math.ceil(count / size)
@@ -111,9 +121,9 @@ def predictions(
 
     Args:
         params: the networks' parameters, stacked along a leading axis.
-        images: the whole set; it is judged in batches, so that memory stays bounded.
+        images: the whole set; it is taken in batches, so that memory stays bounded.
         apply_fn: the architecture.
-        batch_size: images judged at once.
+        batch_size: images at once.
         parts_fn: `parts_fn(size)`, into how many parts such a batch is cut; None cuts none.
     """
     count = images.shape[0]

@@ -267,25 +267,27 @@ def _training(case, network, x, y):
 
     from ddpp_jax import evaluate
     from ddpp_jax.configs import EvaluateConfig
-    from ddpp_jax.training import PIECES, train_epoch
+    from ddpp_jax.training import PIECES, Training, train_epoch
 
     key = jax.random.key(1)
-    settings = {"apply_fn": network.apply_fn, "parts_fn": network.parts}
-    settings["augment_fn"] = lambda key, images: images
+
+    def as_they_are(key, images):
+        return images
+
     if case.kind == "teacher":
         optimizer, params = optax.sgd(0.01), network.init_fn(key)
         state, epochs = (params, optimizer.init(params)), 1
-        settings |= {"optimizer": optimizer, "batch_size": TEACHER_BATCH}
+        training = Training(network.apply_fn, optimizer, TEACHER_BATCH, as_they_are, network.parts)
 
         def epoch(index, state, x, y):
-            return train_epoch(key, *state, x, y, **settings)[:2]
+            return train_epoch(key, *state, x, y, training)[:2]
     else:
         config = EvaluateConfig(eval_epochs=case.epochs, eval_batch=256)
         state, epochs = evaluate.init(key, network=network), case.epochs + 1
 
         def epoch(index, state, x, y):
-            alpha = jnp.float32(0.01)
-            return evaluate.step(key, state, index, x, y, alpha, config=config, **settings)[0]
+            small, how = (x, y, jnp.float32(0.01)), {"config": config, "augment_fn": as_they_are}
+            return evaluate.step(key, state, index, small, network=network, **how)[0]
 
     def program(state, low, high, x, y):
         return jax.lax.fori_loop(low, high, lambda *loop: epoch(*loop, x, y), state), ()
