@@ -29,6 +29,14 @@ def wait_for(path, process):
         time.sleep(0.005)
 
 
+def checkpoint(run, step, process):
+    """The folder of a run's checkpoints, once one of some step is whole."""
+    wait_for(run / "checkpoints", process)
+    (folder,) = (run / "checkpoints").iterdir()
+    wait_for(folder / f"step-{step:06d}.json", process)
+    return folder
+
+
 def kill(process):
     process.kill()
     process.communicate()
@@ -127,8 +135,7 @@ def test_the_best_sets_of_a_run_that_is_not_finished_are_not_evaluated(whole, tm
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path):
     process = start(tmp_path, "distill", *SMALL, "--out", "run")
-    checkpoints = tmp_path / "run" / "checkpoints"
-    wait_for(checkpoints / "step-000100.json", process)
+    checkpoints = checkpoint(tmp_path / "run", 100, process)
     assert kill(process)
     newest = max(path for path in checkpoints.iterdir() if path.suffix == ".json").stem
     path = flip_a_byte(checkpoints / newest)
@@ -165,14 +172,14 @@ def fill(disk, left):
 def test_a_full_disk_is_one_line_and_what_was_kept_is_used(whole, tmp_path, small_disk, left):
     flags = (*SMALL, "--out", "disk/run")
     process = start(tmp_path, "distill", *flags)
-    wait_for(small_disk / "run" / "checkpoints" / "step-000050.json", process)
+    checkpoints = checkpoint(small_disk / "run", 50, process)
     fill(small_disk, left)
     _, shown = process.communicate(timeout=300)
     assert process.returncode == 1
     assert shown.count("\n") == 1, shown
     assert "the disk is full" in shown
     assert "the same command goes on" in shown
-    kept = sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())
+    kept = sorted(path.name for path in checkpoints.iterdir())
     assert any(name.endswith(".json") for name in kept), kept
     assert not any("tmp" in name for name in kept), kept
     (small_disk / "filler").unlink()
