@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -60,6 +61,18 @@ def module_of(path):
 
 def test_every_room_has_a_level():
     assert {name for name, _ in files()} == set(LEVEL)
+
+
+def test_the_map_has_every_room_in_the_order_of_imports():
+    """The table in ddpp_jax/README.md, row by row."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| `(.+?)` \| \S", text, flags=re.MULTILINE)
+    assert rows == [(str(LEVEL[name]), shown(name)) for names in LEVELS for name in names]
+
+
+def shown(room):
+    """A room as the map calls it."""
+    return f"{room}/" if (ROOT / room).is_dir() else f"{room}.py"
 
 
 def test_imports_point_down():

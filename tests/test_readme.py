@@ -1,6 +1,7 @@
 """The examples and commands of every README.md run as they stand there."""
 
 import importlib.util
+import pydoc
 import re
 import shlex
 import shutil
@@ -13,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 from processes import call
 from test_commands import finished  # noqa: F401
 
 from ddpp_jax import evaluate
+from ddpp_jax.cli.program import COMMANDS
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import EvaluateConfig, ModelConfig
 
@@ -26,6 +29,9 @@ SMALL = {
 }
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+HOUSE = ROOT / "ddpp_jax" / "README.md"
+CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
+MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
 
@@ -45,11 +51,16 @@ def examples(path=README):
 
 def test_every_example_is_run_by_a_test():
     """Those of the tests below; one of another README.md needs a test of its own."""
-    assert {path: len(examples(path)) for path in readmes() if examples(path)} == {README: 3}
+    found = {path: len(examples(path)) for path in readmes() if examples(path)}
+    assert found == {README: 1, HOUSE: 1, CLI: 2}
+
+
+def test_the_first_page_is_short():
+    assert len(README.read_text().splitlines()) < MOST_LINES
 
 
 def test_library_example():
-    code, *_ = examples()
+    (code,) = examples()
     keys = jax.random.split(jax.random.key(0), 3)
     start = {"w": 0.1 * jax.random.normal(keys[0], (16, 3)), "b": 0.01 * jnp.ones(3)}
     names = {
@@ -66,9 +77,23 @@ def test_library_example():
     assert alpha != 0
 
 
+def test_example_of_other_parts():
+    (code,) = examples(HOUSE)
+    network = small.network()
+    names = {"network": network, "pairs_fn": small.pairs_fn(network), "schedule": small.schedule()}
+    exec(compile(code, "README.md", "exec"), names)
+    method = names["method"]
+    assert set(method.parts) == {"mask_fn", "optimizer_fn"}
+    state = method.init(jax.random.key(0), small.start())
+    pair = jax.tree.map(lambda leaf: leaf[0], method.feed(0, 0).take(1, rows=1))
+    _, info = jax.jit(method.step)(jax.random.key(0), state, pair, small.hparams())
+    assert not info.skipped
+    assert 0 < info.metrics["kept_fraction"] < 1
+
+
 def test_evaluation_example(monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "score", partial(evaluate.score, **SMALL))
-    code = examples()[-1]
+    _, code = examples(CLI)
     images = np.random.default_rng(0).uniform(size=(6, 8, 8, 1)).astype(np.float32)
     labels = np.array([0, 0, 1, 1, 2, 2])
     names = {"images": images, "labels": labels, "x_test": images, "y_test": labels}
@@ -78,7 +103,7 @@ def test_evaluation_example(monkeypatch, capsys):
 
 
 def test_taking_a_set_away(finished):  # noqa: F811
-    _, code, _ = examples()
+    code, _ = examples(CLI)
     seen = {}
     names = {
         "run": finished[0] / "run",
@@ -106,9 +131,23 @@ def lines(start):
     return sorted({line.split("  #")[0].split(" # ")[0].strip() for line in found})
 
 
+def test_the_way_of_the_data_names_what_there_is():
+    way = HOUSE.read_text().split("## The way of the data")[1].split("\n## ")[0]
+    names = re.findall(r"`([a-z_]+\.[A-Za-z_.]+)`", way)
+    names = [name for name in names if (ROOT / "ddpp_jax" / name.split(".")[0]).is_dir()]
+    assert len(names) > 15
+    for name in names:
+        assert pydoc.locate(f"ddpp_jax.{name}") is not None, name
+
+
+def test_every_command_has_a_line_on_the_first_page():
+    rows = re.findall(r"^\| `python -m ddpp_jax\.(\w+)` \| \S", README.read_text(), re.MULTILINE)
+    assert rows == list(COMMANDS)
+
+
 WORK = {
-    "distill": ("run_distill", "run_sweep"),
-    "teachers": ("run_teachers",),
+    "distill": ("run_distill",),
+    "teachers": ("run_teachers", "run_import"),
     "evaluate": ("run_evaluate",),
     "select": ("run_select",),
     "report": ("run_report", "follow"),
@@ -136,10 +175,10 @@ SIZES = {
     "teachers": "--width 8 --depth 1 --image-size 16 --per-class 20 --teachers 2 --epochs 4",
     "select": "--width 8 --depth 1 --image-size 16 --per-class 20 --epochs 2",
 }
-SIZES["distill"] = SIZES["teachers"] + (
-    " --student-steps 2 --target-epochs 1 --max-start-epoch 2 --steps 4 --networks 2"
-    " --eval-epochs 2 --random-draws 1 --eval-every 0"
+SIZES["dm"] = SIZES["teachers"] + (
+    " --steps 4 --networks 2 --eval-epochs 2 --random-draws 1 --eval-every 0"
 )
+SIZES["distill"] = SIZES["dm"] + " --student-steps 2 --target-epochs 1 --max-start-epoch 2"
 
 
 @pytest.mark.parametrize("line", lines("python -m ddpp_jax."))
@@ -150,14 +189,15 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     if "DATA" in arguments and not SHARED.exists():
         pytest.skip("needs shared data")
     no_torch = importlib.util.find_spec("torch") is None
-    if stage == "evaluate" or ("mtt" in arguments and no_torch):
-        pytest.skip("run elsewhere")
+    if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
+        pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
+    if "--formats" in arguments and no_torch:
+        pytest.skip("needs PyTorch")
     for name in ("RUN", "OTHER"):
         shutil.copytree(finished[0] / "run", tmp_path / name)
     words = [str(SHARED) if word == "DATA" else word for word in arguments]
-    size = (
-        [] if "--list-settings" in words or "--dry-run" in words else SIZES.get(stage, "").split()
-    )
+    size = SIZES.get("dm" if "dm" in words else stage, "").split()
+    size = [] if "--list-settings" in words or "--dry-run" in words else size
     size = ["--per-class", "50"] if "cifar100-ipc50" in words else size
     done = call(tmp_path, stage, *words, *size)
     assert done.returncode == 0, done.stderr
@@ -181,6 +221,22 @@ def test_every_script_is_there_and_knows_its_flags(line):
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for flag in flags:
         assert flag in shown
+
+
+@pytest.mark.parametrize("path", readmes(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_that_is_named_is_there(path):
+    for name in re.findall(r"\b(?:tests/)?(test_\w+\.py)", path.read_text()):
+        assert (ROOT / "tests" / name).exists(), name
+
+
+@pytest.mark.parametrize("line", lines(".venv/bin/python -m pytest"))
+def test_every_choice_of_tests_finds_some(line):
+    words = shlex.split(line)[3:]
+    names = [path.name for path in (ROOT / "tests").glob("test_*.py")]
+    if words[0] == "-k":
+        assert any(word in name for word in words[1:] for name in names)
+    else:
+        assert all((ROOT / word).is_file() for word in words)
 
 
 def test_every_script_is_described():
