@@ -28,7 +28,7 @@ from ddpp_jax.core import (
 )
 
 if TYPE_CHECKING:
-    from ddpp_jax.export import load_distilled
+    from ddpp_jax.sets import load_distilled
 
 __version__ = "0.1.0"
 
@@ -57,7 +57,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`load_distilled`, which reads files and needs more than jax, once it is asked for."""
     if name == "load_distilled":
-        from ddpp_jax.export import load_distilled
+        from ddpp_jax.sets import load_distilled
 
         return load_distilled
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

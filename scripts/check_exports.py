@@ -51,7 +51,7 @@ def unpacked(pictures, folder, small):
     pixels = np.stack(pictures).astype(np.float32) / 255
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
     pixels = ends["low"] + pixels * np.float32(ends["high"] - ends["low"])
-    return apply(transform_from(small.arrays), pixels)
+    return apply(transform_from(small.transform), pixels)
 
 
 def image_folder(folder, small):
@@ -98,7 +98,7 @@ def main():
     job: DistillJob = setting("digits")
     data = type(job.data)(**{**settings["data"], "data_dir": given.data_dir})
     raw = load_raw(data)
-    x_test, model = small.transform(raw.x_test), ModelConfig(**settings["model"])
+    x_test, model = small.seen(raw.x_test), ModelConfig(**settings["model"])
 
     def evaluated(images, labels, rate):
         return score(
@@ -138,9 +138,9 @@ def main():
             )
             low, high = pixel_range(small.pixels)
             half = np.full_like(small.pixels[:1], 0.51 * (high - low) / 255)
-            zero, level = (small.transform(np.clip(x, 0, 1)) for x in (0 * half, half))
+            zero, level = (small.seen(np.clip(x, 0, 1)) for x in (0 * half, half))
             allowed = 0.0 if "png" not in name else float(np.abs(level - zero).max())
-            assert most <= allowed or "zca_matrix" in small.arrays, (name, most, allowed)
+            assert most <= allowed or "zca_matrix" in small.transform, (name, most, allowed)
             assert abs(found.mean - expected.mean) <= (2 * expected.std if allowed else 0), name
 
 

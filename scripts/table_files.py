@@ -14,7 +14,7 @@ from ddpp_jax.results import spread
 from ddpp_jax.results.tables import comparison_words, comparisons
 from ddpp_jax.storage import Replacement
 
-RANDOM, MTT, DDPP = "random real images", "MTT (no pruning)", "ours (threshold 0.1)"
+RANDOM, MTT, DDPP = "random real images", "MTT (no pruning)", "DDPP (threshold 0.1)"
 CSV = (
     "table scale column setting network method seeds mean over_seeds standard_error over_networks "
     "paper_mean paper_std evaluated_with"

@@ -11,10 +11,9 @@ from test_commands import call, finished  # noqa: F401
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import fit_transform, load_raw
 from ddpp_jax.errors import InputError
-from ddpp_jax.export import load_distilled
 from ddpp_jax.report.read import read_run
 from ddpp_jax.results import read_result
-from ddpp_jax.sets import read_distilled, write_distilled
+from ddpp_jax.sets import load_distilled, read_distilled, write_distilled
 from ddpp_jax.storage import Checkpoints, TeacherStore, read_sealed, write_json
 
 TORN = "is of another run than"

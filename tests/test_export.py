@@ -57,9 +57,9 @@ def test_a_set_as_arrays(tmp_path):
     assert found.class_names == NAMES
     assert found.alpha == pytest.approx(0.03)
     # Real test images become what these networks must see, and the set's own pixels its images.
-    np.testing.assert_allclose(found.transform(found.pixels), found.images, atol=1e-5)
+    np.testing.assert_allclose(found.seen(found.pixels), found.images, atol=1e-5)
     eight_bits = np.full((1, 4, 4, 3), 102, np.uint8)
-    np.testing.assert_allclose(found.transform(eight_bits), 0, atol=1e-5)
+    np.testing.assert_allclose(found.seen(eight_bits), 0, atol=1e-5)
     np.testing.assert_array_equal(
         ddpp_jax.load_distilled(str(tmp_path / "distilled.safetensors")).images, found.images
     )
@@ -80,7 +80,7 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
     )
     write_distilled(set_path(tmp_path, "last"), distilled)
     found = ddpp_jax.load_distilled(tmp_path)
-    np.testing.assert_allclose(found.transform(raw.x_test), apply(zca, raw.x_test), atol=1e-6)
+    np.testing.assert_allclose(found.seen(raw.x_test), apply(zca, raw.x_test), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
 def test_what_a_transform_cannot_take_is_refused(tmp_path, pixels, words):
     written(tmp_path)
     with pytest.raises(InputError, match=re.escape(words)):
-        ddpp_jax.load_distilled(tmp_path).transform(pixels)
+        ddpp_jax.load_distilled(tmp_path).seen(pixels)
 
 
 def test_an_export_and_an_unfinished_run_are_named_as_such(tmp_path):

@@ -20,7 +20,7 @@ MEANS = {
     "forgetting (least forgotten)": 0.3,
     "k-centre": 0.15,
     "MTT (no pruning)": 0.45,
-    "ours (threshold 0.1)": 0.43,
+    "DDPP (threshold 0.1)": 0.43,
     "full data (the teachers)": 0.6,
 }
 
@@ -124,8 +124,8 @@ def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
     # Means over seeds 0, 1, 2: one point apart; networks two points apart.
     assert "| MTT (no pruning) | 47.0 ± 1.0 (1.0) | 46.3 ± 0.8 | 47.0 ± 1.0 (1.0) |" in text
     assert "| k-centre | 17.0 ± 1.0 (1.0) | - |" in text
-    assert "ours (threshold 0.1) less random real images: +23.0 ± 0.0 points" in text
-    assert "the paper has ours (threshold 0.1) above MTT (no pruning); here ours" in text
+    assert "DDPP (threshold 0.1) less random real images: +23.0 ± 0.0 points" in text
+    assert "the paper has DDPP (threshold 0.1) above MTT (no pruning); here ours" in text
     assert "the paper has herding" not in text  # the same order here as there
     assert "one seed only" not in text
     with (tmp_path / "table1.csv").open() as file:
@@ -151,7 +151,7 @@ def test_every_table_and_scale_names_settings_that_there_are(
         check_architecture(column.architecture)
     if table != "1":
         run(script, monkeypatch, tmp_path, Commands(), table=table, scale=scale)
-        assert "ours (threshold 0.1)" in (tmp_path / f"table{table}.md").read_text()
+        assert "DDPP (threshold 0.1)" in (tmp_path / f"table{table}.md").read_text()
 
 
 def test_the_papers_figures_are_those_of_the_published_tables(script):

@@ -209,7 +209,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path, small_disk):
 
 def test_without_baselines_only_the_distilled_set_is_evaluated(whole):
     rows = json.loads((whole / "run" / "result.json").read_text())["rows"]
-    assert [row["method"] for row in rows] == ["ours (threshold 0.1)"]
+    assert [row["method"] for row in rows] == ["DDPP (threshold 0.1)"]
     assert not (whole / "run" / "mtt").exists()
     assert not (whole / "run" / "checkpoints").exists()
 

@@ -256,10 +256,8 @@ def test_the_same_in_colour_where_the_order_matters(tmp_path):
 )
 def test_a_spoilt_transform_of_our_own_file_is_one_line(tmp_path, arrays, words):
     small = make_set(tmp_path / "set.safetensors", zca=True)
-    spoilt = {n: v for n, v in {**small.arrays, **arrays}.items() if v is not None}
-    distilled = DistilledSet(
-        small.images, small.pixels, small.labels, 0.1, small.class_names, spoilt, {}
-    )
+    spoilt = {n: v for n, v in {**small.transform, **arrays}.items() if v is not None}
+    distilled = small._replace(transform=spoilt, origin={})
     write_distilled(tmp_path / "set.safetensors", distilled)
     with pytest.raises(InputError, match=words) as caught:
         load_distilled(tmp_path / "set.safetensors")

@@ -13,8 +13,9 @@ import ddpp_jax
 from ddpp_jax.cli.flags import run_alone
 from ddpp_jax.configs import digest
 from ddpp_jax.errors import InputError
-from ddpp_jax.export import FORMATS, export, load_distilled
+from ddpp_jax.export import FORMATS, export
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import load_distilled
 from ddpp_jax.storage import TeacherStore, claimed_folder, read_claim
 from ddpp_jax.teachers import teachers_in, write_buffers
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from ddpp_jax.cli.transforms import Seen, own_transform, require_no_contradiction, seen_by_networks
+from ddpp_jax.cli.transforms import Seen, require_no_contradiction, seen_by_networks
 from ddpp_jax.configs import EvaluateJob, digest
 from ddpp_jax.data import (
     Dataset,
@@ -23,7 +23,7 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet, is_distilled, read_distilled, set_path
+from ddpp_jax.sets import DistilledSet, is_distilled, own_transform, read_distilled, set_path
 from ddpp_jax.storage import differences
 
 _SHOWN = ("method", "ipc", "seed", "which", "step")

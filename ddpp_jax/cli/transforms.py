@@ -16,7 +16,6 @@ from ddpp_jax.data import (
     ZcaProbe,
     agrees,
     apply,
-    carried_transform,
     fit_transform,
     transform_words,
 )
@@ -102,18 +101,6 @@ def seen_by_networks(
     images = found.images if found.normalised else apply(fitted, found.images)
     note = f" ({found.note})" if found.note else ""
     return Seen(images, fitted, f"{said}, which test images are seen by{note}")
-
-
-def own_transform(path: Path, distilled: DistilledSet) -> Transform:
-    """The transform of a set of this program.
-
-    Raises:
-        InputError: it has none, or one that does not fit its images.
-    """
-    transform = carried_transform(distilled.transform, distilled.images.shape[1:], str(path))
-    if transform is None:
-        raise InputError(f"{path} is damaged: it holds no transform; make it again")
-    return transform
 
 
 def _by_settings(

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
-from ddpp_jax.export.loading import DistilledSet
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Replacement
 from ddpp_jax.text import file_names, printable
 
@@ -41,7 +41,7 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "high": high,
         "plain": (low, high) == (0.0, 1.0),
         "version": ddpp_jax.__version__,
-        "zca": "zca_matrix" in small.arrays,
+        "zca": "zca_matrix" in small.transform,
         "grey": small.images.shape[3] == 1,
         "chosen": "indices" in small.origin,
         "sorted": file_names(small.class_names) == sorted(file_names(small.class_names)),
@@ -52,8 +52,8 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
     }
     if not values["zca"]:
         # Of pixels that are read as 0 to 1 from eight bits.
-        values["mean"] = _numbers((small.arrays["mean"] - low) / (high - low))
-        values["std"] = _numbers(small.arrays["std"] / (high - low))
+        values["mean"] = _numbers((small.transform["mean"] - low) / (high - low))
+        values["std"] = _numbers(small.transform["std"] / (high - low))
     pages = Environment(
         loader=PackageLoader("ddpp_jax", "export"),
         undefined=StrictUndefined,

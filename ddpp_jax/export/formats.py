@@ -23,7 +23,7 @@ from ddpp_jax.data import (
     transform_from,
 )
 from ddpp_jax.export.card import write_card
-from ddpp_jax.export.loading import DistilledSet
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Replacement, write_json, write_tensors
 from ddpp_jax.text import file_names
 
@@ -59,7 +59,7 @@ def export(
     """
     order = np.argsort(small.labels, kind="stable")
     small = small._replace(
-        images=small.images[order], pixels=small.pixels[order], labels=small.labels[order]
+        images=small.images[order], pixels=small.looks[order], labels=small.labels[order]
     )
     what = Export(small, folder, channels_first)
     return [path for name in formats for path in FORMATS[name](what)]
@@ -80,8 +80,8 @@ def _png(what: Export) -> list[Path]:
     holds what tells it from others.
     """
     small, folder = what.small, what.folder / "images"
-    low, high = pixel_range(small.pixels)
-    levels = np.rint((small.pixels - low) / (high - low) * 255).astype(np.uint8)
+    low, high = pixel_range(small.looks)
+    levels = np.rint((small.looks - low) / (high - low) * 255).astype(np.uint8)
     names = file_names(small.class_names)
     places = np.zeros(len(names), int)
     for image, label in zip(levels, small.labels, strict=True):
@@ -94,7 +94,7 @@ def _png(what: Export) -> list[Path]:
         "high": high,
         "lr": small.alpha,
         "classes": dict(zip(names, small.class_names, strict=True)),
-        "transform": small_record(transform_from(small.arrays)),
+        "transform": small_record(transform_from(small.transform)),
     }
     write_json(folder / RANGE_FILE, about)
     return [folder]
@@ -122,7 +122,7 @@ def _arrays(what: Export) -> dict[str, np.ndarray]:
     small = what.small
     arrays = {
         "images": _placed(small.images, what.channels_first),
-        "pixels": _placed(small.pixels, what.channels_first),
+        "pixels": _placed(small.looks, what.channels_first),
         "labels": small.labels.astype(np.int64),
         "lr": np.asarray(small.alpha, np.float32),
     }
@@ -131,7 +131,7 @@ def _arrays(what: Export) -> dict[str, np.ndarray]:
 
 def _transform(small: DistilledSet, *, channels_first: bool) -> dict[str, np.ndarray]:
     """The arrays of the transform, in the order in which the images beside them are flattened."""
-    transform = transform_from(small.arrays)
+    transform = transform_from(small.transform)
     return arrays_of(transform, small.images.shape[1:], channels_first=channels_first)
 
 
@@ -177,7 +177,7 @@ FORMATS: Mapping[str, Callable[[Export], list[Path]]] = {
     "png": _png,
     "npz": _npz,
     "safetensors": _safetensors,
-    "card": lambda what: [write_card(what.small, what.folder, pixel_range(what.small.pixels))],
+    "card": lambda what: [write_card(what.small, what.folder, pixel_range(what.small.looks))],
     "mtt": _tensors("images_best.pt", "labels_best.pt", "lr_best.pt"),
     "dd-ranking": _tensors("images.pt", "labels.pt", "lr.pt"),
 }

@@ -6,11 +6,13 @@ from ddpp_jax.sets.files import (
     DistilledSet,
     is_distilled,
     origin_digest,
+    own_transform,
     read_distilled,
     set_path,
     shown_range,
     write_distilled,
 )
+from ddpp_jax.sets.loading import load_distilled
 from ddpp_jax.sets.origin import check_identity, check_origin
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "check_identity",
     "check_origin",
     "is_distilled",
+    "load_distilled",
     "origin_digest",
+    "own_transform",
     "read_distilled",
     "require_own",
     "set_path",

@@ -6,10 +6,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
+from ddpp_jax.data import Transform, apply, carried_transform, checked_images
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.sets.origin import check_origin
@@ -59,6 +60,40 @@ class DistilledSet(NamedTuple):
         if self.pixels is None:
             raise ValueError("this set has no pixels; undo its transform first")
         return self.pixels
+
+    def seen(self, pixels: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Real images as the networks of this set must see them: apply it to test images.
+
+        Args:
+            pixels: uint8 or floats from 0 to 1, of shape (images, height, width, channels). Deeper
+                ones are first brought to 0 to 1 by the `low` and `high` of `origin["scale"]`.
+
+        Raises:
+            InputError: they are not so, or the set has no transform.
+        """
+        pixels, shape = np.asarray(pixels), self.images.shape[1:]
+        if pixels.ndim != 4 or pixels.shape[1:] != shape:
+            raise InputError(
+                f"the pixels are of shape {pixels.shape}; wanted (images, "
+                f"{', '.join(map(str, shape))})"
+            )
+        return apply(own_transform("the set", self), checked_images(pixels, "the pixels"))
+
+
+def own_transform(what: Path | str, distilled: DistilledSet) -> Transform:
+    """The transform that a set carries.
+
+    Args:
+        what: names the set in a message.
+        distilled: the set.
+
+    Raises:
+        InputError: it has none, or one that does not fit its images.
+    """
+    transform = carried_transform(distilled.transform, distilled.images.shape[1:], str(what))
+    if transform is None:
+        raise InputError(f"{what} is damaged: it holds no transform; make it again")
+    return transform
 
 
 WHICH = ("last", "best-held-out", "best-test")

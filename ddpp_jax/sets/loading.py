@@ -1,0 +1,32 @@
+"""A run's set, for other people's code."""
+
+from pathlib import Path
+
+from ddpp_jax.errors import InputError
+from ddpp_jax.sets.files import DistilledSet, own_transform, read_distilled, set_path
+
+
+def load_distilled(path: str | Path, *, which: str = "last") -> DistilledSet:
+    """The set that a run left.
+
+    Args:
+        path: a run folder, or a `.safetensors` of this program.
+        which: which of a run's sets: `last`, `best-held-out` or `best-test`.
+
+    Raises:
+        InputError: there is no such set, or it is damaged. (`ddpp_jax.errors.InputError`, a
+            `ValueError`.)
+    """
+    path = Path(path)
+    file = set_path(path, which) if path.is_dir() else path
+    if not file.exists() and (path / "config.json").exists():
+        raise InputError(f"{path} is of a run that is not finished; start its command again")
+    if (file.parent / "export.json").exists():
+        raise InputError(f"{path} is an export of a set; name the folder of the run that made it")
+    if not file.exists():
+        raise InputError(
+            f"there is no {file}; wanted the folder of a finished run, or a .safetensors of one"
+        )
+    found = read_distilled(file)
+    own_transform(file, found)
+    return found
