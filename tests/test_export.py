@@ -71,12 +71,11 @@ def test_a_whitened_set_brings_its_whitening(tmp_path):
     images = apply(zca, raw.x_train[:10])
     distilled = DistilledSet(
         images,
-        raw.x_train[:10] / np.float32(16),
         raw.y_train[:10],
         0.1,
         raw.class_names,
         transform_arrays(zca),
-        {},
+        pixels=raw.x_train[:10] / np.float32(16),
     )
     write_distilled(set_path(tmp_path, "last"), distilled)
     found = ddpp_jax.load_distilled(tmp_path)

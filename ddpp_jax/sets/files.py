@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
@@ -61,7 +61,7 @@ class DistilledSet(NamedTuple):
             raise ValueError("this set has no pixels; undo its transform first")
         return self.pixels
 
-    def seen(self, pixels: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    def seen(self, pixels: Any) -> Float[np.ndarray, "..."]:
         """Real images as the networks of this set must see them: apply it to test images.
 
         Args:
@@ -146,7 +146,7 @@ def write_distilled(path: Path, distilled: DistilledSet, *, run: Path | None = N
     values = {
         "version": ddpp_jax.__version__,
         "class_names": distilled.class_names,
-        "origin": distilled.origin,
+        "origin": dict(distilled.origin),
     }
     values |= {} if shared is None else {"whitening": shared}
     write_tensors(path, tensors, values, kind=FORMAT)
