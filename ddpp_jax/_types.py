@@ -1,7 +1,7 @@
 """Names for the shapes and callables that the public functions speak of."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -36,6 +36,9 @@ PRNGKeys: TypeAlias = Key[Array, " networks"]
 LossFn: TypeAlias = Callable[[Params, PyTree], Scalar]
 """`loss_fn(params, x)`: the loss of one student step on the entry `x` of `xs`."""
 
+BatchFn: TypeAlias = Callable[[PyTree], PyTree]
+"""`batch_fn(x)`: the minibatch of one student step, made from the entry `x` of `xs`."""
+
 ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
 """`apply_fn(params, images)`: the logits of a network."""
 
@@ -48,8 +51,24 @@ MaskFn: TypeAlias = Callable[[PRNGKey, Vector, Vector, ScalarLike], Bool[Array, 
 DistanceFn: TypeAlias = Callable[..., Scalar]
 """`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one."""
 
-OptimizerFn: TypeAlias = Callable[[Scalar], Any]
-"""`optimizer_fn(alpha)`, the optimiser of the student, as `unroll` takes it."""
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """An inner optimiser: a pair of pure functions, such as an optax transformation."""
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """`init(params) -> state`."""
+        ...
+
+    @property
+    def update(self) -> Callable[..., Any]:
+        """`update(gradient, state, params) -> (what is added to the parameters, state)`."""
+        ...
+
+
+OptimizerFn: TypeAlias = Callable[[Scalar], Optimizer]
+"""`optimizer_fn(lr)`: the student's optimiser at a learning rate."""
 
 Precision = Literal["default", "highest", "bfloat16"]
 """How a network multiplies."""

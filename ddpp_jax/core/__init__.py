@@ -1,5 +1,6 @@
 """The mathematics, for anybody's research code: it needs JAX alone."""
 
+from ddpp_jax._types import Optimizer
 from ddpp_jax.core.augmentation import (
     augment,
     brightness,
@@ -15,7 +16,7 @@ from ddpp_jax.core.distances import trajectory_loss
 from ddpp_jax.core.keys import named_key
 from ddpp_jax.core.masks import difference_mask, kept_fraction, prune_mask, random_mask
 from ddpp_jax.core.params import flatten_params
-from ddpp_jax.core.unrolling import Optimizer, unroll, value_and_gradient
+from ddpp_jax.core.unrolling import unroll, value_and_gradient
 
 __all__ = [
     "Optimizer",

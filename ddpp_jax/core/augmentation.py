@@ -1,7 +1,7 @@
 """Differentiable Siamese augmentation (DSA): Zhao and Bilen, ICML 2021.
 
-Each operation is a pure function of the images and of explicit draws, one per image; `augment`
-makes the draws. All are differentiable in the images. Uniform draws lie in [0, 1).
+Each operation is a pure function of the images and of explicit draws, one per image, and is
+differentiable in the images. Uniform draws lie in [0, 1). `augment` makes the draws.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from ddpp_jax._types import OPERATIONS, Images, PRNGKey
 
 Uniform = Float[Array, " images"]
 Integers = Int[Array, " images"]
+Places = Real[Array, "images _side"]
 
 
 def brightness(images: Images, uniform: Uniform, *, strength: float = 1.0) -> Images:
@@ -64,8 +65,9 @@ def crop(images: Images, shift_rows: Integers, shift_cols: Integers) -> Images:
         shift_rows: whole pixels for each image; DSA draws them within an eighth of the height.
         shift_cols: whole pixels for each image, likewise of the width.
     """
-    rows = _shift_weights(shift_rows, images.shape[1], images.dtype)
-    cols = _shift_weights(shift_cols, images.shape[2], images.dtype)
+    _, height, width, _ = images.shape
+    rows = shift_rows[:, None] + jnp.arange(height, dtype=shift_rows.dtype)[None, :]
+    cols = shift_cols[:, None] + jnp.arange(width, dtype=shift_cols.dtype)[None, :]
     return _resample(images, rows, cols)
 
 
@@ -115,16 +117,17 @@ def scale(
         strength: the largest factor, above 1; the smallest is its inverse.
     """
     low, high = 1 / strength, strength
-    rows = _stretch_weights(low + uniform_y * (high - low), images.shape[1])
-    cols = _stretch_weights(low + uniform_x * (high - low), images.shape[2])
-    return _resample(images, rows.astype(images.dtype), cols.astype(images.dtype))
+    _, height, width, _ = images.shape
+    y = (low + uniform_y * (high - low))[:, None] * _centres(height, uniform_y.dtype)[None, :]
+    x = (low + uniform_x * (high - low))[:, None] * _centres(width, uniform_x.dtype)[None, :]
+    return _resample(images, _to_pixels(y, height), _to_pixels(x, width))
 
 
 def rotate(images: Images, uniform: Uniform, *, degrees: float = 15.0) -> Images:
     """The images, each turned about its centre, bilinear, zeros outside.
 
     The angle is (2 * uniform - 1) * degrees. Coordinates run from -1 to 1 along both axes, so
-    images that are not square are sheared, as DSA does.
+    images that are not square are sheared, as in DSA.
 
     Args:
         images: in units in which 0 is a neutral value.
@@ -160,11 +163,9 @@ def augment(key: PRNGKey, images: Images, *, operations: Sequence[str] = OPERATI
     Raises:
         ValueError: an operation's name is unknown.
     """
-    unknown = [name for name in operations if name not in _DRAWN]
-    if unknown:
-        raise ValueError(
-            f"unknown operation {unknown[0]!r}; wanted some of {', '.join(OPERATIONS)}"
-        )
+    for name in operations:
+        if name not in _DRAWN:
+            raise ValueError(f"unknown operation {name!r}; wanted some of {', '.join(OPERATIONS)}")
     if not operations:
         return images
     choice_key, draw_key = jax.random.split(key)
@@ -186,18 +187,18 @@ def _integers(key: PRNGKey, images: Images, low: int, high: int) -> Integers:
 
 
 def _drawn_color(key: PRNGKey, images: Images) -> Images:
-    for name, operation in enumerate((brightness, saturation, contrast)):
-        images = operation(images, _uniform(jax.random.fold_in(key, name), images))
+    for place, operation in enumerate((brightness, saturation, contrast)):
+        images = operation(images, _uniform(jax.random.fold_in(key, place), images))
     return images
 
 
 def _drawn_crop(key: PRNGKey, images: Images) -> Images:
     row_key, col_key = jax.random.split(key)
-    most_rows, most_cols = (int(side * 0.125 + 0.5) for side in images.shape[1:3])
+    rows, cols = (int(side * 0.125 + 0.5) for side in images.shape[1:3])
     return crop(
         images,
-        _integers(row_key, images, -most_rows, most_rows + 1),
-        _integers(col_key, images, -most_cols, most_cols + 1),
+        _integers(row_key, images, -rows, rows + 1),
+        _integers(col_key, images, -cols, cols + 1),
     )
 
 
@@ -211,26 +212,18 @@ def _drawn_cutout(key: PRNGKey, images: Images) -> Images:
     )
 
 
-def _drawn_flip(key: PRNGKey, images: Images) -> Images:
-    return flip(images, _uniform(key, images))
-
-
 def _drawn_scale(key: PRNGKey, images: Images) -> Images:
     x_key, y_key = jax.random.split(key)
     return scale(images, _uniform(x_key, images), _uniform(y_key, images))
-
-
-def _drawn_rotate(key: PRNGKey, images: Images) -> Images:
-    return rotate(images, _uniform(key, images))
 
 
 _DRAWN: dict[str, Callable[[PRNGKey, Images], Images]] = {
     "color": _drawn_color,
     "crop": _drawn_crop,
     "cutout": _drawn_cutout,
-    "flip": _drawn_flip,
+    "flip": lambda key, images: flip(images, _uniform(key, images)),
     "scale": _drawn_scale,
-    "rotate": _drawn_rotate,
+    "rotate": lambda key, images: rotate(images, _uniform(key, images)),
 }
 
 
@@ -256,26 +249,18 @@ def _to_pixels(coordinate: Float[Array, "..."], side: int) -> Float[Array, "..."
     return ((coordinate + 1) * side - 1) / 2
 
 
-def _shift_weights(
-    shift: Integers, side: int, dtype: jnp.dtype
-) -> Float[Array, "images side side"]:
-    place = jnp.arange(side, dtype=shift.dtype)
-    source = place[None, :, None] + shift[:, None, None]
-    return (source == place[None, None, :]).astype(dtype)
+def _resample(images: Images, rows: Places, cols: Places) -> Images:
+    """The images sampled at rows and columns, linear between pixels, zeros outside.
 
-
-def _stretch_weights(factor: Uniform, side: int) -> Float[Array, "images side side"]:
-    source = _to_pixels(factor[:, None] * _centres(side, factor.dtype)[None, :], side)
-    place = jnp.arange(side, dtype=source.dtype)
-    return jnp.maximum(0, 1 - jnp.abs(source[:, :, None] - place[None, None, :]))
-
-
-def _resample(
-    images: Images,
-    rows: Float[Array, "images height height"],
-    cols: Float[Array, "images width width"],
-) -> Images:
-    """Linear combinations of rows, then of columns: as products, fast in both directions of AD."""
+    Written as products, which are fast in both directions of differentiation.
+    """
+    by_row, by_col = (_weights(places).astype(images.dtype) for places in (rows, cols))
     highest = lax.Precision.HIGHEST
-    moved = jnp.einsum("noh,nhwc->nowc", rows, images, precision=highest)
-    return jnp.einsum("npw,nowc->nopc", cols, moved, precision=highest)
+    moved = jnp.einsum("noh,nhwc->nowc", by_row, images, precision=highest)
+    return jnp.einsum("npw,nowc->nopc", by_col, moved, precision=highest)
+
+
+def _weights(places: Places) -> Real[Array, "images side side"]:
+    """The share of each pixel (last axis) in what is sampled at each place."""
+    pixels = jnp.arange(places.shape[1], dtype=places.dtype)
+    return jnp.maximum(0, 1 - jnp.abs(places[:, :, None] - pixels[None, None, :]))

@@ -49,12 +49,14 @@ def trajectory_loss(
 def _normalised(
     to_target: list[Float[Array, "..."]], from_start: list[Float[Array, "..."]]
 ) -> Scalar:
-    scale = lax.stop_gradient(
-        functools.reduce(jnp.maximum, [jnp.max(jnp.abs(d), initial=0) for d in from_start])
-    )
+    scale = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(d), initial=0) for d in from_start])
+    scale = lax.stop_gradient(scale)
     flat = scale < jnp.finfo(scale.dtype).tiny
     unit = jnp.where(flat, 1, scale)
-    numerator, denominator = _sum_of_squares(to_target, unit), _sum_of_squares(from_start, unit)
+    numerator, denominator = (
+        functools.reduce(operator.add, [jnp.sum(jnp.square(d / unit)) for d in differences])
+        for differences in (to_target, from_start)
+    )
     degenerate = flat & jnp.isfinite(numerator)
     return jnp.where(degenerate, 1, numerator / jnp.where(flat, 1, denominator))
 
@@ -64,7 +66,9 @@ def _differences(a: Params, b: Params, mask: Mask | None) -> list[Float[Array, "
     differences = jax.tree.leaves(jax.tree.map(_difference, *trees))
     if not differences:
         raise ValueError("there are no parameters to compare; pass at least one array")
-    return _of_one_dtype(differences)
+    with jax.numpy_dtype_promotion("standard"):  # Leaves may differ in their dtype.
+        dtype = jnp.result_type(*differences)
+    return [difference.astype(dtype) for difference in differences]
 
 
 def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Float[Array, "..."]:
@@ -73,14 +77,3 @@ def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> 
         raise ValueError(f"parameters and mask differ in shape: {sorted(shapes)}")
     difference = jnp.subtract(a, b)
     return difference if kept is None else jnp.where(kept, difference, 0)
-
-
-def _of_one_dtype(leaves: list[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-    """The leaves in the dtype that holds them all, under strict promotion too."""
-    with jax.numpy_dtype_promotion("standard"):
-        dtype = jnp.result_type(*leaves)
-    return [leaf.astype(dtype) for leaf in leaves]
-
-
-def _sum_of_squares(differences: list[Float[Array, "..."]], unit: Scalar) -> Scalar:
-    return functools.reduce(operator.add, [jnp.sum(jnp.square(d / unit)) for d in differences])

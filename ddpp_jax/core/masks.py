@@ -1,4 +1,4 @@
-"""Which parameters are matched: the mask from the element-wise ratio."""
+"""Masks: which parameters are matched and which are pruned."""
 
 import jax
 import jax.numpy as jnp
@@ -54,9 +54,8 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
     """True for the share of parameters that differ least, False for the rest.
 
     Pruning by difference in place of ratio, for comparison with `prune_mask`: it does not ask how
-    large the parameters are themselves. The ranking is over all parameters together, earlier ones
-    first where differences are equal; mapped over the leaves of a tree, it prunes the same share of
-    each.
+    large the parameters are themselves. The ranking is over the whole tree, earlier entries first
+    where differences are equal. Mapped over the leaves, it prunes the same share of each.
 
     Args:
         student: parameters after the student's steps.
@@ -77,8 +76,8 @@ def difference_mask(student: Params, target: Params, *, kept: ScalarLike) -> Mas
 def random_mask(key: PRNGKey, mask: Mask) -> Mask:
     """As many True entries as another mask has, at places drawn at random.
 
-    The control of any claim that it matters which parameters are pruned. The draw is over all
-    parameters together; the shares of single tensors differ from those of the other mask.
+    The control of any claim that it matters which parameters are pruned. The draw is over the whole
+    tree, so the shares of single tensors differ from those of the other mask.
 
     Args:
         key: decides the places.
@@ -102,9 +101,7 @@ def kept_fraction(mask: Mask) -> Scalar:
     leaves = jax.tree.leaves(mask)
     total = sum(np.size(leaf) for leaf in leaves)
     if total == 0:
-        raise ValueError(
-            "the mask has no entries; pass the result of prune_mask on real parameters"
-        )
+        raise ValueError("the mask has no entries; pass what prune_mask gives for real parameters")
     kept = jnp.stack([jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
     return jnp.sum(kept) / total
 
@@ -124,9 +121,9 @@ def _require_one_shape(student: FloatArray, target: FloatArray) -> None:
 def _keep(student: FloatArray, target: FloatArray, threshold: ScalarLike) -> Bool[Array, "..."]:
     _require_one_shape(student, target)
     dtype = jnp.promote_types(jnp.result_type(student), jnp.result_type(target))
-    s = lax.stop_gradient(jnp.asarray(student, dtype))
-    t = lax.stop_gradient(jnp.asarray(target, dtype))
-    epsilon = lax.stop_gradient(jnp.asarray(threshold, dtype))
+    s, t, epsilon = (
+        lax.stop_gradient(jnp.asarray(value, dtype)) for value in (student, target, threshold)
+    )
     smaller = jnp.minimum(jnp.abs(s), jnp.abs(t))
     larger = jnp.maximum(jnp.abs(s), jnp.abs(t))
     tiny = jnp.finfo(dtype).tiny

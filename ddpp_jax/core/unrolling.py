@@ -1,7 +1,8 @@
 """The student's optimisation, unrolled so that gradients flow back through it."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +10,31 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import PyTree
 
-from ddpp_jax._types import Losses, LossFn, Params, Scalar, ScalarLike
+from ddpp_jax._types import (
+    BatchFn,
+    Losses,
+    LossFn,
+    Optimizer,
+    OptimizerFn,
+    Params,
+    Scalar,
+    ScalarLike,
+)
 
-BatchFn: TypeAlias = Callable[[PyTree], PyTree]
-_Leaves: TypeAlias = list[Any]
+
+class _Student(NamedTuple):
+    """What every step does. Pure functions take first what they would otherwise close over."""
+
+    batch_fn: Callable[..., PyTree]
+    loss_fn: Callable[..., Scalar]
+    parts: int
 
 
-@runtime_checkable
-class Optimizer(Protocol):
-    """What an inner optimiser is: a pair of pure functions, as those of optax are."""
+class _Held(NamedTuple):
+    """What the functions of a student close over, as arrays."""
 
-    @property
-    def init(self) -> Callable[..., Any]:
-        """`init(params) -> state`."""
-        ...
-
-    @property
-    def update(self) -> Callable[..., Any]:
-        """`update(gradient, state, params) -> (what is added to the parameters, state)`."""
-        ...
+    by_batch: list[Any]
+    by_loss: list[Any]
 
 
 def unroll(
@@ -37,7 +44,7 @@ def unroll(
     *,
     lr: ScalarLike,
     batch_fn: BatchFn | None = None,
-    optimizer_fn: Callable[[Scalar], Optimizer] | None = None,
+    optimizer_fn: OptimizerFn | None = None,
     parts: int = 1,
     remat: bool = True,
 ) -> tuple[Params, Losses]:
@@ -48,14 +55,14 @@ def unroll(
     `lr`, in `xs` and in everything that `loss_fn` and `batch_fn` close over, the distilled images
     among them.
 
-    With `remat` what is kept for the backward pass is the parameters before every step, and its
-    derivative is written out. Given the cotangent v of the parameters after a step, those of what
-    went into it are v - lr * d/dparams s, - lr * d/dx s and - s for the rate, where s = v . grad
-    loss_fn is the slope of the loss along v: one Jacobian-vector product and its gradient. This is
-    exact, takes 11 passes over the network a step where reverse over reverse mode takes 12, and
-    holds activations for one part of one step at a time. Reverse mode may be applied to it
-    repeatedly; `loss_fn` must admit forward mode, and forward mode over the whole needs
-    `remat=False`.
+    With `remat` the parameters before every step are kept for the backward pass, whose derivative
+    is written out. Let v be the cotangent of the parameters after a step, and s = v . grad loss_fn
+    the slope of the loss along v. The cotangents of what went into the step are then v - lr *
+    d/dparams s for the parameters, - lr * d/dx s for the data and - s for the rate: one
+    Jacobian-vector product and its gradient. This is exact, takes 11 passes over the network per
+    step where reverse over reverse mode takes 12, and holds the activations of one part of one step
+    at a time. Reverse mode may be applied to it repeatedly. `loss_fn` must admit forward mode;
+    forward mode over the whole needs `remat=False`.
 
     Args:
         loss_fn: `loss_fn(params, batch) -> scalar`, called with one entry of `xs`, or with what
@@ -68,12 +75,12 @@ def unroll(
             and augmented; None takes `x` itself.
         optimizer_fn: `optimizer_fn(lr)`, another optimiser in place of plain SGD, such as
             `lambda lr: optax.sgd(lr, momentum=0.9)`. It must be differentiable where gradients flow
-            through its update. With `remat` each step is then checkpointed: what is kept is the
-            parameters and the optimiser's state before every step, at 12 passes a step.
-        parts: into how many equal parts each minibatch is cut along the first axis of all its
-            leaves, where the loss is a mean over that axis. They are gone through in turn, so that
-            activations are held for one part alone; results differ by rounding.
-        remat: as above; otherwise plain autodiff, which stores the activations of all steps.
+            through its update. With `remat` each step is then checkpointed: the parameters and the
+            optimiser's state before it are kept, and it takes 12 passes.
+        parts: the number of equal microbatches that each minibatch is cut into along the first axis
+            of all its leaves, where the loss is a mean over that axis. They are computed one after
+            another, so that only one of them holds activations. Results differ by rounding.
+        remat: False for plain autodiff, which stores the activations of all steps.
 
     Returns:
         The parameters after J steps, in the structure and dtypes of `params`, and the loss before
@@ -82,48 +89,19 @@ def unroll(
     Raises:
         ValueError: a minibatch cannot be cut into that many equal parts.
         TypeError: from JAX, "can't apply forward-mode" to a `custom_vjp` function: forward mode was
-            asked for, of the whole or, by `remat`, of a `loss_fn` with such a function in it; use
-            `remat=False`.
+            applied to the whole, or `remat` applied it to a `loss_fn` with such a function in it.
+            Use `remat=False`.
     """
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
-    make = (lambda x: x) if batch_fn is None else batch_fn
+    student = _Student(batch_fn or (lambda x: x), loss_fn, parts)
     if optimizer_fn is not None:
         optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))
-        return _by_optimizer(loss_fn, make, start, optimizer, xs, parts, remat=remat)
-    if not remat:
-        return _forward(loss_fn, make, start, rate, xs, parts, keep=False)[:2]
-
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], leaf.dtype), xs)
-    make, made_of = _hoisted(make, x)
-    part = jax.eval_shape(lambda x: _first_part(make(made_of, x), parts), x)
-    loss, lost_of = _hoisted(loss_fn, start, part)
-    held = (made_of, lost_of)
-
-    @jax.custom_vjp
-    def run(start: Params, rate: Scalar, held: Any, xs: PyTree) -> tuple[Params, Losses]:
-        return forward(start, rate, held, xs)[0]
-
-    def forward(start: Params, rate: Scalar, held: Any, xs: PyTree) -> tuple[Any, Any]:
-        made_of, lost_of = held
-        ended, losses, kept = _forward(
-            lambda params, batch: loss(lost_of, params, batch),
-            lambda x: make(made_of, x),
-            start,
-            rate,
-            xs,
-            parts,
-            keep=True,
-        )
-        return (ended, losses), (kept, rate, held, xs)
-
-    def backward(found: Any, cotangents: Any) -> Any:
-        kept, rate, held, xs = found
-        return _backward(loss, make, kept, rate, held, xs, *cotangents, parts=parts)
-
-    run.defvjp(forward, backward)
-    return run(start, rate, held, xs)
+        return _by_optimizer(student, optimizer, start, xs, remat=remat)
+    if remat:
+        return _by_hand(student, start, rate, xs)
+    return lax.scan(partial(_sgd_step, student, rate), start, xs)
 
 
 def value_and_gradient(
@@ -135,137 +113,126 @@ def value_and_gradient(
         loss_fn: `loss_fn(params, batch) -> scalar`, a mean over the first axis of the batch.
         params: any pytree.
         batch: a pytree whose leaves share their first axis where `parts` is more than 1.
-        parts: into how many equal parts it is cut.
+        parts: the number of equal parts that the batch is cut into.
 
     Raises:
         ValueError: the batch cannot be cut into that many equal parts.
     """
+    return _mean_over_parts(_gradient_fn(loss_fn, params), batch, parts)[0]
 
-    def one(batch: PyTree) -> tuple[tuple[Scalar, Params], None]:
-        return jax.value_and_grad(loss_fn)(params, batch), None
 
-    return _mean_over_parts(one, batch, parts)[0]
+def _gradient_fn(loss_fn: LossFn, params: Params) -> Callable[[PyTree], Any]:
+    return lambda batch: (jax.value_and_grad(loss_fn)(params, batch), None)
+
+
+@jax.named_scope("student_step")
+def _sgd_step(student: _Student, rate: Scalar, params: Params, x: PyTree) -> tuple[Params, Scalar]:
+    """The parameters after a step, and the loss before it."""
+    loss, gradient = value_and_gradient(
+        student.loss_fn, params, student.batch_fn(x), parts=student.parts
+    )
+    return jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, params, gradient), loss
 
 
 def _by_optimizer(
-    loss_fn: LossFn,
-    batch_fn: BatchFn,
-    start: Params,
-    optimizer: Optimizer,
-    xs: PyTree,
-    parts: int,
-    *,
-    remat: bool,
+    student: _Student, optimizer: Optimizer, start: Params, xs: PyTree, *, remat: bool
 ) -> tuple[Params, Losses]:
+    """Steps of any optimiser, with plain autodiff, checkpointed with `remat`."""
     checkpoint = jax.checkpoint if remat else lambda fn, **_: fn
 
+    @jax.named_scope("student_step")
     def step(carry: tuple[Params, Any], x: PyTree) -> tuple[tuple[Params, Any], Scalar]:
-        with jax.named_scope("student_step"):
-            params, state = carry
+        params, state = carry
+        gradient_fn = _gradient_fn(student.loss_fn, params)
+        if student.parts > 1:  # The backward pass, too, holds one part at a time.
+            gradient_fn = checkpoint(gradient_fn)
+        batch = student.batch_fn(x)
+        (loss, gradient), _ = _mean_over_parts(gradient_fn, batch, student.parts)
+        updates, state = optimizer.update(gradient, state, params)
+        stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+        return (stepped, state), loss
 
-            def one(batch: PyTree) -> tuple[tuple[Scalar, Params], None]:
-                return jax.value_and_grad(loss_fn)(params, batch), None
-
-            # A part at a time in the backward pass, too.
-            part_fn = checkpoint(one) if parts > 1 else one
-            (loss, gradient), _ = _mean_over_parts(part_fn, batch_fn(x), parts)
-            updates, state = optimizer.update(gradient, state, params)
-            stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
-            return (stepped, state), loss
-
-    (ended, _), losses = lax.scan(
-        checkpoint(step, prevent_cse=False), (start, optimizer.init(start)), xs
-    )
+    carry = (start, optimizer.init(start))
+    (ended, _), losses = lax.scan(checkpoint(step, prevent_cse=False), carry, xs)
     return ended, losses
 
 
-def _forward(
-    loss_fn: LossFn,
-    batch_fn: BatchFn,
-    start: Params,
-    rate: Scalar,
-    xs: PyTree,
-    parts: int,
-    *,
-    keep: bool,
-) -> tuple[Params, Losses, PyTree]:
-    """The last parameters, all losses, and where they are to be kept those before every step."""
+def _by_hand(student: _Student, start: Params, rate: Scalar, xs: PyTree) -> tuple[Params, Losses]:
+    """Steps of plain SGD, with the derivative of `_backward`."""
+    pure, held = _pure(student, start, xs)
 
-    def step(carry: Params, x: PyTree) -> tuple[Params, tuple[Scalar, Params | None]]:
-        with jax.named_scope("student_step"):
-            loss, gradient = value_and_gradient(loss_fn, carry, batch_fn(x), parts=parts)
-            stepped = jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, carry, gradient)
-            return stepped, (loss, carry if keep else None)
+    def forward(start: Params, rate: Scalar, held: _Held, xs: PyTree) -> tuple[Any, Any]:
+        batch_fn = partial(pure.batch_fn, held.by_batch)
+        loss_fn = partial(pure.loss_fn, held.by_loss)
 
-    ended, (losses, kept) = lax.scan(step, start, xs)
-    return ended, losses, kept
+        def step(params: Params, x: PyTree) -> tuple[Params, tuple[Scalar, Params]]:
+            stepped, loss = _sgd_step(_Student(batch_fn, loss_fn, pure.parts), rate, params, x)
+            return stepped, (loss, params)
+
+        ended, (losses, before) = lax.scan(step, start, xs)
+        return (ended, losses), (before, rate, held, xs)
+
+    @jax.custom_vjp
+    def run(start: Params, rate: Scalar, held: _Held, xs: PyTree) -> tuple[Params, Losses]:
+        return forward(start, rate, held, xs)[0]
+
+    run.defvjp(forward, partial(_backward, pure))
+    return run(start, rate, held, xs)
 
 
 def _backward(
-    loss_fn: Callable[..., Scalar],
-    batch_fn: Callable[..., PyTree],
-    kept: Params,
-    rate: Scalar,
-    held: tuple[_Leaves, _Leaves],
-    xs: PyTree,
-    ended_bar: Params,
-    losses_bar: Losses,
-    *,
-    parts: int,
-) -> tuple[Params, Scalar, tuple[_Leaves, _Leaves], PyTree]:
+    student: _Student, saved: Any, cotangents: tuple[Params, Losses]
+) -> tuple[Params, Scalar, _Held, PyTree]:
     """Cotangents of start, rate, what the functions hold, and xs, from the last step to the first.
 
-    Each with None in place of a leaf that is not floating-point.
+    Each has None in place of a leaf that is not floating-point.
     """
+    params_before, rate, held, xs = saved
+    ended_bar, losses_bar = cotangents
 
-    def back(carry: Any, step: Any) -> tuple[Any, _Leaves]:
-        with jax.named_scope("student_step_back"):
-            after, rate_bar, (made_bar, lost_bar) = carry
-            params, x, loss_bar = step
-            made_of, lost_of = held
+    @jax.named_scope("student_step_back")
+    def back(carry: Any, step: Any) -> tuple[Any, PyTree]:
+        along, rate_bar, held_bar = carry
+        params, x, loss_bar = step
 
-            def made(floats: tuple[_Leaves, _Leaves]) -> tuple[_Leaves, Any]:
-                batch = batch_fn(_joined(floats[0], made_of), _joined(floats[1], x))
-                return _floats(batch), batch
+        def batch_of(floats: PyTree) -> tuple[PyTree, PyTree]:
+            batch = student.batch_fn(*_joined(floats, (held.by_batch, x)))
+            return _floats(batch), batch
 
-            _, pull, batch = jax.vjp(made, (_floats(made_of), _floats(x)), has_aux=True)
+        def slope_of(
+            by_loss: PyTree, params: Params, floats: PyTree, part: PyTree
+        ) -> tuple[Scalar, Scalar]:
+            loss_fn = partial(student.loss_fn, _joined(by_loss, held.by_loss))
+            part = _joined(floats, part)
+            loss, slope = jax.jvp(lambda params: loss_fn(params, part), (params,), (along,))
+            return loss_bar * loss - rate.astype(slope.dtype) * slope, slope
 
-            def one(batch: PyTree) -> tuple[Any, _Leaves]:
-                def tilted(params: Params, held: _Leaves, floats: _Leaves) -> tuple[Scalar, Scalar]:
-                    def of_params(params: Params) -> Scalar:
-                        return loss_fn(_joined(held, lost_of), params, _joined(floats, batch))
+        def of_part(part: PyTree) -> tuple[Any, PyTree]:
+            bars_fn = jax.value_and_grad(slope_of, (0, 1, 2), has_aux=True)
+            (_, slope), bars = bars_fn(_floats(held.by_loss), params, _floats(part), part)
+            return (slope, *bars[:2]), bars[2]
 
-                    loss, slope = jax.jvp(of_params, (params,), (after,))
-                    return loss_bar * loss - rate.astype(slope.dtype) * slope, slope
+        _, pull, batch = jax.vjp(batch_of, _floats((held.by_batch, x)), has_aux=True)
+        (slope, by_loss, params_bar), batch_bar = _mean_over_parts(of_part, batch, student.parts)
+        by_batch, x_bar = pull(batch_bar)[0]
+        held_bar = jax.tree.map(jnp.add, held_bar, _Held(by_batch, by_loss))
+        before = jax.tree.map(jnp.add, along, params_bar)
+        return (before, rate_bar - slope.astype(rate.dtype), held_bar), x_bar
 
-                (_, slope), bars = jax.value_and_grad(tilted, (0, 1, 2), has_aux=True)(
-                    params, _floats(lost_of), _floats(batch)
-                )
-                return (slope, *bars[:2]), bars[2]
-
-            (slope, params_bar, lost_step), batch_bar = _mean_over_parts(one, batch, parts)
-            made_step, x_bar = pull(batch_bar)[0]
-            before = jax.tree.map(jnp.add, after, params_bar)
-            held_bar = jax.tree.map(jnp.add, (made_bar, lost_bar), (made_step, lost_step))
-            return (before, rate_bar - slope.astype(rate.dtype), held_bar), x_bar
-
-    zeros = jax.tree.map(jnp.zeros_like, tuple(_floats(part) for part in held))
-    carry = (ended_bar, jnp.zeros_like(rate), zeros)
-    (start_bar, rate_bar, held_bar), xs_bar = lax.scan(
-        back, carry, (kept, xs, losses_bar), reverse=True
-    )
-    made_of, lost_of = (_joined(bar, part, None) for bar, part in zip(held_bar, held, strict=True))
-    return start_bar, rate_bar, (made_of, lost_of), _joined(xs_bar, xs, None)
+    carry = (ended_bar, *jax.tree.map(jnp.zeros_like, (rate, _floats(held))))
+    each = (params_before, xs, losses_bar)
+    (start_bar, rate_bar, held_bar), xs_bar = lax.scan(back, carry, each, reverse=True)
+    return start_bar, rate_bar, held_bar, xs_bar
 
 
 def _mean_over_parts(
-    fn: Callable[[PyTree], tuple[PyTree, _Leaves | None]], batch: PyTree, parts: int
-) -> tuple[PyTree, _Leaves | None]:
+    fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, parts: int
+) -> tuple[PyTree, PyTree]:
     """What `fn` gives for the batch: a mean over its parts, and a share of it for each entry."""
     if parts == 1:
         return fn(batch)
 
-    def add(total: PyTree, part: PyTree) -> tuple[PyTree, _Leaves | None]:
+    def add(total: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
         mean, shares = fn(part)
         return jax.tree.map(jnp.add, total, mean), shares
 
@@ -291,14 +258,27 @@ def _cut(batch: PyTree, parts: int) -> PyTree:
     )
 
 
+def _pure(student: _Student, params: Params, xs: PyTree) -> tuple[_Student, _Held]:
+    """The student with pure functions, and what they take first."""
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], leaf.dtype), xs)
+    batch_fn, by_batch = _hoisted(student.batch_fn, x)
+    part = jax.eval_shape(lambda x: _first_part(batch_fn(by_batch, x), student.parts), x)
+    loss_fn, by_loss = _hoisted(student.loss_fn, params, part)
+    return _Student(batch_fn, loss_fn, student.parts), _Held(by_batch, by_loss)
+
+
 def _hoisted(
     fn: Callable[..., PyTree], *arguments: PyTree
-) -> tuple[Callable[..., PyTree], _Leaves]:
-    """A function that takes first, as a list, what `fn` closes over; and that list."""
+) -> tuple[Callable[..., PyTree], list[Any]]:
+    """A function that takes first, as a list, what `fn` closes over; and that list.
+
+    Unlike `jax.closure_convert` it hoists whole numbers too, so that they may be mapped over, and
+    it keeps nothing alive.
+    """
     closed, shape = jax.make_jaxpr(fn, return_shape=True)(*arguments)
     structure = jax.tree.structure(shape)
 
-    def hoisted(held: _Leaves, *arguments: PyTree) -> PyTree:
+    def hoisted(held: list[Any], *arguments: PyTree) -> PyTree:
         leaves = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, held))(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(structure, leaves)
 
@@ -315,19 +295,13 @@ def _is_float(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _floats(tree: PyTree) -> _Leaves:
-    """The floating-point leaves."""
-    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+def _floats(tree: PyTree) -> PyTree:
+    """The tree with None in place of leaves that are not floating-point."""
+    return jax.tree.map(lambda leaf: leaf if _is_float(leaf) else None, tree)
 
 
-_SAME = object()
-
-
-def _joined(floats: _Leaves, tree: PyTree, other: Any = _SAME) -> PyTree:
-    """The tree with other floating-point leaves, and maybe something in place of the rest."""
-    new = iter(floats)
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(
-        structure,
-        [next(new) if _is_float(leaf) else leaf if other is _SAME else other for leaf in leaves],
+def _joined(floats: PyTree, tree: PyTree) -> PyTree:
+    """The tree with other floating-point leaves."""
+    return jax.tree.map(
+        lambda new, leaf: leaf if new is None else new, floats, tree, is_leaf=lambda x: x is None
     )
