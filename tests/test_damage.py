@@ -78,7 +78,7 @@ COMMANDS = [
     ("report", "run", "distilled.safetensors", b'"seed', b'"sead'),
     ("report", "run", "history/000000.safetensors", b'"pixels"', b'"pixeks"'),
     ("evaluate", "run --eval-epochs 2", "distilled.safetensors", b"[10,8,8,1]", b"[10,4,4,4]"),
-    ("evaluate", "run/distilled.safetensors", "distilled.safetensors", b"set 4", b"set 5"),
+    ("evaluate", "run/distilled.safetensors", "distilled.safetensors", b"set 5", b"set 6"),
     ("evaluate", "run/distilled.safetensors", "distilled.safetensors", b"ddpp-jax", b"dcpp-jax"),
     ("export", "run", "distilled.safetensors", b'"alpha"', b'"alphb"'),
     ("distill", f"{' '.join(QUICK)} --out run", "result.json", b'"std": 0', b'"std": 1'),
