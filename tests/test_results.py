@@ -117,7 +117,7 @@ def test_foreign_and_damaged_files_are_named(tmp_path):
         ({"transform": {"zca_mean": np.zeros(75), "zca_matrix": np.ones((75, 3))}}, "wanted"),
         ({"class_names": ("cat", 3)}, "class names that are no list of texts"),
         ({"class_names": "cat"}, "class names that are no list of texts"),
-        ({"origin": []}, "origin that makes no sense"),
+        ({"origin": [1]}, "origin that makes no sense"),
         ({"origin": {"seed": "three"}}, "origin that makes no sense: .*'seed'"),
         ({"origin": {"method": 5}}, "'method'"),
         ({"origin": {"which": "best", "step": 3}}, "'which'"),

@@ -146,7 +146,7 @@ def write_distilled(path: Path, distilled: DistilledSet, *, run: Path | None = N
     values = {
         "version": ddpp_jax.__version__,
         "class_names": distilled.class_names,
-        "origin": dict(distilled.origin),
+        "origin": distilled.origin or {},
     }
     values |= {} if shared is None else {"whitening": shared}
     write_tensors(path, tensors, values, kind=FORMAT)
