@@ -5,6 +5,7 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ddpp_jax import distill
 from ddpp_jax.configs import (
@@ -101,7 +102,7 @@ def method(settings=CONFIG.distillation, pairs=None, operations=("flip",), **par
         net,
         pairs or pairs_fn(net),
         schedule(settings),
-        momentum=settings.momentum,
+        optimizer=optax.trace(settings.momentum),
         parts=Parts(**own),
     )
 

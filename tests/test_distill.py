@@ -57,7 +57,7 @@ def test_three_distillation_steps(name):
             mask_key=jax.random.key(0),
             parts=Parts(),
         )
-        state, held = update(state, gradient, hparams, momentum=0.5)
+        state, held = update(state, gradient, hparams, optimizer=optax.trace(0.5))
         return state, (metrics, held)
 
     losses = []
@@ -168,13 +168,13 @@ def test_alpha_stays_above_zero():
     for sign in (1, -1):  # One of the two would bring it below zero.
         state = start_of(jnp.zeros((1, 4, 4, 1)), 0.1)
         gradient = Variables(jnp.zeros((1, 4, 4, 1)), jnp.array(sign * 5.0))
-        after, held = update(state, gradient, hparams, momentum=0.5)
+        after, held = update(state, gradient, hparams, optimizer=optax.trace(0.5))
         assert after.variables.alpha == pytest.approx(0.05 if sign > 0 else 5.1)
         assert bool(held) == (sign > 0)
     state = start_of(jnp.zeros((1, 4, 4, 1)), 0.1, momentum=0.9)
     for sign in [1] + 300 * [0]:
         gradient = Variables(jnp.zeros((1, 4, 4, 1)), jnp.array(sign * 1e6))
-        state, held = update(state, gradient, hparams, momentum=0.9)
+        state, held = update(state, gradient, hparams, optimizer=optax.trace(0.9))
     assert state.variables.alpha >= 1e-8
     _, after, info = one_step(start, alpha_rate=1e6)
     assert after.variables.alpha > 0

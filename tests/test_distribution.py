@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch_layout
 from jax import lax
@@ -69,7 +70,7 @@ def test_two_steps_with_momentum(golden, monkeypatch):
         network,
         lambda seed, done: None,
         real=real(golden, 0).shape,
-        momentum=float(golden["momentum"]),
+        optimizer=optax.trace(float(golden["momentum"])),
         augment_fn=lambda key, images: images,
     )
     start = DistilledSet(torch_layout.images(golden["images"]), golden["labels"], 0.01)

@@ -7,6 +7,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import small
 from processes import call, call_once, start
@@ -26,7 +27,7 @@ def by_distribution():
         net,
         lambda seed, done: RealImages(seed, done, data.x_train, data.y_train, batch=5),
         real=(3, 5, 4, 4, 1),
-        momentum=0.5,
+        optimizer=optax.trace(0.5),
         augment_fn=lambda key, images: images,
     )
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from ddpp_jax.configs import DistillConfig, DistillJob, DistributionConfig, TrajectoryConfig
 from ddpp_jax.core import augment
@@ -138,7 +139,8 @@ def _trajectory(
         problem.network,
         pairs_fn,
         schedule,
-        momentum=settings.momentum,
+        optimizer=_optimizer(settings),
+        relative_alpha=settings.optimizer == "adam",
         operations=image_operations,
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
     )
@@ -160,11 +162,18 @@ def _distribution(
         problem.network,
         feed_fn,
         real=(raw.classes, batch, *raw.x_train.shape[1:]),
-        momentum=settings.momentum,
+        optimizer=_optimizer(settings),
         augment_fn=partial(augment, operations=job.data.operations),
         operations=image_operations,
     )
     return Made(method, lambda settings: DistributionHParams(settings.pixel_rate))
+
+
+def _optimizer(settings: DistillConfig) -> optax.GradientTransformation:
+    """What makes a direction of a gradient; the rates are hyperparameters of the method."""
+    if settings.optimizer == "adam":
+        return optax.scale_by_adam(b1=settings.momentum)
+    return optax.trace(settings.momentum)
 
 
 def _hparams(settings: DistillConfig) -> HParams:

@@ -5,7 +5,7 @@ silent.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, zero_or_more
 from ddpp_jax.errors import InputError
@@ -26,8 +26,15 @@ class DistillConfig:
     pixel_rate: float = 100.0
     """Learning rate of the pixels, in normalised units."""
 
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Of the pixels and whatever else is trained: SGD with momentum, as published, or Adam.
+
+    With Adam the pixel rate is about how far a pixel moves in a step, in deviations of the data,
+    and --alpha-rate by which part alpha changes.
+    """
+
     momentum: float = 0.5
-    """Momentum of the SGD on the pixels, and on whatever else is trained."""
+    """Momentum of the SGD, or the first decay rate of Adam."""
 
     alpha: float = 0.01
     """The learning rate that goes with the images; where it is trained, at the start."""

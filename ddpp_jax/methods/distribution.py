@@ -64,7 +64,7 @@ def match_distributions(
     feed_fn: Callable[[int, int], Feed],
     *,
     real: tuple[int, ...],
-    momentum: float,
+    optimizer: optax.GradientTransformation,
     augment_fn: AugmentFn,
     operations: float = 0.0,
 ) -> Method:
@@ -78,11 +78,10 @@ def match_distributions(
         feed_fn: `feed_fn(seed, done)`, real images of each class for the steps after the first
             `done`.
         real: the shape of what a step reads: classes, images of each, height, width, channels.
-        momentum: of the SGD on the pixels.
+        optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         augment_fn: applied to the images of a class, one by one with the same key.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
     """
-    optimizer = optax.trace(momentum)
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
         del key  # The images to start from are drawn already.

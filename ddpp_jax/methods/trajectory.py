@@ -121,7 +121,8 @@ def match_trajectories(
     pairs_fn: PairsFn,
     schedule: Schedule,
     *,
-    momentum: float,
+    optimizer: optax.GradientTransformation,
+    relative_alpha: bool = False,
     operations: float = 0.0,
     parts: Parts = PAPERS,
 ) -> Method:
@@ -131,7 +132,8 @@ def match_trajectories(
         network: the architecture of teachers and students.
         pairs_fn: gives the starts and targets of the steps, by the seed of the teachers.
         schedule: how long students are trained, and what they are compared with.
-        momentum: of the SGD on pixels and alpha.
+        optimizer: of pixels and alpha, without their rates: `optax.trace(0.5)` as published.
+        relative_alpha: train the logarithm of alpha in place of alpha.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
         parts: what is put in place of the paper's own parts.
     """
@@ -140,7 +142,7 @@ def match_trajectories(
         del key  # The images to start from are drawn already.
         images = jnp.asarray(start.images)
         variables = Variables(images, jnp.asarray(start.alpha, images.dtype))
-        return State(variables, jnp.asarray(start.labels), optax.trace(momentum).init(variables))
+        return State(variables, jnp.asarray(start.labels), optimizer.init(variables))
 
     def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
         draws = draw(
@@ -159,7 +161,9 @@ def match_trajectories(
             mask_key=named_key(key, "mask"),
             parts=parts,
         )
-        updated, held = update(state, gradient, hparams, momentum=momentum)
+        updated, held = update(
+            state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha
+        )
         finite = jnp.isfinite(metrics["loss"]) & all_finite(gradient, updated)
         seen = {
             **metrics,
@@ -194,9 +198,14 @@ def match_trajectories(
 
 
 def update(
-    state: State, gradient: Variables, hparams: HParams, *, momentum: float
+    state: State,
+    gradient: Variables,
+    hparams: HParams,
+    *,
+    optimizer: optax.GradientTransformation,
+    relative_alpha: bool = False,
 ) -> tuple[State, Bool[Array, ""]]:
-    """The state after a step of momentum SGD on pixels and alpha, and whether alpha was held.
+    """The state after a step of the optimiser on pixels and alpha, and whether alpha was held.
 
     Alpha keeps at least `LEAST_SHARE_OF_ALPHA` of itself, and never falls below `LEAST_ALPHA`.
 
@@ -204,15 +213,19 @@ def update(
         state: before the step.
         gradient: of the loss in the pixels and in alpha.
         hparams: the rates of both.
-        momentum: of the SGD.
+        optimizer: of both, without their rates.
+        relative_alpha: whether it is the logarithm of alpha that is trained.
     """
-    velocity, opt_state = optax.trace(momentum).update(
-        cast(optax.Updates, gradient), state.opt_state
-    )
-    velocity = cast(Variables, velocity)
     before = state.variables
+    if relative_alpha:
+        gradient = gradient._replace(alpha=gradient.alpha * before.alpha)
+    velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
+    velocity = cast(Variables, velocity)
     images = before.images - hparams.pixel_rate * velocity.images
-    alpha = before.alpha - hparams.alpha_rate * velocity.alpha
+    if relative_alpha:
+        alpha = before.alpha * jnp.exp(-hparams.alpha_rate * velocity.alpha)
+    else:
+        alpha = before.alpha - hparams.alpha_rate * velocity.alpha
     least = jnp.maximum(LEAST_SHARE_OF_ALPHA * before.alpha, LEAST_ALPHA)
     held = alpha < least
     variables = Variables(images, jnp.where(held, least, alpha))

@@ -29,6 +29,13 @@ from ddpp_jax.results import read_result, tables
 from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, gib
 
 _IMPORT_AGAIN = "python -m ddpp_jax.teachers --import with the same files and settings"
+_LATER = (
+    ("data", "range", None),
+    ("teaching", "imported", None),
+    ("distillation", "optimizer", "sgd"),
+)
+"""Settings that stores and runs, whose names come from settings, did not have at first."""
+
 _MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
 
@@ -99,11 +106,10 @@ def plain(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
     """The job as plain values, without where on this machine the data lie."""
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
-    if settings["data"]["range"] is None:
-        del settings["data"]["range"]  # Stores and runs keep the names that they had before it.
     settings["data"]["dataset"] = raw.name
-    if "teaching" in settings and settings["teaching"]["imported"] is None:
-        del settings["teaching"]["imported"]  # As it was before there were imported ones.
+    for stage, name, value in _LATER:
+        if stage in settings and settings[stage].get(name) == value:
+            settings[stage].pop(name, None)
     return settings
 
 

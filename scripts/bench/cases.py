@@ -246,7 +246,9 @@ def _step(case, network, x, y):
         teachers=1,
         steps=1,
     )
-    method = match_trajectories(network, lambda seed, plan: None, schedule, momentum=0.5)
+    method = match_trajectories(
+        network, lambda seed, plan: None, schedule, optimizer=optax.trace(0.5)
+    )
     state = method.init(jax.random.key(0), DistilledSet(x, y, 0.01))
     start = 0.05 * jax.random.normal(jax.random.key(2), (network.num_params,))
     target = start * (1 + 0.1 * jax.random.normal(jax.random.key(3), start.shape))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 
 from ddpp_jax import distill
 from ddpp_jax.configs import DataConfig
@@ -118,7 +119,10 @@ def time_steps(store, network, given, folder):
     start = distill.start_from(dataset, ipc=1, alpha=0.01, seed=0)
     for how, feed_fn in feeds.items():
         method = match_trajectories(
-            network, lambda seed, plan, feed_fn=feed_fn: feed_fn(plan), schedule, momentum=0.5
+            network,
+            lambda seed, plan, feed_fn=feed_fn: feed_fn(plan),
+            schedule,
+            optimizer=optax.trace(0.5),
         )
         out = folder / how.split()[0]
         outcome = distill.run(

@@ -131,7 +131,7 @@ def main():
             network,
             lambda seed, plan: OnDevice(trajectories, plan),
             schedule,
-            momentum=settings.momentum,
+            optimizer=optax.trace(settings.momentum),
             parts=Parts(augment_fn=partial(augment, operations=operations), **replaced),
         )
         with tempfile.TemporaryDirectory() as folder:
