@@ -24,6 +24,7 @@ LEVELS = (
     ("teachers", "distill", "select", "evaluate"),
     ("results",),
     ("planning", "report", "export"),
+    ("tuning",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -14,6 +14,9 @@ from ddpp_jax.progress import Report
 from ddpp_jax.results import tables
 from ddpp_jax.sets import DistilledSet
 
+RANDOM = "random real images"
+"""What tables call them."""
+
 
 def evaluate_random(
     job: DistillJob,
@@ -26,9 +29,8 @@ def evaluate_random(
     """The row of random real images: several draws, each with networks of its own."""
     draws, ipc = job.random_draws, job.distillation.ipc
     draws_key = named_key(jax.random.key(job.seed), "random images")
-    name = "random real images"
     found = []
-    with report.progress(f"evaluate {name}", draws, unit="draw") as tick:
+    with report.progress(f"evaluate {RANDOM}", draws, unit="draw") as tick:
         for number in range(draws):
             key = jax.random.fold_in(draws_key, number)
             images, labels = random_per_class(key, dataset, ipc)
@@ -37,4 +39,4 @@ def evaluate_random(
             one = evaluations.evaluate(network, small, tests, Report(None), key=own)["test"]
             found.append(one)
             tick(number + 1, {"accuracy": one.mean})
-    return tables.evaluated_row(name, ipc * dataset.classes, found, seed=job.seed, ipc=ipc)
+    return tables.evaluated_row(RANDOM, ipc * dataset.classes, found, seed=job.seed, ipc=ipc)

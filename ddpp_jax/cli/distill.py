@@ -9,9 +9,9 @@ from typing import Any, Generic, NoReturn
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random
-from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.flags import Shown, base, flag_names, named, run_with_setting
 from ddpp_jax.cli.methods import Sources, make_method
-from ddpp_jax.cli.outcomes import draw_run, member_row, plain_outcome, say_outcome
+from ddpp_jax.cli.outcomes import doubts_of, draw_run, member_row, plain_outcome, say_outcome
 from ddpp_jax.cli.runs import (
     Run,
     describe_work,
@@ -21,10 +21,17 @@ from ddpp_jax.cli.runs import (
     require_run,
     stages_of,
 )
-from ddpp_jax.configs import (
-    DistillJob,
-    Places,
+from ddpp_jax.cli.tune import (
+    Search,
+    find_settings,
+    is_found,
+    is_untuned,
+    published_name,
+    say_search,
+    search_from,
+    settings_found,
 )
+from ddpp_jax.configs import DistillJob, Places, check_method
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
@@ -44,9 +51,10 @@ from ddpp_jax.planning.problem import (
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sizes import choose_reading
 from ddpp_jax.progress import Report
-from ddpp_jax.report import write_report
+from ddpp_jax.report import pictures, write_report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, write_json
+from ddpp_jax.tuning import TUNING, read_tuning, seconds_of
 
 
 def run_distill(
@@ -57,6 +65,7 @@ def run_distill(
     *,
     sweep: str | None = None,
     dry: bool = False,
+    tuning: Path | None = None,
 ) -> None:
     """The whole job: teachers, distillation, evaluation, pictures and a table.
 
@@ -67,6 +76,7 @@ def run_distill(
         report: told as it goes on.
         sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
         dry: only say what would be done.
+        tuning: the file that says how the settings were found; None where they were given.
     """
     run = prepare_run(job, places, out, sweep)
     for seed, problem in run.problems.items():
@@ -92,6 +102,11 @@ def run_distill(
             report.say(f"{run.folder} is complete; its results:")
             show(found, report)
             return
+        if tuning is not None:
+            found = read_tuning(tuning)
+            write_json(run.folder / TUNING, found)
+            title = f"{run.problem.raw.name}: how the settings were found"
+            pictures.save_trials(run.folder / "tuning.png", found["trials"], title=title)
         costs = work.operations(job, run.problem, made_of(run).method.operations)
         report.expect({stage.name: costs.of(stage) for stage in stages_of(run)})
         with report.run(run.folder, run.identity):
@@ -138,6 +153,8 @@ def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
         "distillation": {name: plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
     found |= {} if run.sweep is None else {"sweep": run.sweep}
+    doubts = doubts_of(run, outcomes, rows, dataset)
+    found |= {"doubts": doubts} if doubts else {}
     draw_run(run, found, report, only_missing=False)
     write_json(run.folder / "result.json", found)
     evaluations.close()
@@ -204,23 +221,56 @@ class _Distill(Generic[Config]):
     sweep: str | None = None
     """Several distillations side by side, such as threshold=none,0.05,0.1; none for one."""
 
+    auto: bool = False
+    """Find settings by trying, as for data without named ones; the flags given stay as they are."""
+
+    budget: str = "4m"
+    """How long the search for settings may take, such as 90s or 1h; a run takes 3 times it."""
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The main job: `python -m ddpp_jax.distill [SETTING]`."""
+    asked: dict[str, Search] = {}
+
+    def base_fn(name: str | None, flags: Sequence[str]) -> DistillJob:
+        method = check_method(named("--method", flags) or "ddpp")
+        if "--auto" in flags or (name is None and is_untuned(flags)):
+            job, fixed = search_from(None if name is None else base(name, method), method)
+            asked["search"] = Search(asked=job, fixed=fixed | flag_names(flags), seconds=0.0)
+            return job
+        return base(name or published_name(flags), method)
+
+    def search_of(command: _Distill[Any]) -> Search | None:
+        if "search" not in asked:
+            return None
+        seconds = seconds_of(command.budget)
+        return dataclasses.replace(asked["search"], asked=command.config, seconds=seconds)
+
+    def settings_fn(command: _Distill[Any]) -> DistillJob:
+        search = search_of(command)
+        return command.config if search is None else settings_found(search)
 
     def work(command: _Distill[Any], report: Report) -> None:
+        search, job, tuning = search_of(command), command.config, None
+        if search is not None:
+            say_search(search, report)
+            if command.shown.dry_run and not is_found(search):
+                return
+            job, tuning = find_settings(search, command.places, report)
         run_distill(
-            command.config,
+            job,
             command.places,
             command.out,
             report,
             sweep=command.sweep,
             dry=command.shown.dry_run,
+            tuning=tuning,
         )
 
     about = (
-        "Distil a dataset into a few images per class, and evaluate them: trains missing teachers, "
-        "distils with and without pruning, trains fresh networks on the results, draws them."
+        "Distil a dataset into a few images per class, and evaluate them: finds settings where the "
+        "data have no named ones, trains missing teachers, distils with and without pruning, "
+        "trains fresh networks on the results, draws them."
     )
     run_with_setting(
         "distill",
@@ -229,4 +279,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         lambda job: _Distill(config=job),
         work,
         kind_fn=lambda command: _Distill[type(command.config.distillation)],
+        base_fn=base_fn,
+        settings_fn=settings_fn,
     )

@@ -13,9 +13,13 @@ from rich.console import Console
 from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
-from ddpp_jax.configs import SETTINGS, DistillJob, setting
+from ddpp_jax.configs import SETTINGS, DistillJob, job_of, setting
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report, Tracker
+from ddpp_jax.storage import expanded, read_json
+
+_OF_THE_DIGITS = ("teachers", "select")
+"""Commands that vary the settings of the digits where none are named."""
 
 Alone = TypeVar("Alone")
 Parsed = TypeVar("Parsed", bound="SettingCommand")
@@ -80,6 +84,8 @@ def run_with_setting(
     work: Callable[[Parsed, Report], None],
     better: Callable[[Parsed], Parsed | None] = lambda _: None,
     kind_fn: Callable[[Parsed], Any] = type,
+    base_fn: Callable[[str | None, Sequence[str]], DistillJob] = lambda name, _: base(name),
+    settings_fn: Callable[[Parsed], Any] = lambda command: command.config,
 ) -> NoReturn:
     """Parse the flags that vary a named setting, and work.
 
@@ -91,6 +97,8 @@ def run_with_setting(
         work: does what the command asks for.
         better: a default that suits the parsed command better; None where there is none.
         kind_fn: the class of the command, with whatever its default decides about its fields.
+        base_fn: `base_fn(name, flags)`, the settings that the flags vary, by their name, if any.
+        settings_fn: the settings that `--print-settings` shows of a command.
     """
 
     def body(program: str, given: list[str]) -> None:
@@ -104,33 +112,57 @@ def run_with_setting(
             f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
             "--list-settings shows them all."
         )
-        method = _named("--method", given) if name == "distill" else None
-        job = setting(setting_name, method or "ddpp")
-        first = default(job)
+        first = default(base_fn(setting_name, flags))
         command = parse_flags(first, usage, more, flags, kind=kind_fn(first))
         other = better(command)
         if other is not None:
             command = parse_flags(other, usage, more, flags, kind=kind_fn(other))
         if command.shown.print_settings:
-            print(json.dumps(dataclasses.asdict(command.config), indent=2))
-        else:
-            require_device()
-            work(command, _report(command.shown, program, given))
+            print(json.dumps(dataclasses.asdict(settings_fn(command)), indent=2))
+            return
+        require_device()
+        report = _report(command.shown, program, given)
+        others = command.config.data != first.config.data
+        if setting_name is None and name in _OF_THE_DIGITS and others:
+            report.say("Settings: those of the digits, where no flag says otherwise; name others")
+        work(command, report)
 
     run_command(name, arguments, body)
 
 
-def _setting_name(command: str, arguments: list[str]) -> tuple[str, list[str]]:
-    """The setting that is asked for, and the arguments that are left."""
+def base(name: str | None, method: str = "ddpp") -> DistillJob:
+    """The settings of a name, or those in a JSON file; the digits' where there is none.
+
+    Raises:
+        InputError: there are none of that name, or the file is not one of settings.
+    """
+    if name is not None and name.endswith(".json"):
+        values = read_json(expanded(name), remedy="write it again by --print-settings")
+        return job_of(values)
+    return setting(name or "digits", method)
+
+
+def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The setting that is asked for, if one is, and the arguments that are left."""
     if command == "evaluate":
-        name = _named("--setting", arguments)
-        return ("digits" if name in (None, "none") else name), arguments
+        name = named("--setting", arguments)
+        return (None if name == "none" else name), arguments
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
-    return "digits", arguments
+    return named("--settings", arguments), _without("--settings", arguments)
 
 
-def _named(flag: str, arguments: Sequence[str]) -> str | None:
+def _without(flag: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments without a flag and its value."""
+    left, value = [], False
+    for argument in arguments:
+        if not value and argument != flag and not argument.startswith(f"{flag}="):
+            left.append(argument)
+        value = argument == flag
+    return left
+
+
+def named(flag: str, arguments: Sequence[str]) -> str | None:
     """The value of a flag that decides on the defaults of the others, where it is given."""
     found = None
     for place, argument in enumerate(arguments):
@@ -139,6 +171,13 @@ def _named(flag: str, arguments: Sequence[str]) -> str | None:
         elif argument == flag and place + 1 < len(arguments):
             found = arguments[place + 1]
     return found
+
+
+def flag_names(arguments: Sequence[str]) -> frozenset[str]:
+    """The settings that some arguments name: `--no-zca` and `--zca=...` both name `zca`."""
+    flags = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
+    names = {flag[2:].replace("-", "_") for flag in flags}
+    return frozenset(names | {name.removeprefix("no_") for name in names})
 
 
 def _list_settings() -> None:

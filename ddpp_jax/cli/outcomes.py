@@ -1,16 +1,21 @@
 """What a run of `python -m ddpp_jax.distill` found: rows, words and pictures."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ddpp_jax import distill
+from ddpp_jax.cli.baseline import RANDOM
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import (
     MemberJob,
 )
+from ddpp_jax.data import Dataset
 from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
-from ddpp_jax.results import tables
+from ddpp_jax.results import Evidence, doubt, tables
 from ddpp_jax.sets import set_path
 
 
@@ -46,6 +51,45 @@ def plain_outcome(outcome: distill.Outcome) -> dict[str, Any]:
         "seconds_of_last_process": outcome.seconds,
         "seconds_waiting": outcome.waited,
     }
+
+
+def doubts_of(
+    run: Run,
+    outcomes: Mapping[str, distill.Outcome],
+    rows: Sequence[Mapping[str, Any]],
+    dataset: Dataset,
+) -> list[str]:
+    """What speaks against each distilled set, in lines; empty where nothing does."""
+    by_method = {row["method"]: row for row in rows}
+    found = []
+    for member in run.members:
+        outcome = outcomes.get(member.title)
+        if outcome is None or member.title not in by_method:
+            continue
+        settings, job = member.job.distillation, member.job
+        start = distill.start_from(
+            dataset, ipc=settings.ipc, alpha=settings.alpha, seed=member.job.seed
+        )
+        moved = np.asarray(outcome.distilled.images) - start.images
+        evidence = Evidence(
+            rows=read_metrics(
+                run.place(member) / "metrics.jsonl", steps=settings.steps, warn_fn=lambda _: None
+            ),
+            change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, dataset.x_train.std())),
+            teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
+            settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
+        )
+        line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)
+        found += [] if line is None else [line]
+    return found
+
+
+def _teacher_losses(run: Run, seed: int) -> list[float]:
+    """The mean loss of each epoch over the teachers; empty where they were imported."""
+    store, teaching = run.problems[seed].store, run.job.teaching
+    known = [store.known(index).get("losses") for index in range(teaching.teachers)]
+    losses = [one for one in known if one]
+    return np.asarray(losses).mean(axis=0).tolist() if losses else []
 
 
 def draw_run(run: Run, found: Mapping[str, Any], report: Report, *, only_missing: bool) -> None:

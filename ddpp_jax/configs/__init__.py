@@ -5,7 +5,9 @@ from ddpp_jax.configs.distillation import (
     METHODS,
     DistillConfig,
     DistributionConfig,
+    Searched,
     TrajectoryConfig,
+    check_method,
 )
 from ddpp_jax.configs.jobs import (
     DistillJob,
@@ -15,9 +17,10 @@ from ddpp_jax.configs.jobs import (
     TeachersJob,
     digest,
     evaluate_job,
+    job_of,
 )
 from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swept_name
-from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting
+from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
 from ddpp_jax.configs.stages import (
     DataConfig,
     EvaluateConfig,
@@ -40,16 +43,20 @@ __all__ = [
     "MemberJob",
     "ModelConfig",
     "Places",
+    "Searched",
     "SelectConfig",
     "SelectJob",
     "TeachConfig",
     "TeachersJob",
     "TrajectoryConfig",
     "check_architecture",
+    "check_method",
     "differences_of",
     "digest",
     "evaluate_job",
+    "job_of",
     "members_of",
     "setting",
     "swept_name",
+    "untuned",
 ]

@@ -5,12 +5,38 @@ silent.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, zero_or_more
 from ddpp_jax.errors import InputError
 
 _MOST_MOMENTUM = 0.9999  # Nearer to 1, float32 and any number of steps make it 1.
+
+
+class Searched(NamedTuple):
+    """A number that is found by trying, where nobody has settings for the data.
+
+    Attributes:
+        name: of the setting.
+        low: the lowest value that is tried.
+        high: the highest.
+        tried: how many values are tried, evenly spaced by their logarithms.
+        whole: only whole numbers are tried.
+    """
+
+    name: str
+    low: float
+    high: float
+    tried: int
+    whole: bool = False
+
+    def values(self, most: float | None = None) -> tuple[float, ...]:
+        """The values to try, none above `most`."""
+        high = self.high if most is None else max(self.low, min(self.high, most))
+        spread = (high / self.low) ** (1 / max(1, self.tried - 1))
+        found = [self.low * spread**place for place in range(self.tried)]
+        rounded = [round(value) if self.whole else float(f"{value:.2g}") for value in found]
+        return tuple(sorted(set(rounded)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +70,9 @@ class DistillConfig:
 
     SWEPT: ClassVar[tuple[str, ...]] = ("pixel-rate", "alpha")
     """What may differ between distillations that go through one program."""
+
+    SEARCHED: ClassVar[tuple[Searched, ...]] = ()
+    """What is found by trying, with Adam, where nobody has settings for the data."""
 
     @property
     def title(self) -> str:
@@ -90,6 +119,10 @@ class TrajectoryConfig(DistillConfig):
     """Learning rate of alpha."""
 
     SWEPT: ClassVar[tuple[str, ...]] = ("threshold", "pixel-rate", "alpha", "alpha-rate")
+    SEARCHED: ClassVar[tuple[Searched, ...]] = (
+        Searched("max_start_epoch", 2, 16, 3, whole=True),
+        Searched("pixel_rate", 0.03, 0.3, 3),
+    )
 
     @property
     def title(self) -> str:
@@ -136,6 +169,8 @@ class DistributionConfig(DistillConfig):
 
     real_batch: int = 256
     """Real images of each class in a step; 256 as published, or as many as the smallest has."""
+
+    SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.003, 0.3, 5),)
 
     @property
     def title(self) -> str:

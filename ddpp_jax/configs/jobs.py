@@ -176,6 +176,29 @@ def evaluate_job(settings: Mapping[str, Any]) -> EvaluateJob:
         ) from error
 
 
+def job_of(values: Mapping[str, Any]) -> DistillJob:
+    """A job from its settings as plain values, of which some may be left out.
+
+    Raises:
+        InputError: a name is unknown, or a value cannot be taken.
+    """
+    method = check_method(values.get("method", "ddpp"))
+    kinds: dict[str, type] = {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "teaching": TeachConfig,
+        "distillation": METHODS[method],
+        "evaluation": EvaluateConfig,
+    }
+    try:
+        stages = {
+            name: kinds[name](**value) if name in kinds else value for name, value in values.items()
+        }
+        return DistillJob(**stages)
+    except TypeError as error:
+        raise InputError(f"settings are not of this version: {error}") from error
+
+
 def digest(values: dict[str, Any]) -> str:
     """Eight hexadecimal digits that change whenever any of the values does."""
     text = json.dumps(values, sort_keys=True)

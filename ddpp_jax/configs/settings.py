@@ -132,6 +132,38 @@ SETTINGS: dict[str, _Job] = {
 """Every named setting: the main job, the columns of the paper's tables, the small ones."""
 
 
+UNTUNED = DistillJob(
+    model=ModelConfig(width=32),
+    teaching=TeachConfig(teachers=10, epochs=12),
+    distillation=TrajectoryConfig(
+        optimizer="adam",
+        student_steps=20,
+        max_start_epoch=4,
+        pixel_rate=0.1,
+        alpha_rate=0.03,
+        steps=400,
+        eval_every=100,
+    ),
+    evaluation=EvaluateConfig(eval_epochs=300),
+    random_draws=3,
+)
+"""What a search sets out from; most of it is replaced by what it finds."""
+
+
+def untuned(method: str = "ddpp") -> DistillJob:
+    """What a search for settings sets out from, for a method of distillation.
+
+    Adam takes the place of SGD, since its rates do not depend on the scale of the data.
+    """
+    check_method(method)
+    if method == "mtt":
+        return replace(_vary(UNTUNED, threshold=None), method="mtt")
+    if method == "dm":
+        settings = DistributionConfig(optimizer="adam", pixel_rate=0.03, steps=400, eval_every=100)
+        return replace(UNTUNED, method="dm", distillation=settings)
+    return UNTUNED
+
+
 _FEW_STEPS = {"steps": 500, "eval_every": 100}
 _SMALL_BY_DISTRIBUTION: dict[str, dict[str, Any]] = {
     "digits": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},

@@ -12,7 +12,14 @@ from ddpp_jax.distill.member import (
     read_finished,
     start_from,
 )
-from ddpp_jax.distill.program import begin, compiled, memory, no_batches, steps_per_call
+from ddpp_jax.distill.program import (
+    begin,
+    compiled,
+    memory,
+    no_batches,
+    stepper,
+    steps_per_call,
+)
 
 __all__ = [
     "CHECKPOINT_EVERY",
@@ -31,5 +38,6 @@ __all__ = [
     "read_finished",
     "run",
     "start_from",
+    "stepper",
     "steps_per_call",
 ]

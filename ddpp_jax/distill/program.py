@@ -22,6 +22,29 @@ _BYTES_PER_CALL = 2**28
 States: TypeAlias = PyTree
 """The states of several distillations, along a leading axis."""
 
+Stepper: TypeAlias = Callable[
+    [Sequence[Member], States, int, int, Sequence[Batch]], tuple[States, Info]
+]
+"""`advance(members, states, first, count, batches)`: some steps of some members."""
+
+
+def stepper(method: Method) -> Stepper:
+    """Steps of any members of a method, as one program that is compiled when it is first called."""
+    advance = over_members(partial(_advance, method.step), donate=False)
+
+    def call(
+        members: Sequence[Member], states: States, first: int, count: int, batches: Sequence[Batch]
+    ) -> tuple[States, Info]:
+        keys = jnp.stack([steps_key(member.seed) for member in members])
+        hparams = jax.tree.map(
+            lambda *numbers: jnp.asarray(numbers, jnp.float32), *(m.hparams for m in members)
+        )
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+        piece = (jnp.int32(first), jnp.int32(count))
+        return advance((keys, states, hparams, stacked), [piece])
+
+    return call
+
 
 def begin(method: Method, member: Member) -> State:
     """The state of a member before its first step."""
@@ -40,19 +63,7 @@ def compiled(
         states: of them, for their shapes.
         rows: the most steps in a call.
     """
-    advance = over_members(partial(_advance, method.step), donate=False)
-    keys = jnp.stack([steps_key(member.seed) for member in members])
-    hparams = jax.tree.map(
-        lambda *numbers: jnp.asarray(numbers, jnp.float32), *(m.hparams for m in members)
-    )
-
-    def call(
-        states: States, first: int, count: int, batches: Sequence[Batch]
-    ) -> tuple[States, Info]:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-        piece = (jnp.int32(first), jnp.int32(count))
-        return advance((keys, states, hparams, stacked), [piece])
-
+    call = partial(stepper(method), members)
     call(states, 0, 0, [no_batches(method, rows)] * len(members))  # Compiles, and makes no step.
     return call
 

@@ -317,6 +317,8 @@ def show(found: dict[str, Any], report: Report) -> None:
                 f"{name}: {row['diverged']} of {row['networks']} networks diverged, and their "
                 "figures mean nothing; lower the rate"
             )
+    for line in found.get("doubts", []):
+        report.warn(line)
 
 
 def finished(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import ddpp_jax
 from ddpp_jax.report import svg
 from ddpp_jax.report.comparison import comparison_values
 from ddpp_jax.report.costs import costs
+from ddpp_jax.report.drawings import values_words
 from ddpp_jax.report.images import method_values
 from ddpp_jax.report.read import Method, Run, read_run
 from ddpp_jax.report.words import class_names, flat, is_unfinished, result_rows, row_names, title
@@ -118,7 +119,8 @@ def _run_values(run: Run) -> dict[str, Any]:
             f"{n}: {row['diverged']} of {row['networks']} networks diverged; lower the rate"
             for n, row in zip(names, rows, strict=True)
             if row.get("diverged")
-        ],
+        ]
+        + list(run.result.get("doubts", [])),
         "accuracy_svg": svg.accuracies(rows, names) if rows else "",
         "sweep": _sweep(run, rows),
         "methods": [method_values(method) for method in run.methods if _shows(method)],
@@ -130,6 +132,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "command": _command(run),
         "environment": _environment(run),
         "settings": list(flat(run.identity["config"])),
+        "tuning": _tuning(run),
         **costs(run),
     }
     sections = {
@@ -139,6 +142,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "maps": ("By layer", "maps"),
         "classes": ("Classes", "confusions"),
         "cost": ("Time and memory", "stages"),
+        "tuning": ("How the settings were found", "tuning"),
     }
     there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
     return values | {"contents": [*there, ("repeat", "To do it again")]}
@@ -198,6 +202,22 @@ def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     if "sweep" not in run.result or not rows:
         return {}
     return svg.sweep(rows, run.result["sweep"], run.methods)
+
+
+def _tuning(run: Run) -> dict[str, Any]:
+    """What a search for settings found; empty where they were given."""
+    if not run.tuning:
+        return {}
+    trials = run.tuning["trials"]
+    return {
+        "svg": svg.trials(trials),
+        "derived": [
+            (one["name"].replace("_", " "), flat({"": one["value"]})[0][1], one["why"])
+            for one in run.tuning["derived"]
+        ],
+        "rates": run.tuning["rates"],
+        "trials": [(values_words(one["values"]), one) for one in trials],
+    }
 
 
 def _shows(method: Method) -> bool:

@@ -192,6 +192,34 @@ def draw_sweep(ax: Axes, rows: Rows, *, name: str, quantity: str, label: str) ->
     ax.grid(alpha=0.25)
 
 
+def draw_trials(ax: Axes, trials: Rows) -> None:
+    """Draw the accuracy of each pilot of a search over its steps; those that went far are named."""
+    by_pilot: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in trials:
+        by_pilot.setdefault(values_words(trial["values"]), []).append(trial)
+    most = max(len(own) for own in by_pilot.values())
+    for place, (name, own) in enumerate(by_pilot.items()):
+        steps, accuracies = ([trial[n] for trial in own] for n in ("steps", "accuracy"))
+        ax.plot(
+            steps,
+            100 * np.asarray(accuracies),
+            "o-",
+            markersize=3,
+            linewidth=1.3,
+            color=COLOURS[place % len(COLOURS)],
+            alpha=1.0 if len(own) == most else 0.45,
+            label=as_words(name) if len(own) == most else None,
+        )
+    ax.set(xlabel="distillation step", ylabel="accuracy on held-out images, %")
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=7)
+
+
+def values_words(values: Mapping[str, Any]) -> str:
+    """Settings and their values in a line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
+
+
 def draw_map(
     ax: Axes,
     names: Sequence[str],

@@ -21,6 +21,7 @@ from ddpp_jax.report.drawings import (
     draw_curve,
     draw_image,
     draw_sweep,
+    draw_trials,
     drawing,
     quantities_of,
 )
@@ -170,6 +171,20 @@ def save_sweep(
     figure, axes = _panels(len(shown), title)
     for ax, (quantity, label) in zip(axes, shown.items(), strict=False):
         draw_sweep(ax, rows, name=name, quantity=quantity, label=label)
+    _save(figure, path)
+
+
+def save_trials(path: Path, trials: Rows, *, title: str) -> None:
+    """Draw the pilots of a search for settings.
+
+    Args:
+        path: the picture's file.
+        trials: each pilot at each comparison.
+        title: stands over the picture.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure.suptitle(as_words(title), fontsize=10)
+    draw_trials(figure.subplots(), trials)
     _save(figure, path)
 
 

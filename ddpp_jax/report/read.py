@@ -12,7 +12,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.progress import PROGRESS, read_metrics, read_progress
 from ddpp_jax.results import read_result
 from ddpp_jax.sets import DistilledSet, check_identity, origin_digest, read_distilled, set_path
-from ddpp_jax.storage import read_claim
+from ddpp_jax.storage import read_claim, read_sealed
 from ddpp_jax.text import warn
 
 
@@ -57,6 +57,7 @@ class Run(NamedTuple):
         result: what `result.json` says; empty while there is none.
         methods: the distillations or selections in it.
         log: rows of `progress.jsonl`.
+        tuning: how the settings were found; empty where they were given.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Run(NamedTuple):
     result: Mapping[str, Any]
     methods: Sequence[Method]
     log: Sequence[Mapping[str, Any]]
+    tuning: Mapping[str, Any]
 
 
 def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
@@ -91,7 +93,15 @@ def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
     log = read_progress(folder / PROGRESS, warn_fn=warn_fn)
     if found and log and log[-1]["event"] not in ("finish", "stop"):
         warn_fn(f"{folder / PROGRESS} ends before its run did; the report lacks the time after")
-    return Run(folder=folder, identity=identity, result=found, methods=methods, log=log)
+    tuning = folder / "tuning.json"
+    return Run(
+        folder=folder,
+        identity=identity,
+        result=found,
+        methods=methods,
+        log=log,
+        tuning=read_sealed(tuning) if tuning.exists() else {},
+    )
 
 
 def _holds_a_method(place: Path) -> bool:

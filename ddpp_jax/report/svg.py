@@ -17,6 +17,7 @@ from ddpp_jax.report.drawings import (
     draw_curve,
     draw_map,
     draw_sweep,
+    draw_trials,
     drawing,
     maps_of,
     quantities_of,
@@ -93,6 +94,13 @@ def sweep(rows: Rows, name: str, methods: Sequence[Method]) -> dict[str, str]:
         draw_sweep(figure.subplots(), rows, name=name, quantity=quantity, label=label)
         found[_title(label)] = _svg(figure, f"{_title(label)} against {name}")
     return found
+
+
+def trials(rows: Rows) -> str:
+    """The accuracy of each pilot of a search for settings."""
+    figure = Figure(figsize=(_SIZE[0] + 1, _SIZE[1]), layout="constrained")
+    draw_trials(figure.subplots(), rows)
+    return _svg(figure, "Accuracy of the pilots on held-out images")
 
 
 def metrics_of(methods: Sequence[Method]) -> dict[str, str]:

@@ -30,6 +30,7 @@ class _Result(TypedDict):
     device: str
     ipc: NotRequired[int]
     sweep: NotRequired[str]
+    doubts: NotRequired[list[str]]
     distillation: NotRequired[dict[str, dict[str, float]]]
 
 

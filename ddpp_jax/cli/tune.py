@@ -1,0 +1,443 @@
+"""Settings found for data that nobody has tuned, before `distill` runs with them."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpp_jax import distill, evaluate
+from ddpp_jax.cli.flags import named
+from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax.configs import (
+    SETTINGS,
+    DistillConfig,
+    DistillJob,
+    EvaluateConfig,
+    Places,
+    TrajectoryConfig,
+    digest,
+    job_of,
+    untuned,
+)
+from ddpp_jax.core import named_key
+from ddpp_jax.data import Dataset, load_raw, random_per_class
+from ddpp_jax.errors import InputError
+from ddpp_jax.planning.limits import check_free, require_teaching
+from ddpp_jax.planning.problem import Problem, identity_of, load, prepare, train_teachers
+from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
+from ddpp_jax.storage import claimed_folder, read_sealed, write_json
+from ddpp_jax.tuning import (
+    TUNING,
+    Budget,
+    Pieces,
+    Pilot,
+    RangeTest,
+    first_alpha,
+    held_out_for,
+    race,
+    range_test,
+    read_tuning,
+    settings_for,
+    student_batch_for,
+)
+from ddpp_jax.tuning.budget import SHARE
+from ddpp_jax.tuning.found import REMEDY
+
+_TEACHING = "teaching.json"
+_REAL_RATES = (0.003, 0.01, 0.03, 0.1)
+_QUICK = EvaluateConfig(networks=2, eval_epochs=200)
+_MOST_HELD_OUT = 1000
+_MOST_PILOT_STEPS = 10_000
+_LONG_EVALUATION = 0.02
+"""Share of a run's time beyond which an evaluation of 1,000 epochs is cut to 300."""
+_SPARE = 0.85
+"""Share of the time that is left which steps and evaluations are planned to take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a search for settings is asked for.
+
+    Attributes:
+        asked: the job, with the flags that were given by hand.
+        fixed: the settings that these flags name, which stay as they are.
+        seconds: that the search may take.
+    """
+
+    asked: DistillJob
+    fixed: frozenset[str]
+    seconds: float
+
+    def with_found(self, job: DistillJob, found: Mapping[str, Any]) -> DistillJob:
+        """The job with what was found, but for what is fixed."""
+        free = {name: value for name, value in found.items() if name not in self.fixed}
+        changed: dict[str, Any] = {}
+        for stage in dataclasses.fields(job):
+            value = getattr(job, stage.name)
+            if stage.name in free:
+                changed[stage.name] = free[stage.name]
+            elif dataclasses.is_dataclass(value):
+                own = {field.name for field in dataclasses.fields(value)} & free.keys()
+                picked = {name: free[name] for name in own}
+                changed[stage.name] = dataclasses.replace(value, **picked)  # pyright: ignore
+        return dataclasses.replace(job, **changed)
+
+
+def find_settings(search: Search, places: Places, report: Report) -> tuple[DistillJob, Path]:
+    """The job with settings that suit its data, and the file that says how they were found.
+
+    Raises:
+        InputError: the data cannot be had, or are too few.
+    """
+    folder, identity, job = _sized(search)
+    check_free(folder, identity, proven=True)
+    path = folder / TUNING
+    if path.exists():
+        return _found(search, path), path
+    keep_programs(places.cache_dir)
+    with claimed_folder(folder, identity, name="config.json", proven=True):
+        if not path.exists():
+            with report.run(folder, identity):
+                _search(search, job, places, folder, report)
+    return _found(search, path), path
+
+
+def search_from(named: DistillJob | None, method: str) -> tuple[DistillJob, frozenset[str]]:
+    """What a search sets out from, and what of it is fixed.
+
+    Args:
+        named: a named setting, of which the data, the network, the number of images and the
+            evaluation stay; None where none is named.
+        method: of distillation.
+    """
+    job = untuned(method)
+    if named is None:
+        return job, frozenset()
+    kept = (named.data, named.model, named.evaluation)
+    fixed = {field.name for stage in kept for field in dataclasses.fields(stage)} - {"held_out"}
+    distillation = dataclasses.replace(job.distillation, ipc=named.distillation.ipc)
+    job = dataclasses.replace(
+        job,
+        data=named.data,
+        model=named.model,
+        evaluation=named.evaluation,
+        random_draws=named.random_draws,
+        distillation=distillation,
+    )
+    return job, frozenset(fixed)
+
+
+def is_untuned(flags: Sequence[str]) -> bool:
+    """Whether some flags name a dataset for which there are no named settings."""
+    return named("--dataset", flags) not in (None, "digits") and published_name(flags) is None
+
+
+def published_name(flags: Sequence[str]) -> str | None:
+    """The named setting of the dataset and the number of images that some flags name, if any."""
+    name = f"{named('--dataset', flags)}-ipc{named('--ipc', flags) or 1}"
+    return name if name in SETTINGS else None
+
+
+def say_search(search: Search, report: Report) -> None:
+    """Say that settings are searched, or that they were found."""
+    data, time = search.asked.data.dataset, f"{search.seconds / 60:.3g} min"
+    if is_found(search):
+        report.say(f"Settings for {data}: as found before")
+        return
+    report.say(
+        f"Settings for {data}: none are named, so they are found by trying, in about {time}; the "
+        f"whole run takes about {SHARE} times that. --settings NAME, or any flag, fixes what it "
+        "names"
+    )
+
+
+def is_found(search: Search) -> bool:
+    """Whether a search is over."""
+    return (_sized(search)[0] / TUNING).exists()
+
+
+def settings_found(search: Search) -> DistillJob:
+    """The settings that a search found.
+
+    Raises:
+        InputError: it is not over.
+    """
+    if not is_found(search):
+        raise InputError(
+            "the settings for these data are not found yet; the same command without "
+            "--print-settings finds them"
+        )
+    return _found(search, _sized(search)[0] / TUNING)
+
+
+def _found(search: Search, path: Path) -> DistillJob:
+    job = job_of(read_tuning(path)["settings"])
+    # Where the data lie is no setting.
+    data = dataclasses.replace(
+        job.data, dataset=search.asked.data.dataset, data_dir=search.asked.data.data_dir
+    )
+    return dataclasses.replace(job, data=data)
+
+
+def _sized(search: Search) -> tuple[Path, dict[str, Any], DistillJob]:
+    """The folder of a search, what it is claimed for, and the job with sizes from its data."""
+    asked = search.asked
+    plain = dataclasses.replace(asked.data, held_out=None)
+    raw = load_raw(plain)
+    smallest = int(np.bincount(raw.y_train, minlength=raw.classes).min())
+    size, _, channels = raw.x_train.shape[1:]
+    images = asked.distillation.ipc * raw.classes
+    found = settings_for(size, channels, len(raw.y_train)) | {
+        "held_out": held_out_for(smallest),
+        "student_batch": student_batch_for(images, raw.classes),
+    }
+    identity = identity_of(asked, raw) | {
+        "fixed": sorted(search.fixed),
+        "seconds": search.seconds,
+        "device": jax.default_backend(),
+    }
+    name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
+    return Path("runs/tuning") / name, identity, search.with_found(asked, found)
+
+
+def _search(search: Search, job: DistillJob, places: Places, folder: Path, report: Report) -> None:
+    """Find what is to be tried, and write what was found."""
+    began, budget = time.monotonic(), Budget(SHARE * search.seconds)
+    derived: list[dict[str, Any]] = [
+        {"name": name, "value": value, "why": why} for name, value, why in _said(search, job)
+    ]
+    raw = load_raw(job.data)
+    problem = prepare(job, places, raw)
+    dataset = load(job, problem, places, report)
+    rates: list[dict[str, Any]] = []
+    if job.distillation.last_epoch is not None:
+        job, rates, said = _teaching(search, job, dataset, budget, folder, report)
+        derived += said
+        problem = prepare(job, places, raw)
+        require_teaching(job, problem, places)
+        train_teachers(job, problem, dataset, report)
+    quick = _Quick(job, problem, dataset)
+    real_rate, seconds = quick.best_rate_on_real_images(report)
+    job = search.with_found(job, {"real_rate": real_rate})
+    derived.append(
+        {"name": "real_rate", "value": job.real_rate, "why": "the best on held-out images"}
+    )
+    if job.distillation.last_epoch is None:
+        job = search.with_found(job, {"alpha": real_rate})
+    pilots = _pilots(search, job)
+    raced = race(
+        pilots,
+        Pieces(
+            partial(_made, job, problem, dataset),
+            partial(_start, job, dataset),
+            quick.score,
+            job.seed,
+        ),
+        lambda step: budget.rungs(len(pilots), step),
+        folder,
+        report,
+    )
+    job = search.with_found(job, raced.best["values"])
+    left = budget.seconds - (time.monotonic() - began)
+    job, said = _length(search, job, budget, _Costs(left, raced.step, seconds))
+    write_json(
+        folder / TUNING,
+        {
+            "settings": dataclasses.asdict(job) | {"data": _without_place(job)},
+            "derived": derived + said,
+            "rates": rates,
+            "trials": raced.trials,
+        },
+    )
+
+
+def _without_place(job: DistillJob) -> dict[str, Any]:
+    return dataclasses.asdict(job.data) | {"data_dir": None}
+
+
+def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
+    """What follows from the data alone, and why."""
+    why = {
+        "depth": "blocks until the map is about 4 pixels wide",
+        "width": "32 on the CPU, the published 128 elsewhere",
+        "zca": "whitening for colour images up to 32x32",
+        "held_out": "kept apart to choose by",
+        "teacher_batch": "an epoch of 20 steps or more",
+        "student_batch": "all images, or about one of each class",
+    }
+    values = {
+        field.name: getattr(stage, field.name)
+        for stage in (job.data, job.model, job.teaching, job.distillation)
+        for field in dataclasses.fields(stage)
+    }
+    return [
+        (name, values[name], "given by hand" if name in search.fixed else reason)
+        for name, reason in why.items()
+        if name in values
+    ]
+
+
+def _teaching(
+    search: Search,
+    job: DistillJob,
+    dataset: Dataset,
+    budget: Budget,
+    folder: Path,
+    report: Report,
+) -> tuple[DistillJob, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The job with its teachers' settings, what was tried, and what was derived."""
+    path = folder / _TEACHING
+    if path.exists():
+        kept = read_sealed(path, remedy=REMEDY)
+    else:
+        tested = range_test(
+            named_key(jax.random.key(job.seed), "range test"),
+            prepare(job, Places()).network,
+            dataset,
+            batch_size=min(job.teaching.teacher_batch, len(dataset.y_train)),
+            operations=job.data.operations,
+            report=report,
+        )
+        kept = _derived_teaching(search, job, dataset, budget, tested)
+        write_json(path, kept)
+    return search.with_found(job, kept["found"]), kept["rates"], kept["derived"]
+
+
+def _derived_teaching(
+    search: Search, job: DistillJob, dataset: Dataset, budget: Budget, tested: RangeTest
+) -> dict[str, Any]:
+    settings = job.distillation
+    assert isinstance(settings, TrajectoryConfig)
+    teachers, epochs = budget.teachers_and_epochs(tested.seconds)
+    if "max_start_epoch" in search.fixed or "target_epochs" in search.fixed:
+        epochs = max(epochs, settings.last_epoch)
+    rate = job.teaching.teacher_rate if "teacher_rate" in search.fixed else tested.rate
+    epoch_steps = -(-len(dataset.y_train) // job.teaching.teacher_batch)
+    alpha = first_alpha(rate, settings.target_epochs * epoch_steps, settings.student_steps)
+    why = {
+        "teacher_rate": (rate, "the largest with a smooth trajectory"),
+        "epochs": (epochs, "what the time allows"),
+        "teachers": (teachers, "what the time allows"),
+        "alpha": (alpha, "half the teacher's rate times steps between start and target"),
+    }
+    return {
+        "found": {name: value for name, (value, _) in why.items()},
+        "derived": [
+            {"name": name, "value": value, "why": reason}
+            for name, (value, reason) in why.items()
+            if name not in search.fixed
+        ],
+        "rates": [one._asdict() for one in tested.tried],
+    }
+
+
+def _pilots(search: Search, job: DistillJob) -> list[Pilot]:
+    """All combinations of the values that the method wants tried."""
+    settings, bounds = job.distillation, dict[str, float]()
+    if isinstance(settings, TrajectoryConfig):
+        bounds["max_start_epoch"] = job.teaching.last_kept + 1 - settings.target_epochs
+    searched = [one for one in settings.SEARCHED if one.name not in search.fixed]
+    if settings.optimizer != "adam":
+        raise InputError(
+            "--optimizer sgd has rates that depend on the data, which are not searched; leave "
+            "it out, or name settings by --settings"
+        )
+    grids = [[(one.name, v) for v in one.values(bounds.get(one.name))] for one in searched]
+    settings = dataclasses.replace(settings, steps=_MOST_PILOT_STEPS)
+    return [
+        Pilot(dict(values), dataclasses.replace(settings, **dict(values)))
+        for values in itertools.product(*grids)
+    ]
+
+
+def _made(
+    job: DistillJob, problem: Problem, dataset: Dataset, settings: DistillConfig
+) -> tuple[Any, Any]:
+    own = dataclasses.replace(job, distillation=settings)
+    made = make_method(own, Sources({job.seed: problem}, dataset))
+    return made.method, made.hparams_fn(settings)
+
+
+def _start(job: DistillJob, dataset: Dataset, settings: DistillConfig) -> DistilledSet:
+    return distill.start_from(dataset, ipc=settings.ipc, alpha=settings.alpha, seed=job.seed)
+
+
+class _Quick:
+    """Quick evaluations on held-out images: few networks and few epochs."""
+
+    def __init__(self, job: DistillJob, problem: Problem, dataset: Dataset) -> None:
+        config = dataclasses.replace(_QUICK, eval_batch=job.evaluation.eval_batch)
+        self._procedure = evaluate.Procedure(config, job.data.operations, dataset.classes)
+        self._job, self._network, self._dataset = job, problem.network, dataset
+        self._key = named_key(jax.random.key(job.seed), "pilots")
+        order = np.random.default_rng(job.seed).permutation(len(dataset.y_held))[:_MOST_HELD_OUT]
+        self._tests = {"held-out": (dataset.x_held[order], dataset.y_held[order])}
+
+    def score(self, small: DistilledSet) -> float:
+        """The accuracy of a set."""
+        found = evaluate.run(
+            self._key, self._procedure, self._network, small, self._tests, Report(None)
+        )
+        return found["held-out"].mean
+
+    def best_rate_on_real_images(self, report: Report) -> tuple[float, float]:
+        """The learning rate with the best accuracy on random real images; seconds of a score."""
+        found, ipc, seconds = dict[float, float](), self._job.distillation.ipc, []
+        with report.progress("try rates on real images", len(_REAL_RATES), unit="rate") as tick:
+            for number, rate in enumerate(_REAL_RATES):
+                accuracies = []
+                for draw in range(2):
+                    key = jax.random.fold_in(self._key, draw)
+                    images, labels = random_per_class(key, self._dataset, ipc)
+                    began = time.monotonic()
+                    accuracies.append(self.score(DistilledSet(images, labels, rate)))
+                    seconds.append(time.monotonic() - began)
+                found[rate] = float(np.mean(accuracies))
+                tick(number + 1, {"rate": rate, "held-out accuracy": found[rate]})
+        return max(found, key=lambda rate: found[rate]), min(seconds)
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds that are left, and those of a distillation step and of a quick evaluation."""
+
+    left: float
+    step: float
+    quick: float
+
+
+def _length(
+    search: Search, job: DistillJob, budget: Budget, costs: _Costs
+) -> tuple[DistillJob, list[dict[str, Any]]]:
+    """The job with as many steps as the time that is left allows, and what was derived."""
+    settings = job.distillation
+    both = isinstance(settings, TrajectoryConfig) and settings.threshold is not None
+    members = 2 if both and job.baselines else 1
+    draws = job.random_draws if job.baselines else 0
+    networks = job.evaluation.networks / _QUICK.networks
+    evaluations = members * 5 + draws  # One before the first step, four on the way.
+    epochs = 1000
+    one = costs.quick * networks * epochs / _QUICK.eval_epochs
+    if one > _LONG_EVALUATION * budget.seconds:
+        epochs, one = 300, one * 300 / epochs
+    left = _SPARE * costs.left - evaluations * one
+    steps, every = budget.steps(left, costs.step, members)
+    found = {"steps": steps, "eval_every": every, "eval_epochs": epochs}
+    why = {"steps": "what the time allows", "eval_epochs": "1,000 where that is quick, else 300"}
+    said = [
+        {"name": name, "value": found[name], "why": reason}
+        for name, reason in why.items()
+        if name not in search.fixed
+    ]
+    if "steps" in search.fixed:
+        found["eval_every"] = max(1, settings.steps // 4)
+    return search.with_found(job, found), said

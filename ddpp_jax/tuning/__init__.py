@@ -1,0 +1,31 @@
+"""Settings for data that nobody has tuned: derived where that can be, and else found by trying."""
+
+from ddpp_jax.tuning.budget import Budget, seconds_of
+from ddpp_jax.tuning.found import PILOTS, TUNING, Trial, read_tuning
+from ddpp_jax.tuning.pilots import Pieces, Pilot, Race, race
+from ddpp_jax.tuning.sizes import (
+    first_alpha,
+    held_out_for,
+    settings_for,
+    student_batch_for,
+)
+from ddpp_jax.tuning.teaching import RangeTest, range_test
+
+__all__ = [
+    "PILOTS",
+    "TUNING",
+    "Budget",
+    "Pieces",
+    "Pilot",
+    "Race",
+    "RangeTest",
+    "Trial",
+    "first_alpha",
+    "held_out_for",
+    "race",
+    "range_test",
+    "read_tuning",
+    "seconds_of",
+    "settings_for",
+    "student_batch_for",
+]

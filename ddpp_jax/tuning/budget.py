@@ -1,0 +1,77 @@
+"""How the time of a run is divided between its stages."""
+
+import re
+from typing import NamedTuple
+
+from ddpp_jax.errors import InputError
+
+SHARE = 3
+"""A run whose settings are found takes about so many times as long as the search for them."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_TEACHERS, _PILOTS = 0.3, 0.25
+_LEAST_EPOCHS, _MOST_EPOCHS = 4, 12
+_LEAST_TEACHERS, _MOST_TEACHERS = 3, 20
+_LEAST_STEPS, _MOST_STEPS = 100, 1000
+_LEAST_RUNG, _MOST_RUNG = 15, 100
+_EVALUATIONS = 4
+
+
+class Budget(NamedTuple):
+    """The seconds of a whole run, and what is made of them."""
+
+    seconds: float
+
+    def teachers_and_epochs(self, epoch: float) -> tuple[int, int]:
+        """How many teachers, and how many epochs of each.
+
+        Args:
+            epoch: seconds of an epoch of one teacher.
+        """
+        whole = max(1.0, _TEACHERS * self.seconds / epoch)
+        epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round((2 * whole) ** 0.5)))
+        return min(_MOST_TEACHERS, max(_LEAST_TEACHERS, int(whole / epochs))), epochs
+
+    def rungs(self, pilots: int, step: float) -> list[int]:
+        """Steps after which pilots are compared: half of them go on, for twice as many.
+
+        Args:
+            pilots: how many begin.
+            step: seconds of a distillation step.
+        """
+        going, units, length = pilots, 0, 1
+        while going > 1:
+            units += going * length
+            going, length = (going + 1) // 2, length * 2
+        first = int(_PILOTS * self.seconds / max(1e-9, step * max(1, units)))
+        first = min(_MOST_RUNG, max(_LEAST_RUNG, first))
+        found, going, done, length = [], pilots, 0, first
+        while going > 1:
+            done += length
+            found.append(done)
+            going, length = (going + 1) // 2, length * 2
+        return found
+
+    def steps(self, left: float, step: float, members: int) -> tuple[int, int]:
+        """Distillation steps of the run itself, and after how many its sets are evaluated.
+
+        Args:
+            left: seconds that are left for them.
+            step: seconds of a step of one distillation.
+            members: distillations that go side by side.
+        """
+        steps = int(max(0.0, left) / (step * members))
+        every = min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // _EVALUATIONS
+        return every * _EVALUATIONS, every
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a time such as `90s`, `10m` or `1.5h`.
+
+    Raises:
+        InputError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not float(found[1]):
+        raise InputError(f"--budget is {text!r}; wanted a time such as 90s, 10m or 1h")
+    return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,190 @@
+"""The learning rate of teachers: the largest at which a trajectory is still smooth.
+
+A student is to follow the teacher's trajectory. Where the rate is too high the trajectory turns at
+random from one epoch to the next, and where it is low it hardly moves. What tells the two apart, on
+any data and at any size, is the cosine between what an epoch changes and what the next one changes:
+near 1 on a straight path, near 0 on a random walk.
+"""
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ddpp_jax._types import Images, Labels, Params, PRNGKey, Scalar
+from ddpp_jax.core import augment, flatten_params
+from ddpp_jax.data import Dataset
+from ddpp_jax.networks import Network
+from ddpp_jax.progress import Report
+from ddpp_jax.training import Training, accuracies, over_members, train_epoch
+
+SMOOTH = 0.8
+"""The least mean cosine between the changes of neighbouring epochs."""
+
+_FIRST_RATE, _RATIO = 0.05, 10**0.5
+_LOWEST, _HIGHEST = 1e-4, 1.0
+_NETWORKS, _EPOCHS = 2, 3
+
+
+class Rate(NamedTuple):
+    """What a learning rate gave.
+
+    Attributes:
+        rate: of the SGD.
+        losses: the mean training loss of each epoch, nats.
+        accuracy: on the held-out images after the last epoch, from 0 to 1.
+        smoothness: the mean cosine between the changes of neighbouring epochs.
+    """
+
+    rate: float
+    losses: tuple[float, ...]
+    accuracy: float
+    smoothness: float
+
+
+class RangeTest(NamedTuple):
+    """The rate that was chosen, what others gave, and seconds of a teacher's epoch."""
+
+    rate: float
+    tried: tuple[Rate, ...]
+    seconds: float
+
+
+def range_test(
+    key: PRNGKey,
+    network: Network,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    operations: tuple[str, ...],
+    report: Report,
+) -> RangeTest:
+    """The largest learning rate with a smooth trajectory, by short trainings at some rates.
+
+    Rates go up or down by half a decade until the mean cosine crosses `SMOOTH`; the crossing is
+    found between two neighbours by the logarithm of the rate.
+
+    Args:
+        key: decides initialisations and minibatches, which all rates share.
+        network: the architecture.
+        dataset: real images, with some held out.
+        batch_size: of the SGD.
+        operations: of the augmentation.
+        report: told of every rate.
+    """
+    given = (jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
+    train = _trainer(network, batch_size, operations)
+    seconds: list[float] = []
+
+    def tried(rate: float) -> Rate:
+        return _try(key, rate, network, dataset, train, given, seconds)
+
+    found = {_FIRST_RATE: tried(_FIRST_RATE)}
+    up = found[_FIRST_RATE].smoothness >= SMOOTH
+    rate = _FIRST_RATE
+    with report.progress("try rates of teachers", 4, unit="rate", done=1) as tick:
+        while True:
+            rate = rate * _RATIO if up else rate / _RATIO
+            if not _LOWEST <= rate <= _HIGHEST:
+                break
+            found[rate] = tried(rate)
+            tick(min(4, len(found)), {"rate": rate, "smoothness": found[rate].smoothness})
+            if (found[rate].smoothness >= SMOOTH) != up:
+                break
+    rates = tuple(found[rate] for rate in sorted(found))
+    return RangeTest(_crossing(rates), rates, min(seconds))
+
+
+def _crossing(tried: tuple[Rate, ...]) -> float:
+    """The rate at which the cosine falls below `SMOOTH`, to two digits."""
+    smooth = [one for one in tried if one.smoothness >= SMOOTH]
+    rough = [one for one in tried if one.smoothness < SMOOTH]
+    if not smooth or not rough:
+        return tried[0].rate if rough else tried[-1].rate
+    low, high = smooth[-1], rough[0]
+    part = (low.smoothness - SMOOTH) / (low.smoothness - high.smoothness)
+    return float(f"{low.rate * (high.rate / low.rate) ** part:.2g}")
+
+
+def _try(
+    key: PRNGKey,
+    rate: float,
+    network: Network,
+    dataset: Dataset,
+    train: Any,
+    given: tuple[Images, Labels],
+    seconds: list[float],
+) -> Rate:
+    keys = jax.random.split(key, _NETWORKS)
+    params = jax.vmap(network.init_fn)(keys)
+    rates = jnp.full(_NETWORKS, rate, jnp.float32)
+    members = (keys, rates, params, jnp.zeros(_NETWORKS))
+    snapshots, losses = [_vectors(params)], []
+    for epoch in range(_EPOCHS):
+        began = time.perf_counter()
+        members = jax.block_until_ready(train(members, [(jnp.int32(epoch), *given)]))
+        seconds.append((time.perf_counter() - began) / _NETWORKS)
+        snapshots.append(_vectors(members[2]))
+        losses.append(float(members[3].mean()))
+    changes = np.diff(np.stack(snapshots), axis=0)
+    found = accuracies(
+        members[2],
+        dataset.x_held,
+        dataset.y_held,
+        apply_fn=network.apply_fn,
+        parts_fn=network.parts,
+    )
+    return Rate(rate, tuple(losses), float(found.mean()), _smoothness(changes))
+
+
+def _smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
+    """The mean cosine between neighbouring changes; -1 where a number is not finite."""
+    if not np.isfinite(changes).all():
+        return -1.0
+    along = (changes[1:] * changes[:-1]).sum(-1)
+    lengths = np.linalg.norm(changes, axis=-1)
+    cosines = along / np.maximum(lengths[1:] * lengths[:-1], 1e-30)
+    return float(cosines.mean())
+
+
+@jax.jit
+def _stacked(params: Params) -> Float[Array, "networks parameters"]:
+    return jax.vmap(lambda one: flatten_params(one)[0])(params)
+
+
+def _vectors(params: Params) -> Float[np.ndarray, "networks parameters"]:
+    return np.asarray(_stacked(params), np.float64)
+
+
+def _trainer(network: Network, batch_size: int, operations: tuple[str, ...]) -> Any:
+    """Training at rates that are no part of the program."""
+
+    def epoch(
+        member: tuple[PRNGKey, Scalar, Params, Scalar],
+        piece: tuple[Int[Array, ""], Images, Labels],
+    ) -> tuple[PRNGKey, Scalar, Params, Scalar]:
+        key, rate, params, _ = member
+        number, images, labels = piece
+        training = Training(
+            network.apply_fn,
+            optax.sgd(rate),
+            batch_size,
+            augment_fn=partial(augment, operations=operations),
+            parts_fn=network.parts,
+        )
+        params, _, loss = train_epoch(
+            jax.random.fold_in(key, number),
+            params,
+            training.optimizer.init(params),
+            images,
+            labels,
+            training,
+        )
+        return key, rate, params, loss
+
+    return over_members(epoch, donate=False)
