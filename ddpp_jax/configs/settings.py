@@ -133,6 +133,7 @@ SETTINGS: dict[str, _Job] = {
 
 
 UNTUNED = DistillJob(
+    data=DataConfig(augment="crop,scale,rotate"),
     model=ModelConfig(width=32),
     teaching=TeachConfig(teachers=10, epochs=12),
     distillation=TrajectoryConfig(
