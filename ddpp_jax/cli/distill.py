@@ -21,9 +21,8 @@ from ddpp_jax.cli.runs import (
     require_run,
     stages_of,
 )
-from ddpp_jax.cli.tune import (
+from ddpp_jax.cli.search import (
     Search,
-    find_settings,
     is_found,
     is_untuned,
     published_name,
@@ -31,6 +30,7 @@ from ddpp_jax.cli.tune import (
     search_from,
     settings_found,
 )
+from ddpp_jax.cli.tune import find_settings
 from ddpp_jax.configs import DistillJob, Places, check_method
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.data import Dataset

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,43 +12,35 @@ import jax
 import numpy as np
 
 from ddpp_jax import distill, evaluate
-from ddpp_jax.cli.flags import named
 from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax.cli.search import Search, found_in, sized
 from ddpp_jax.configs import (
-    SETTINGS,
     DistillConfig,
     DistillJob,
     EvaluateConfig,
     Places,
     TrajectoryConfig,
-    digest,
-    job_of,
-    untuned,
 )
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, load_raw, random_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import check_free, require_teaching
-from ddpp_jax.planning.problem import Problem, identity_of, load, prepare, train_teachers
+from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.tuning import (
+    SHARE,
     TUNING,
     Budget,
     Pieces,
     Pilot,
     RangeTest,
     first_alpha,
-    held_out_for,
     race,
     range_test,
-    read_tuning,
-    settings_for,
-    student_batch_for,
 )
-from ddpp_jax.tuning.budget import SHARE
 from ddpp_jax.tuning.found import REMEDY
 
 _TEACHING = "teaching.json"
@@ -63,150 +54,23 @@ _SPARE = 0.85
 """Share of the time that is left which steps and evaluations are planned to take."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What a search for settings is asked for.
-
-    Attributes:
-        asked: the job, with the flags that were given by hand.
-        fixed: the settings that these flags name, which stay as they are.
-        seconds: that the search may take.
-    """
-
-    asked: DistillJob
-    fixed: frozenset[str]
-    seconds: float
-
-    def with_found(self, job: DistillJob, found: Mapping[str, Any]) -> DistillJob:
-        """The job with what was found, but for what is fixed."""
-        free = {name: value for name, value in found.items() if name not in self.fixed}
-        changed: dict[str, Any] = {}
-        for stage in dataclasses.fields(job):
-            value = getattr(job, stage.name)
-            if stage.name in free:
-                changed[stage.name] = free[stage.name]
-            elif dataclasses.is_dataclass(value):
-                own = {field.name for field in dataclasses.fields(value)} & free.keys()
-                picked = {name: free[name] for name in own}
-                changed[stage.name] = dataclasses.replace(value, **picked)  # pyright: ignore
-        return dataclasses.replace(job, **changed)
-
-
 def find_settings(search: Search, places: Places, report: Report) -> tuple[DistillJob, Path]:
     """The job with settings that suit its data, and the file that says how they were found.
 
     Raises:
         InputError: the data cannot be had, or are too few.
     """
-    folder, identity, job = _sized(search)
+    folder, identity, job = sized(search)
     check_free(folder, identity, proven=True)
     path = folder / TUNING
     if path.exists():
-        return _found(search, path), path
+        return found_in(search, path), path
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
             with report.run(folder, identity):
                 _search(search, job, places, folder, report)
-    return _found(search, path), path
-
-
-def search_from(named: DistillJob | None, method: str) -> tuple[DistillJob, frozenset[str]]:
-    """What a search sets out from, and what of it is fixed.
-
-    Args:
-        named: a named setting, of which the data, the network, the number of images and the
-            evaluation stay; None where none is named.
-        method: of distillation.
-    """
-    job = untuned(method)
-    if named is None:
-        return job, frozenset()
-    kept = (named.data, named.model, named.evaluation)
-    fixed = {field.name for stage in kept for field in dataclasses.fields(stage)} - {"held_out"}
-    distillation = dataclasses.replace(job.distillation, ipc=named.distillation.ipc)
-    job = dataclasses.replace(
-        job,
-        data=named.data,
-        model=named.model,
-        evaluation=named.evaluation,
-        random_draws=named.random_draws,
-        distillation=distillation,
-    )
-    return job, frozenset(fixed)
-
-
-def is_untuned(flags: Sequence[str]) -> bool:
-    """Whether some flags name a dataset for which there are no named settings."""
-    return named("--dataset", flags) not in (None, "digits") and published_name(flags) is None
-
-
-def published_name(flags: Sequence[str]) -> str | None:
-    """The named setting of the dataset and the number of images that some flags name, if any."""
-    name = f"{named('--dataset', flags)}-ipc{named('--ipc', flags) or 1}"
-    return name if name in SETTINGS else None
-
-
-def say_search(search: Search, report: Report) -> None:
-    """Say that settings are searched, or that they were found."""
-    data, time = search.asked.data.dataset, f"{search.seconds / 60:.3g} min"
-    if is_found(search):
-        report.say(f"Settings for {data}: as found before")
-        return
-    report.say(
-        f"Settings for {data}: none are named, so they are found by trying, in about {time}; the "
-        f"whole run takes about {SHARE} times that. --settings NAME, or any flag, fixes what it "
-        "names"
-    )
-
-
-def is_found(search: Search) -> bool:
-    """Whether a search is over."""
-    return (_sized(search)[0] / TUNING).exists()
-
-
-def settings_found(search: Search) -> DistillJob:
-    """The settings that a search found.
-
-    Raises:
-        InputError: it is not over.
-    """
-    if not is_found(search):
-        raise InputError(
-            "the settings for these data are not found yet; the same command without "
-            "--print-settings finds them"
-        )
-    return _found(search, _sized(search)[0] / TUNING)
-
-
-def _found(search: Search, path: Path) -> DistillJob:
-    job = job_of(read_tuning(path)["settings"])
-    # Where the data lie is no setting.
-    data = dataclasses.replace(
-        job.data, dataset=search.asked.data.dataset, data_dir=search.asked.data.data_dir
-    )
-    return dataclasses.replace(job, data=data)
-
-
-def _sized(search: Search) -> tuple[Path, dict[str, Any], DistillJob]:
-    """The folder of a search, what it is claimed for, and the job with sizes from its data."""
-    asked = search.asked
-    plain = dataclasses.replace(asked.data, held_out=None)
-    raw = load_raw(plain)
-    smallest = int(np.bincount(raw.y_train, minlength=raw.classes).min())
-    size, _, channels = raw.x_train.shape[1:]
-    images = asked.distillation.ipc * raw.classes
-    found = settings_for(size, channels, len(raw.y_train)) | {
-        "held_out": held_out_for(smallest),
-        "student_batch": student_batch_for(images, raw.classes),
-    }
-    identity = identity_of(asked, raw) | {
-        "fixed": sorted(search.fixed),
-        "seconds": search.seconds,
-        "device": jax.default_backend(),
-    }
-    name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
-    return Path("runs/tuning") / name, identity, search.with_found(asked, found)
+    return found_in(search, path), path
 
 
 def _search(search: Search, job: DistillJob, places: Places, folder: Path, report: Report) -> None:
@@ -220,7 +84,7 @@ def _search(search: Search, job: DistillJob, places: Places, folder: Path, repor
     dataset = load(job, problem, places, report)
     rates: list[dict[str, Any]] = []
     if job.distillation.last_epoch is not None:
-        job, rates, said = _teaching(search, job, dataset, budget, folder, report)
+        job, rates, said = _teaching(search, job, problem, (dataset, budget), folder, report)
         derived += said
         problem = prepare(job, places, raw)
         require_teaching(job, problem, places)
@@ -289,19 +153,20 @@ def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
 def _teaching(
     search: Search,
     job: DistillJob,
-    dataset: Dataset,
-    budget: Budget,
+    problem: Problem,
+    given: tuple[Dataset, Budget],
     folder: Path,
     report: Report,
 ) -> tuple[DistillJob, list[dict[str, Any]], list[dict[str, Any]]]:
     """The job with its teachers' settings, what was tried, and what was derived."""
+    dataset, budget = given
     path = folder / _TEACHING
     if path.exists():
         kept = read_sealed(path, remedy=REMEDY)
     else:
         tested = range_test(
             named_key(jax.random.key(job.seed), "range test"),
-            prepare(job, Places()).network,
+            problem.network,
             dataset,
             batch_size=min(job.teaching.teacher_batch, len(dataset.y_train)),
             operations=job.data.operations,

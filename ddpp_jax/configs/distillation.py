@@ -30,7 +30,7 @@ class Searched(NamedTuple):
     tried: int
     whole: bool = False
 
-    def values(self, most: float | None = None) -> tuple[float, ...]:
+    def values(self, most: int | float | None = None) -> tuple[int | float, ...]:
         """The values to try, none above `most`."""
         high = self.high if most is None else max(self.low, min(self.high, most))
         spread = (high / self.low) ** (1 / max(1, self.tried - 1))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ddpp_jax import distill
 from ddpp_jax.configs import DistillConfig
@@ -161,7 +162,8 @@ class _Group:
         places = [n for n, index in enumerate(self._pilots) if index in going]
         if not places:
             return []
-        states, done = self._checkpoints.load_latest(self._begun, report.warn)
+        begun = (self._begun, jnp.zeros(len(self._members), jnp.float32))
+        (states, means), done = self._checkpoints.load_latest(begun, report.warn)
         own = jax.tree.map(lambda leaf: leaf[np.asarray(places)], states)
         members = [self._members[n] for n in places]
         feed, losses = self._method.feed(self._pieces.seed, done), []
@@ -173,14 +175,15 @@ class _Group:
             done += count
         feed.close()
         states = jax.tree.map(lambda leaf, part: leaf.at[np.asarray(places)].set(part), states, own)
-        self._checkpoints.save(done, states)
+        if losses:
+            means = means.at[np.asarray(places)].set(_last_mean(losses))
+        self._checkpoints.save(done, (states, means))
         indices = list(self._pilots)
-        means = _last_mean(losses, len(places))
         return [
             Trial(
                 values=dict(self._pilots[indices[n]].values),
                 steps=steps,
-                loss=means[row],
+                loss=_number(means[n]),
                 accuracy=self._pieces.score_fn(
                     self._method.distilled(jax.tree.map(lambda leaf, row=row: leaf[row], own))
                 ),
@@ -193,10 +196,11 @@ class _Group:
         self._checkpoints.remove()
 
 
-def _last_mean(losses: list[np.ndarray], count: int) -> list[float | None]:
-    """The mean loss over the last quarter of the steps, where it is finite."""
-    if not losses:
-        return [None] * count
+def _last_mean(losses: list[Float[np.ndarray, "pilots _steps"]]) -> Float[np.ndarray, " pilots"]:
+    """The mean loss over the last quarter of the steps."""
     whole = np.concatenate(losses, axis=1)
-    means = whole[:, -max(1, whole.shape[1] // 4) :].mean(axis=1)
-    return [float(mean) if np.isfinite(mean) else None for mean in means]
+    return whole[:, -max(1, whole.shape[1] // 4) :].mean(axis=1)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

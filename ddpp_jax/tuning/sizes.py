@@ -58,7 +58,7 @@ def student_batch_for(images: int, classes: int) -> int | None:
     return next(size for size in range(most, 0, -1) if images % size == 0)
 
 
-def first_alpha(teacher_rate: float, teacher_steps: float, student_steps: int) -> float:
+def first_alpha(teacher_rate: float, teacher_steps: int, student_steps: int) -> float:
     """The student's learning rate to begin with.
 
     A student on real images then uses up half of the learning rate that the teacher does between

@@ -1,0 +1,153 @@
+"""What a search for settings is asked for, and what it found before."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpp_jax.cli.flags import named
+from ddpp_jax.configs import SETTINGS, DistillJob, digest, job_of, untuned
+from ddpp_jax.data import load_raw
+from ddpp_jax.errors import InputError
+from ddpp_jax.planning.problem import identity_of
+from ddpp_jax.progress import Report
+from ddpp_jax.tuning import (
+    SHARE,
+    TUNING,
+    held_out_for,
+    read_tuning,
+    settings_for,
+    student_batch_for,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a search for settings is asked for.
+
+    Attributes:
+        asked: the job, with the flags that were given by hand.
+        fixed: the settings that these flags name, which stay as they are.
+        seconds: that the search may take.
+    """
+
+    asked: DistillJob
+    fixed: frozenset[str]
+    seconds: float
+
+    def with_found(self, job: DistillJob, found: Mapping[str, Any]) -> DistillJob:
+        """The job with what was found, but for what is fixed."""
+        free = {name: value for name, value in found.items() if name not in self.fixed}
+        changed: dict[str, Any] = {}
+        for stage in dataclasses.fields(job):
+            value = getattr(job, stage.name)
+            if stage.name in free:
+                changed[stage.name] = free[stage.name]
+            elif dataclasses.is_dataclass(value):
+                own = {field.name for field in dataclasses.fields(value)} & free.keys()
+                picked = {name: free[name] for name in own}
+                changed[stage.name] = dataclasses.replace(value, **picked)  # pyright: ignore
+        return dataclasses.replace(job, **changed)
+
+
+def search_from(named: DistillJob | None, method: str) -> tuple[DistillJob, frozenset[str]]:
+    """What a search sets out from, and what of it is fixed.
+
+    Args:
+        named: a named setting, of which the data, the network, the number of images and the
+            evaluation stay; None where none is named.
+        method: of distillation.
+    """
+    job = untuned(method)
+    if named is None:
+        return job, frozenset()
+    kept = (named.data, named.model, named.evaluation)
+    fixed = {field.name for stage in kept for field in dataclasses.fields(stage)} - {"held_out"}
+    distillation = dataclasses.replace(job.distillation, ipc=named.distillation.ipc)
+    job = dataclasses.replace(
+        job,
+        data=named.data,
+        model=named.model,
+        evaluation=named.evaluation,
+        random_draws=named.random_draws,
+        distillation=distillation,
+    )
+    return job, frozenset(fixed)
+
+
+def is_untuned(flags: Sequence[str]) -> bool:
+    """Whether some flags name a dataset for which there are no named settings."""
+    return named("--dataset", flags) not in (None, "digits") and published_name(flags) is None
+
+
+def published_name(flags: Sequence[str]) -> str | None:
+    """The named setting of the dataset and the number of images that some flags name, if any."""
+    name = f"{named('--dataset', flags)}-ipc{named('--ipc', flags) or 1}"
+    return name if name in SETTINGS else None
+
+
+def say_search(search: Search, report: Report) -> None:
+    """Say that settings are searched, or that they were found."""
+    data, time = search.asked.data.dataset, f"{search.seconds / 60:.3g} min"
+    if is_found(search):
+        report.say(f"Settings for {data}: as found before")
+        return
+    report.say(
+        f"Settings for {data}: none are named, so they are found by trying, in about {time}; the "
+        f"whole run takes about {SHARE} times that. --settings NAME, or any flag, fixes what it "
+        "names"
+    )
+
+
+def is_found(search: Search) -> bool:
+    """Whether a search is over."""
+    return (sized(search)[0] / TUNING).exists()
+
+
+def settings_found(search: Search) -> DistillJob:
+    """The settings that a search found.
+
+    Raises:
+        InputError: it is not over.
+    """
+    if not is_found(search):
+        raise InputError(
+            "the settings for these data are not found yet; the same command without "
+            "--print-settings finds them"
+        )
+    return found_in(search, sized(search)[0] / TUNING)
+
+
+def found_in(search: Search, path: Path) -> DistillJob:
+    """The job that a file of a search holds, for the place where the data lie now."""
+    job = job_of(read_tuning(path)["settings"])
+    # Where the data lie is no setting.
+    data = dataclasses.replace(
+        job.data, dataset=search.asked.data.dataset, data_dir=search.asked.data.data_dir
+    )
+    return dataclasses.replace(job, data=data)
+
+
+def sized(search: Search) -> tuple[Path, dict[str, Any], DistillJob]:
+    """The folder of a search, what it is claimed for, and the job with sizes from its data."""
+    asked = search.asked
+    plain = dataclasses.replace(asked.data, held_out=None)
+    raw = load_raw(plain)
+    smallest = int(np.bincount(raw.y_train, minlength=raw.classes).min())
+    size, _, channels = raw.x_train.shape[1:]
+    images = asked.distillation.ipc * raw.classes
+    found = settings_for(size, channels, len(raw.y_train)) | {
+        "held_out": held_out_for(smallest),
+        "student_batch": student_batch_for(images, raw.classes),
+    }
+    identity = identity_of(asked, raw) | {
+        "fixed": sorted(search.fixed),
+        "seconds": search.seconds,
+        "device": jax.default_backend(),
+    }
+    name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
+    return Path("runs/tuning") / name, identity, search.with_found(asked, found)

@@ -1,0 +1,68 @@
+"""What speaks against a distilled set, and what to try."""
+
+import pytest
+
+from ddpp_jax.results import Evidence, doubt
+
+SETTINGS = {
+    "teacher_rate": 0.1,
+    "pixel_rate": 10.0,
+    "steps": 100,
+    "target_epochs": 2,
+    "max_start_epoch": 4,
+}
+
+
+def row(mean, std=0.01, method="DDPP"):
+    return {"method": method, "mean": mean, "std": std}
+
+
+def evidence(losses=(1.0, 0.3), alphas=(0.02, 0.02), change=0.5, teachers=(2.0, 1.0), **settings):
+    rows = [
+        {"step": n + 1, "loss": loss, "alpha": alpha, "kept_fraction": 0.98}
+        for n, (loss, alpha) in enumerate(zip(losses, alphas, strict=True))
+    ]
+    return Evidence(rows, change, teachers, SETTINGS | settings)
+
+
+def test_a_good_set_is_not_doubted():
+    assert doubt(row(0.7), row(0.5, 0.05), evidence()) is None
+    assert doubt(row(0.7), None, evidence()) is None
+
+
+@pytest.mark.parametrize("mean", [0.3, 0.5, 0.54])
+def test_a_set_within_the_spread_of_random_images_is_doubted(mean):
+    said = doubt(row(mean), row(0.5, 0.05), evidence())
+    assert f"{100 * mean:.1f} % is not above random real images (50.0 %)" in said
+    assert "--steps 400" in said
+    assert "\n" not in said
+
+
+def test_a_loss_near_one_is_doubted_whatever_the_accuracy():
+    said = doubt(row(0.9), row(0.5), evidence(losses=(1.0, 0.99)))
+    assert "0.99" in said
+    assert "--target-epochs 1" in said
+    assert "--teacher-rate" in doubt(
+        row(0.9), row(0.5), evidence(losses=(1.0, 0.99), target_epochs=1)
+    )
+
+
+def test_teachers_that_do_not_learn_are_named_first():
+    said = doubt(row(0.1), row(0.5), evidence(teachers=(2.3, 2.3), change=0.0))
+    assert "--teacher-rate 0.02" in said
+
+
+def test_an_alpha_that_falls_at_once_is_named():
+    said = doubt(row(0.1), row(0.5), evidence((1.0, *(0.5,) * 9), (0.1, *(0.001,) * 9)))
+    assert "--alpha 0.001" in said
+
+
+def test_pixels_that_hardly_move_are_named():
+    assert "--pixel-rate 100" in doubt(row(0.1), row(0.5), evidence(change=0.01))
+
+
+def test_a_method_without_teachers_or_a_relative_loss():
+    rows = [{"step": 1, "loss": 50.0}, {"step": 2, "loss": 40.0}]
+    found = Evidence(rows, 0.5, (), {"pixel_rate": 1.0, "steps": 100})
+    assert doubt(row(0.7), row(0.5), found) is None
+    assert "--steps 400" in doubt(row(0.5), row(0.5), found)

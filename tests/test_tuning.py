@@ -1,0 +1,265 @@
+"""Settings that are derived, and those that are found by trying."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+
+from ddpp_jax.configs import METHODS, DistributionConfig, TrajectoryConfig, job_of, setting, untuned
+from ddpp_jax.configs.distillation import Searched
+from ddpp_jax.errors import InputError
+from ddpp_jax.methods import HParams, Info, Method
+from ddpp_jax.methods.matching import Variables
+from ddpp_jax.methods.trajectory import State, update
+from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
+from ddpp_jax.tuning import (
+    PILOTS,
+    Budget,
+    Pieces,
+    Pilot,
+    first_alpha,
+    race,
+    range_test,
+    seconds_of,
+    settings_for,
+    student_batch_for,
+)
+from ddpp_jax.tuning.teaching import SMOOTH, Rate, _crossing, _smoothness
+
+# Which of Tables 1 and 4 have which depth; the digits' is this project's own.
+DEPTHS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 112: 5, 128: 5}
+
+
+@pytest.mark.parametrize(("size", "depth"), DEPTHS.items())
+def test_depths_are_the_published_ones(size, depth):
+    found = settings_for(size, 1, 5000)
+    assert found["depth"] == depth
+    assert size >> found["depth"] >= 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
+def test_tiny_images_have_a_depth(size):
+    assert size >> settings_for(size, 3, 100)["depth"] >= 1
+
+
+@pytest.mark.parametrize(("train", "batch"), [(30, 16), (1299, 64), (5400, 256), (60_000, 256)])
+def test_an_epoch_has_about_twenty_steps(train, batch):
+    found = settings_for(32, 1, train)["teacher_batch"]
+    assert found == batch
+    assert train < 20 * 16 or train / found >= 20
+
+
+def test_whitening_is_for_small_colour_images():
+    assert settings_for(32, 3, 5000)["zca"]
+    assert not settings_for(32, 1, 5000)["zca"]
+    assert not settings_for(64, 3, 5000)["zca"]
+
+
+@pytest.mark.parametrize(
+    ("images", "classes"), [(10, 10), (100, 10), (1000, 100), (60, 3), (58, 2)]
+)
+def test_student_batches_divide_the_set(images, classes):
+    batch = student_batch_for(images, classes)
+    assert batch is None if images <= 50 else images % batch == 0
+
+
+def test_the_first_alpha_scales_with_the_way_to_the_target():
+    one = first_alpha(0.02, 40, 20)
+    assert one == pytest.approx(0.02)
+    assert first_alpha(0.02, 80, 20) == pytest.approx(2 * one)
+    assert first_alpha(0.02, 40, 40) == pytest.approx(one / 2)
+
+
+def test_searched_values_are_spread_by_their_logarithms():
+    assert Searched("rate", 0.03, 0.3, 3).values() == (0.03, 0.095, 0.3)
+    assert Searched("epoch", 2, 16, 3, whole=True).values() == (2, 6, 16)
+    assert Searched("epoch", 2, 16, 3, whole=True).values(5) == (2, 3, 5)
+    assert Searched("epoch", 2, 16, 3, whole=True).values(1) == (2,)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_says_what_it_wants_found(name):
+    settings = untuned(name).distillation
+    assert settings.SEARCHED
+    for one in settings.SEARCHED:
+        assert one.low < one.high
+        dataclasses.replace(settings, **{one.name: one.values()[0]})
+
+
+@pytest.mark.parametrize("job", [setting("digits"), setting("digits", "dm"), untuned("mtt")])
+def test_settings_come_back_from_plain_values(job):
+    assert job_of(dataclasses.asdict(job)) == job
+
+
+def test_strange_settings_are_refused():
+    with pytest.raises(InputError, match="not of this version"):
+        job_of({"data": {"colour": 3}})
+    with pytest.raises(InputError, match="--method"):
+        job_of({"method": "guess"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_budgets(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0m", "-3m", "ten minutes", "1d"])
+def test_strange_budgets_are_refused(text):
+    with pytest.raises(InputError, match="--budget"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize("pilots", [1, 2, 3, 9, 12])
+@pytest.mark.parametrize("step", [1e-4, 0.05, 3.0])
+def test_rungs_halve_the_pilots_and_double_the_steps(pilots, step):
+    rungs = Budget(720).rungs(pilots, step)
+    lengths = np.diff([0, *rungs])
+    assert all(b == 2 * a for a, b in itertools.pairwise(lengths))
+    assert len(rungs) == int(np.ceil(np.log2(pilots)))
+
+
+def test_what_takes_longer_is_done_less():
+    budget = Budget(720)
+    few, many = budget.teachers_and_epochs(10.0), budget.teachers_and_epochs(0.1)
+    assert few < many
+    assert budget.steps(600.0, 3.0, 2)[0] < budget.steps(600.0, 0.1, 2)[0]
+
+
+def test_smoothness_is_the_cosine_of_neighbouring_changes():
+    straight = np.tile(np.array([1.0, 2.0]), (3, 2, 1))
+    assert _smoothness(straight) == pytest.approx(1)
+    assert _smoothness(straight * np.array([1, -1, 1])[:, None, None]) == pytest.approx(-1)
+    assert _smoothness(np.array([[[1.0, 0]], [[0, 1.0]]])) == pytest.approx(0)
+    assert _smoothness(straight * np.nan) == -1
+
+
+def test_the_rate_is_where_smoothness_is_crossed():
+    tried = (Rate(0.01, (), 0.0, SMOOTH + 0.1), Rate(0.1, (), 0.0, SMOOTH - 0.1))
+    assert _crossing(tried) == pytest.approx(0.032)
+    assert _crossing(tried[:1]) == 0.01
+    assert _crossing(tried[1:]) == 0.1
+
+
+def test_the_range_test_finds_a_smooth_rate():
+    data = small.dataset()
+    data = dataclasses.replace(data, x_held=data.x_test, y_held=data.y_test)
+    found = range_test(
+        jax.random.key(0),
+        small.network(),
+        data,
+        batch_size=8,
+        operations=(),
+        report=Report(None),
+    )
+    rates = [one.rate for one in found.tried]
+    smooth = [one.smoothness >= SMOOTH for one in found.tried]
+    assert smooth == sorted(smooth, reverse=True)
+    assert rates[0] <= found.rate <= rates[-1]
+    assert found.seconds > 0
+
+
+def falling(rate):
+    """A method whose images approach 1, by this part of the way in each step."""
+
+    def step(key, state, batch, hparams):
+        images, alpha = state
+        images = images + hparams.pixel_rate * (1 - images)
+        return (images, alpha), Info({"loss": jnp.square(1 - images).mean()}, jnp.bool_(False))
+
+    class Nothing:
+        waited = 0.0
+
+        def take(self, count, *, rows):
+            return jnp.zeros(rows)
+
+        def close(self):
+            pass
+
+    return Method(
+        init=lambda key, start: (jnp.asarray(start.images), jnp.asarray(start.alpha)),
+        step=step,
+        feed=lambda seed, done: Nothing(),
+        distilled=lambda state: DistilledSet(state[0], jnp.zeros(1, int), state[1]),
+        batch=jax.ShapeDtypeStruct((), jnp.float32),
+    )
+
+
+def pilots_of(rates, epochs=(2, 4)):
+    base = TrajectoryConfig(optimizer="adam")
+    return [
+        Pilot(
+            {"max_start_epoch": epoch, "pixel_rate": rate},
+            dataclasses.replace(base, max_start_epoch=epoch, pixel_rate=rate),
+        )
+        for epoch in epochs
+        for rate in rates
+    ]
+
+
+def pieces_of(score_fn):
+    return Pieces(
+        lambda settings: (falling(settings.pixel_rate), HParams(0.0, settings.pixel_rate, 0.0)),
+        lambda settings: DistilledSet(np.zeros((1, 2, 2, 1), np.float32), np.zeros(1, int), 0.1),
+        score_fn,
+        0,
+    )
+
+
+def score(small_set):
+    return float(np.asarray(small_set.images).mean())
+
+
+def test_the_best_pilot_wins_and_the_worse_half_leaves(tmp_path):
+    pilots = pilots_of((0.01, 0.02, 0.05))
+    found = race(pilots, pieces_of(score), lambda step: [4, 12, 28], tmp_path, Report(None))
+    assert found.best["values"]["pixel_rate"] == 0.05
+    assert [trial["steps"] for trial in found.trials] == 6 * [4] + 3 * [12] + 2 * [28]
+    for trial in found.trials:
+        wanted = 1 - (1 - trial["values"]["pixel_rate"]) ** trial["steps"]
+        assert trial["accuracy"] == pytest.approx(wanted, rel=1e-4)
+    assert not list(tmp_path.glob("pilots-*/*"))
+
+
+def test_a_race_that_was_interrupted_goes_on_to_the_same_end(tmp_path):
+    pilots, rungs = pilots_of((0.01, 0.02, 0.05)), lambda step: [4, 12, 28]
+    whole = race(pilots, pieces_of(score), rungs, tmp_path / "whole", Report(None))
+    calls = []
+
+    def stopping(small_set):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return score(small_set)
+
+    place = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        race(pilots, pieces_of(stopping), rungs, place, Report(None))
+    assert (place / PILOTS).exists()
+    again = race(pilots, pieces_of(score), rungs, place, Report(None))
+    assert again.trials == whole.trials
+    assert again.best == whole.best
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_adam_does_not_depend_on_the_scale_of_the_loss(scale):
+    adam = optax.scale_by_adam(b1=0.5)
+    images = jax.random.normal(jax.random.key(0), (1, 4, 4, 1))
+    variables = Variables(images, jnp.float32(0.02))
+    state = State(variables, jnp.zeros(1, int), adam.init(variables))
+    gradient = Variables(scale * images, jnp.float32(scale * 5.0))
+    hparams = HParams(0.1, 0.1, 0.03)
+    after, _ = update(state, gradient, hparams, optimizer=adam, relative_alpha=True)
+    moved = after.variables.images - images
+    np.testing.assert_allclose(np.abs(moved), 0.1, rtol=1e-2)
+    assert after.variables.alpha == pytest.approx(0.02 * np.exp(-0.03), rel=1e-3)
+
+
+def test_settings_of_each_method_are_its_own():
+    assert isinstance(untuned("dm").distillation, DistributionConfig)
+    assert untuned("mtt").distillation.threshold is None
