@@ -223,7 +223,7 @@ def test_what_is_advised_is_accepted(tmp_path, capfd, monkeypatch, side, flags, 
     images = np.random.default_rng(0).uniform(size=(8, side, side, 1))
     labels = np.arange(8) % 2
     np.savez("data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    common = "--dataset data.npz --width 4 --teachers 1 --epochs 3 --max-start-epoch 1"
+    common = "digits --dataset data.npz --width 4 --teachers 1 --epochs 3 --max-start-epoch 1"
     codes = []
     for more in (flags, advised):
         depth = "" if "depth" in more or side == 1 else " --depth 1"

@@ -9,7 +9,7 @@ from typing import Any, Generic, NoReturn
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random
-from ddpp_jax.cli.flags import Shown, base, flag_names, named, run_with_setting
+from ddpp_jax.cli.flags import Shown, base, named, run_with_setting
 from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.cli.outcomes import doubts_of, draw_run, member_row, plain_outcome, say_outcome
 from ddpp_jax.cli.runs import (
@@ -23,6 +23,7 @@ from ddpp_jax.cli.runs import (
 )
 from ddpp_jax.cli.search import (
     Search,
+    given_names,
     is_found,
     is_untuned,
     published_name,
@@ -236,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         method = check_method(named("--method", flags) or "ddpp")
         if "--auto" in flags or (name is None and is_untuned(flags)):
             job, fixed = search_from(None if name is None else base(name, method), method)
-            asked["search"] = Search(asked=job, fixed=fixed | flag_names(flags), seconds=0.0)
+            asked["search"] = Search(asked=job, fixed=fixed | given_names(job, flags), seconds=0.0)
             return job
         return base(name or published_name(flags), method)
 

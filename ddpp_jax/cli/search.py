@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpp_jax.cli.flags import named
+from ddpp_jax.cli.flags import flag_names, named
 from ddpp_jax.configs import SETTINGS, DistillJob, digest, job_of, untuned
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
@@ -77,6 +77,18 @@ def search_from(named: DistillJob | None, method: str) -> tuple[DistillJob, froz
         distillation=distillation,
     )
     return job, frozenset(fixed)
+
+
+def given_names(job: DistillJob, flags: Sequence[str]) -> frozenset[str]:
+    """The settings of a job that some flags name."""
+    names = {field.name for field in dataclasses.fields(job)}
+    for stage in (getattr(job, name) for name in tuple(names)):
+        names |= (
+            {one.name for one in dataclasses.fields(stage)}
+            if dataclasses.is_dataclass(stage)
+            else set()
+        )
+    return flag_names(flags) & names
 
 
 def is_untuned(flags: Sequence[str]) -> bool:

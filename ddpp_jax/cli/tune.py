@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ddpp_jax import distill, evaluate
-from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax.cli.methods import Sources, check, make_method
 from ddpp_jax.cli.search import Search, found_in, sized
 from ddpp_jax.configs import (
     DistillConfig,
@@ -24,7 +24,7 @@ from ddpp_jax.configs import (
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, load_raw, random_per_class
 from ddpp_jax.errors import InputError
-from ddpp_jax.planning.limits import check_free, require_teaching
+from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
@@ -65,21 +65,27 @@ def find_settings(search: Search, places: Places, report: Report) -> tuple[Disti
     path = folder / TUNING
     if path.exists():
         return found_in(search, path), path
+    raw = load_raw(job.data)
+    check(job.distillation, raw)
+    require_data(job, raw, places)
+    _pilots(search, job)
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
             with report.run(folder, identity):
-                _search(search, job, places, folder, report)
+                _search(search, job, raw, (places, folder), report)
     return found_in(search, path), path
 
 
-def _search(search: Search, job: DistillJob, places: Places, folder: Path, report: Report) -> None:
+def _search(
+    search: Search, job: DistillJob, raw: Dataset, where: tuple[Places, Path], report: Report
+) -> None:
     """Find what is to be tried, and write what was found."""
+    places, folder = where
     began, budget = time.monotonic(), Budget(SHARE * search.seconds)
     derived: list[dict[str, Any]] = [
         {"name": name, "value": value, "why": why} for name, value, why in _said(search, job)
     ]
-    raw = load_raw(job.data)
     problem = prepare(job, places, raw)
     dataset = load(job, problem, places, report)
     rates: list[dict[str, Any]] = []

@@ -1,0 +1,137 @@
+"""A dataset of one's own and nothing else: the whole job, with settings that it finds itself."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from processes import call, call_once
+
+from ddpp_jax.configs import job_of
+from ddpp_jax.storage import read_sealed
+
+QUICK = "--budget 1s --width 8 --networks 2 --eval-epochs 30 --random-draws 2 --alpha-rate 0.02"
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory):
+    """Bars of three directions in noise, 8x8."""
+    path = tmp_path_factory.mktemp("own") / "bars.npz"
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 40), ("test", 20)):
+        labels = np.repeat(np.arange(3), count)
+        images = rng.uniform(0, 90, (len(labels), 8, 8))
+        for image, label in zip(images, labels, strict=True):
+            place = rng.integers(1, 7)
+            bar = [np.s_[place, :], np.s_[:, place], np.eye(8, dtype=bool)][label]
+            image[bar] += 150
+        arrays |= {f"x_{part}": images.astype(np.uint8), f"y_{part}": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory, own_data):
+    flags = ["--dataset", str(own_data), *shlex.split(QUICK), "--out", "run"]
+    return *call_once(tmp_path_factory, "auto", "distill", *flags), flags
+
+
+def test_the_first_line_says_that_settings_are_found(found):
+    _, done, _ = found
+    first = done.stdout.splitlines()[0]
+    assert "none are named" in first
+    assert "--settings NAME" in first
+
+
+def test_the_run_keeps_how_its_settings_were_found(found):
+    folder, _, _ = found
+    tuning = read_sealed(folder / "run" / "tuning.json")
+    assert (folder / "run" / "tuning.png").stat().st_size > 1000
+    page = (folder / "run" / "report.html").read_text()
+    assert "How the settings were found" in page
+    config = json.loads((folder / "run" / "config.json").read_text())["config"]
+    settings = job_of(tuning["settings"])
+    assert config["teaching"]["teacher_rate"] == settings.teaching.teacher_rate
+    assert config["distillation"]["optimizer"] == "adam"
+    assert config["data"]["held_out"] == 0.2
+    accuracies = [trial["accuracy"] for trial in tuning["trials"]]
+    last = max(trial["steps"] for trial in tuning["trials"])
+    best = max((t for t in tuning["trials"] if t["steps"] == last), key=lambda t: t["accuracy"])
+    assert settings.distillation.pixel_rate == best["values"]["pixel_rate"]
+    assert settings.distillation.max_start_epoch == best["values"]["max_start_epoch"]
+    assert max(accuracies) > 0.4
+
+
+def test_what_is_given_by_hand_stays(found):
+    folder, _, _ = found
+    config = json.loads((folder / "run" / "config.json").read_text())["config"]
+    assert config["model"]["width"] == 8
+    assert config["evaluation"] == config["evaluation"] | {"networks": 2, "eval_epochs": 30}
+    assert config["distillation"]["alpha_rate"] == 0.02
+
+
+def test_the_same_command_finds_nothing_anew(found):
+    folder, _, flags = found
+    again = call(folder, "distill", *flags)
+    assert again.returncode == 0, again.stderr
+    assert "as found before" in again.stdout
+    assert "try settings" not in again.stdout
+    assert "run is complete" in again.stdout
+
+
+def test_found_settings_can_be_printed_saved_and_named(found, own_data):
+    folder, _, flags = found
+    printed = call(folder, "distill", *flags, "--print-settings")
+    assert printed.returncode == 0, printed.stderr
+    (folder / "mine.json").write_text(printed.stdout)
+    named = call(
+        folder, "distill", "--settings", "mine.json", "--dataset", str(own_data), "--out", "run"
+    )
+    assert named.returncode == 0, named.stderr
+    assert "run is complete" in named.stdout
+    other = call(folder, "distill", *flags, "--budget", "7s", "--print-settings")
+    assert other.returncode == 2
+    assert "not found yet" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+
+def test_a_named_setting_is_searched_on_demand_and_keeps_its_data(tmp_path):
+    flags = shlex.split("digits --auto --dry-run --budget 2m")
+    done = call(tmp_path, "distill", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "in about 2 min" in done.stdout
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_dm_finds_its_settings_too(tmp_path, own_data):
+    flags = [*shlex.split(QUICK.replace(" --alpha-rate 0.02", "")), "--method", "dm"]
+    done = call(tmp_path, "distill", "--dataset", str(own_data), *flags, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    tuning = read_sealed(tmp_path / "run" / "tuning.json")
+    assert tuning["rates"] == []
+    assert len({trial["values"]["pixel_rate"] for trial in tuning["trials"]}) == 5
+    assert not (tmp_path / "runs" / "teachers").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--budget soon", "--budget is 'soon'"),
+        ("--optimizer sgd", "--optimizer sgd has rates that depend on the data"),
+        ("--ipc 400", "fewer than --ipc 400"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_at_once(tmp_path, own_data, flags, line):
+    done = call(tmp_path, "distill", "--dataset", str(own_data), *shlex.split(flags))
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("runs/t*/*"))
+
+
+def test_a_file_of_settings_that_is_none(tmp_path):
+    (tmp_path / "odd.json").write_text('{"data": {"colour": 3}}')
+    done = call(tmp_path, "distill", "--settings", "odd.json")
+    assert done.returncode == 2
+    assert "not of this version" in done.stderr
