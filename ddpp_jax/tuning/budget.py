@@ -15,6 +15,7 @@ _LEAST_TEACHERS, _MOST_TEACHERS = 3, 20
 _LEAST_STEPS, _MOST_STEPS = 100, 1000
 _LEAST_RUNG, _MOST_RUNG = 15, 100
 _EVALUATIONS = 4
+_LAST_FIELD = 3
 
 
 class Budget(NamedTuple):
@@ -39,18 +40,11 @@ class Budget(NamedTuple):
             pilots: how many begin.
             step: seconds of a distillation step.
         """
-        going, units, length = pilots, 0, 1
-        while going > 1:
-            units += going * length
-            going, length = (going + 1) // 2, length * 2
+        fields = _fields(pilots)
+        units = sum(going * 2**rung for rung, going in enumerate(fields))
         first = int(_PILOTS * self.seconds / max(1e-9, step * max(1, units)))
         first = min(_MOST_RUNG, max(_LEAST_RUNG, first))
-        found, going, done, length = [], pilots, 0, first
-        while going > 1:
-            done += length
-            found.append(done)
-            going, length = (going + 1) // 2, length * 2
-        return found
+        return [first * (2 ** (rung + 1) - 1) for rung in range(len(fields))]
 
     def steps(self, left: float, step: float, members: int) -> tuple[int, int]:
         """Distillation steps of the run itself, and after how many its sets are evaluated.
@@ -63,6 +57,17 @@ class Budget(NamedTuple):
         steps = int(max(0.0, left) / (step * members))
         every = min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // _EVALUATIONS
         return every * _EVALUATIONS, every
+
+
+def _fields(pilots: int) -> list[int]:
+    """How many pilots are in the race before each comparison; of three or fewer the best is taken."""
+    found = []
+    while pilots > 1:
+        found.append(pilots)
+        if pilots <= _LAST_FIELD:
+            break
+        pilots = (pilots + 1) // 2
+    return found
 
 
 def seconds_of(text: str) -> float:

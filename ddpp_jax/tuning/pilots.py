@@ -1,8 +1,8 @@
 """Pilots: short distillations that differ in what is searched, halved step by step.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all pilots go some steps and are compared
-by the accuracy of few networks on held-out images; the better half goes on for twice as many steps,
-until one is left. The test set plays no part.
+by the accuracy of few networks on held-out images; the better half goes on for twice as many steps.
+Of the last three the best is taken. The test set plays no part.
 """
 
 import time
@@ -63,7 +63,7 @@ def race(
     folder: Path,
     report: Report,
 ) -> Race:
-    """Compare pilots until one is left; what was compared before an interruption is not repeated.
+    """Compare pilots until one is taken; what was compared before an interruption is not repeated.
 
     Args:
         pilots: what to compare.
@@ -81,7 +81,7 @@ def race(
         write_json(path, kept)
     going, trials = list(range(len(pilots))), list(kept["trials"])
     best = None
-    total = sum(max(1, -(-len(pilots) // 2**rung)) for rung in range(len(kept["rungs"])))
+    total = sum(-(-len(pilots) // 2**rung) for rung in range(len(kept["rungs"])))
     with report.progress("try settings", total, unit="pilot", done=min(total, len(trials))) as tick:
         at = 0
         for steps in kept["rungs"]:
