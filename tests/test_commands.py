@@ -501,8 +501,8 @@ def make_npz(path):
 def test_a_file_of_ones_own_whitened_and_streamed(tmp_path):
     make_npz(tmp_path / "mine.npz")
     flags = shlex.split(
-        "digits --dataset mine.npz --zca --augment none --width 4 --depth 1 --teachers 2 --epochs 3 "
-        "--student-steps 2 --max-start-epoch 2 --steps 10 --networks 2 --eval-epochs 10 "
+        "digits --dataset mine.npz --zca --augment none --width 4 --depth 1 --teachers 2 "
+        "--epochs 3 --student-steps 2 --max-start-epoch 2 --steps 10 --networks 2 --eval-epochs 10 "
         "--random-draws 1 --eval-every 0 --ipc 2"
     )
     done = call(tmp_path, "distill", *flags, "--read", "stream", "--out", "streamed")

@@ -1,6 +1,8 @@
 """The examples and commands of every README.md run as they stand there."""
 
+import dataclasses
 import importlib.util
+import json
 import pydoc
 import re
 import shlex
@@ -16,12 +18,12 @@ import numpy as np
 import pytest
 import small
 from processes import call
-from test_commands import finished  # noqa: F401
+from test_commands import finished, make_npz  # noqa: F401
 
 from ddpp_jax import evaluate
 from ddpp_jax.cli.program import COMMANDS
 from ddpp_jax.cli.program import run as run_command
-from ddpp_jax.configs import EvaluateConfig, ModelConfig
+from ddpp_jax.configs import EvaluateConfig, ModelConfig, untuned
 
 SMALL = {
     "config": EvaluateConfig(networks=2, eval_epochs=3),
@@ -159,9 +161,16 @@ WORK = {
 def test_every_command_is_understood(line, monkeypatch, tmp_path):
     """Each is parsed as it stands; what it then does is run by the tests of the commands."""
     monkeypatch.chdir(tmp_path)
+    own_data(tmp_path)
     calls = []
     _, _, module, *arguments = shlex.split(line)
     stage = module.removeprefix("ddpp_jax.")
+    if ">" in arguments:
+        calls, arguments = ["printed"], arguments[: arguments.index(">")]
+    if stage == "distill":  # Searches are run by tests/test_auto.py.
+        place = importlib.import_module("ddpp_jax.cli.distill")
+        monkeypatch.setattr(place, "find_settings", lambda search, *_: (search.asked, None))
+        monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
     for name in WORK[stage]:
         place = importlib.import_module(f"ddpp_jax.cli.{stage}")
         monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))
@@ -169,6 +178,12 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         run_command(stage, arguments)
     assert leaving.value.code == 0
     assert len(calls) == ("--list-settings" not in arguments)
+
+
+def own_data(folder):
+    """Data of one's own, and settings that were printed."""
+    make_npz(folder / "mine.npz")
+    (folder / "mine.json").write_text(json.dumps(dataclasses.asdict(untuned())))
 
 
 SIZES = {
@@ -191,6 +206,8 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     no_torch = importlib.util.find_spec("torch") is None
     if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
         pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
+    if {"mine.npz", "--auto"} & set(arguments):
+        pytest.skip("run elsewhere")  # By tests/test_auto.py.
     if "--formats" in arguments and no_torch:
         pytest.skip("needs PyTorch")
     for name in ("RUN", "OTHER"):

@@ -60,7 +60,7 @@ class Budget(NamedTuple):
 
 
 def _fields(pilots: int) -> list[int]:
-    """How many pilots are in the race before each comparison; of three or fewer the best is taken."""
+    """How many pilots are compared each time; of three or fewer the best is taken."""
     found = []
     while pilots > 1:
         found.append(pilots)
