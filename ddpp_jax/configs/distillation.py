@@ -71,6 +71,9 @@ class DistillConfig:
     SWEPT: ClassVar[tuple[str, ...]] = ("pixel-rate", "alpha")
     """What may differ between distillations that go through one program."""
 
+    FED: ClassVar[tuple[str, ...]] = ()
+    """What decides what the steps read alone, and is no part of their program."""
+
     SEARCHED: ClassVar[tuple[Searched, ...]] = ()
     """What is found by trying, with Adam, where nobody has settings for the data."""
 
@@ -119,6 +122,7 @@ class TrajectoryConfig(DistillConfig):
     """Learning rate of alpha."""
 
     SWEPT: ClassVar[tuple[str, ...]] = ("threshold", "pixel-rate", "alpha", "alpha-rate")
+    FED: ClassVar[tuple[str, ...]] = ("max_start_epoch", "target_epochs")
     SEARCHED: ClassVar[tuple[Searched, ...]] = (
         Searched("max_start_epoch", 2, 16, 3, whole=True),
         Searched("pixel_rate", 0.03, 0.3, 3),

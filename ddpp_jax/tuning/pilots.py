@@ -6,14 +6,14 @@ Of the last three the best is taken. The test set plays no part.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ddpp_jax import distill
 from ddpp_jax.configs import DistillConfig
@@ -80,25 +80,24 @@ def race(
         kept = {"rungs": rungs_fn(step) or [1], "step": step, "trials": []}
         write_json(path, kept)
     going, trials = list(range(len(pilots))), list(kept["trials"])
-    best = None
-    total = sum(-(-len(pilots) // 2**rung) for rung in range(len(kept["rungs"])))
-    with report.progress("try settings", total, unit="pilot", done=min(total, len(trials))) as tick:
-        at = 0
+    best, at, done, before = None, 0, 0, 0
+    with report.progress("try settings", _total(len(pilots), kept["rungs"]), unit="step") as tick:
         for steps in kept["rungs"]:
             if at + len(going) > len(trials):
-                del trials[at:]
+                shown = {} if at == 0 else {"best held-out accuracy": trials[at - 1]["accuracy"]}
                 for group in groups:
-                    trials += group.compared(going, steps, report)
-                    tick(min(total, len(trials)), _shown(trials))
-                order = {index: place for place, index in enumerate(going)}
-                trials[at:] = sorted(trials[at:], key=lambda one: order[_index(pilots, one)])
+                    for made in group.advance(going, steps, report):
+                        done += made
+                        tick(done, shown)
+                found = {n: trial for group in groups for n, trial in group.trials(going, steps)}
+                trials = trials[:at] + [found[n] for n in going]
                 write_json(path, kept | {"trials": trials})
-            rung = trials[at : at + len(going)]
-            at += len(going)
+            done, before = done + len(going) * (steps - before), steps
             ranked = sorted(
-                zip(going, rung, strict=True),
+                zip(going, trials[at : at + len(going)], strict=True),
                 key=lambda pair: (-pair[1]["accuracy"], pair[1]["loss"] or 0.0),
             )
+            at += len(going)
             going = sorted(index for index, _ in ranked[: (len(going) + 1) // 2])
             best = ranked[0][1]
     for group in groups:
@@ -107,20 +106,21 @@ def race(
     return Race(trials, best, float(kept["step"]))
 
 
-def _index(pilots: Sequence[Pilot], trial: Trial) -> int:
-    return next(n for n, pilot in enumerate(pilots) if dict(pilot.values) == trial["values"])
-
-
-def _shown(trials: Sequence[Trial]) -> dict[str, float]:
-    return {"best held-out accuracy": max(trial["accuracy"] for trial in trials)}
+def _total(count: int, rungs: Sequence[int]) -> int:
+    """The steps of all pilots, as many of which go on as `race` lets."""
+    total, before = 0, 0
+    for steps in rungs:
+        total += count * (steps - before)
+        count, before = (count + 1) // 2, steps
+    return total
 
 
 def _groups(pilots: Sequence[Pilot], pieces: Pieces, folder: Path) -> list["_Group"]:
     """Pilots that go through one program, group by group."""
     by_program: dict[tuple[Any, ...], list[int]] = {}
     for index, pilot in enumerate(pilots):
-        swept = {name.replace("-", "_") for name in pilot.settings.SWEPT}
-        same = tuple((name, v) for name, v in pilot.values.items() if name not in swept)
+        free = {name.replace("-", "_") for name in pilot.settings.SWEPT} | {*pilot.settings.FED}
+        same = tuple((name, v) for name, v in pilot.values.items() if name not in free)
         by_program.setdefault(same, []).append(index)
     return [
         _Group({index: pilots[index] for index in group}, pieces, folder / f"pilots-{number}")
@@ -135,6 +135,13 @@ class _Group:
         self._pilots, self._pieces = pilots, pieces
         made = {index: pieces.make_fn(pilot.settings) for index, pilot in pilots.items()}
         self._method = next(iter(made.values()))[0]
+        # Pilots that read the same share what they read from.
+        self._reads = [
+            tuple(getattr(pilot.settings, name) for name in pilot.settings.FED)
+            for pilot in pilots.values()
+        ]
+        feeds = (method.feed for method, _ in made.values())
+        self._feeds = dict(zip(self._reads, feeds, strict=True))
         self._members = [
             distill.Member(str(n), pieces.seed, pieces.start_fn(pilots[n].settings), numbers, place)
             for n, (_, numbers) in made.items()
@@ -145,51 +152,75 @@ class _Group:
         self._checkpoints = Checkpoints(place, of=digest_of(values))
         self._advance = distill.stepper(self._method)
         self._rows = distill.steps_per_call(self._method, len(pilots))
+        self._now = (self._begun, jnp.zeros(len(pilots), jnp.float32))
 
     def step_seconds(self) -> float:
         """Seconds of a step of one pilot, where as many go side by side as there are."""
         states = self._begun
-        feed = self._method.feed(self._pieces.seed, 0)
-        batches = [feed.take(2, rows=self._rows)] * len(self._members)
-        feed.close()
+        take, close = self._open(0, np.arange(len(self._members)))
+        batches = take(2)
+        close()
         jax.block_until_ready(self._advance(self._members, states, 0, 0, batches))
         began = time.perf_counter()
         jax.block_until_ready(self._advance(self._members, states, 0, 2, batches))
         return (time.perf_counter() - began) / (2 * len(self._members))
 
-    def compared(self, going: Sequence[int], steps: int, report: Report) -> list[Trial]:
-        """The pilots that are still in the race, after so many steps."""
-        places = [n for n, index in enumerate(self._pilots) if index in going]
-        if not places:
-            return []
+    def advance(self, going: Sequence[int], steps: int, report: Report) -> Iterator[int]:
+        """Bring the pilots in the race to so many steps; the steps made, call by call."""
+        places = self._places(going)
+        if not len(places):
+            return
         begun = (self._begun, jnp.zeros(len(self._members), jnp.float32))
         (states, means), done = self._checkpoints.load_latest(begun, report.warn)
-        own = jax.tree.map(lambda leaf: leaf[np.asarray(places)], states)
+        own = jax.tree.map(lambda leaf: leaf[places], states)
         members = [self._members[n] for n in places]
-        feed, losses = self._method.feed(self._pieces.seed, done), []
+        (take, close), losses = self._open(done, places), []
         while done < steps:
             count = min(self._rows, steps - done)
-            batches = [feed.take(count, rows=self._rows)] * len(places)
-            own, info = self._advance(members, own, done, count, batches)
+            own, info = self._advance(members, own, done, count, take(count))
             losses.append(np.asarray(info.metrics["loss"])[:, :count])
             done += count
-        feed.close()
-        states = jax.tree.map(lambda leaf, part: leaf.at[np.asarray(places)].set(part), states, own)
+            yield count * len(members)
+        close()
+        states = jax.tree.map(lambda leaf, part: leaf.at[places].set(part), states, own)
         if losses:
-            means = means.at[np.asarray(places)].set(_last_mean(losses))
+            means = means.at[places].set(_last_mean(losses))
         self._checkpoints.save(done, (states, means))
+        self._now = (states, means)
+
+    def trials(self, going: Sequence[int], steps: int) -> Iterator[tuple[int, Trial]]:
+        """The pilots that are still in the race, after so many steps, by their numbers."""
         indices = list(self._pilots)
-        return [
-            Trial(
-                values=dict(self._pilots[indices[n]].values),
+        for place in self._places(going):
+            states, means = self._now
+            small = self._method.distilled(jax.tree.map(lambda leaf, n=place: leaf[n], states))
+            trial = Trial(
+                values=dict(self._pilots[indices[place]].values),
                 steps=steps,
-                loss=_number(means[n]),
-                accuracy=self._pieces.score_fn(
-                    self._method.distilled(jax.tree.map(lambda leaf, row=row: leaf[row], own))
-                ),
+                loss=_number(means[place]),
+                accuracy=self._pieces.score_fn(small),
             )
-            for row, n in enumerate(places)
-        ]
+            yield indices[place], trial
+
+    def _places(self, going: Sequence[int]) -> Int[np.ndarray, " places"]:
+        """Where in the group the pilots that are still in the race stand."""
+        return np.flatnonzero([index in going for index in self._pilots])
+
+    def _open(
+        self, done: int, places: Int[np.ndarray, " places"]
+    ) -> tuple[Callable[[int], list[Any]], Callable[[], None]]:
+        """What gives the next so many steps of some pilots what they read, and what ends that."""
+        feeds = {key: feed_fn(self._pieces.seed, done) for key, feed_fn in self._feeds.items()}
+
+        def take(count: int) -> list[Any]:
+            read = {key: feed.take(count, rows=self._rows) for key, feed in feeds.items()}
+            return [read[self._reads[place]] for place in places]
+
+        def close() -> None:
+            for feed in feeds.values():
+                feed.close()
+
+        return take, close
 
     def close(self) -> None:
         """Delete the states."""
