@@ -5,7 +5,8 @@ import shlex
 
 import numpy as np
 import pytest
-from processes import call, call_once
+from processes import call, call_once, start
+from test_resume import kill, wait_for
 
 from ddpp_jax.configs import job_of
 from ddpp_jax.storage import read_sealed
@@ -102,6 +103,27 @@ def test_a_named_setting_is_searched_on_demand_and_keeps_its_data(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "in about 2 min" in done.stdout
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_search_that_is_killed_ends_the_same(own_data, tmp_path):
+    """Where the steps are fixed; otherwise they depend on the time that is left."""
+    flags = ["--dataset", str(own_data), *shlex.split(QUICK), "--steps", "60", "--out", "run"]
+    wholes = tmp_path / "whole"
+    wholes.mkdir()
+    whole = call(wholes, "distill", *flags)
+    assert whole.returncode == 0, whole.stderr
+    (search,) = (path.relative_to(wholes) for path in wholes.glob("runs/tuning/*"))
+    for sign in ("teaching.json", "pilots.json"):
+        process = start(tmp_path, "distill", *flags)
+        wait_for(tmp_path / search / sign, process)
+        kill(process)
+        assert not (tmp_path / search / "tuning.json").exists()
+    again = call(tmp_path, "distill", *flags)
+    assert again.returncode == 0, again.stderr
+    name = "distilled.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (wholes / "run" / name).read_bytes()
+    tunings = [read_sealed(place / "run" / "tuning.json") for place in (tmp_path, wholes)]
+    assert tunings[0]["trials"] == tunings[1]["trials"]
 
 
 def test_dm_finds_its_settings_too(tmp_path, own_data):

@@ -24,12 +24,12 @@ from ddpp_jax.cli.runs import (
 from ddpp_jax.cli.search import (
     Search,
     given_names,
-    is_found,
     is_untuned,
     published_name,
     say_search,
     search_from,
     settings_found,
+    size_up,
 )
 from ddpp_jax.cli.tune import find_settings
 from ddpp_jax.configs import DistillJob, Places, check_method
@@ -254,10 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     def work(command: _Distill[Any], report: Report) -> None:
         search, job, tuning = search_of(command), command.config, None
         if search is not None:
-            say_search(search, report)
-            if command.shown.dry_run and not is_found(search):
+            sized = size_up(search)
+            say_search(search, sized, report)
+            if command.shown.dry_run and not sized.is_over:
                 return
-            job, tuning = find_settings(search, command.places, report)
+            job, tuning = find_settings(search, sized, command.places, report)
         run_distill(
             job,
             command.places,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -102,10 +102,29 @@ def published_name(flags: Sequence[str]) -> str | None:
     return name if name in SETTINGS else None
 
 
-def say_search(search: Search, report: Report) -> None:
+class Sized(NamedTuple):
+    """A search and what follows from its data alone.
+
+    Attributes:
+        folder: of the search.
+        identity: what the folder is claimed for.
+        job: what is asked for, with sizes that suit the data.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+    job: DistillJob
+
+    @property
+    def is_over(self) -> bool:
+        """Whether settings were found."""
+        return (self.folder / TUNING).exists()
+
+
+def say_search(search: Search, sized: Sized, report: Report) -> None:
     """Say that settings are searched, or that they were found."""
     data, time = search.asked.data.dataset, f"{search.seconds / 60:.3g} min"
-    if is_found(search):
+    if sized.is_over:
         report.say(f"Settings for {data}: as found before")
         return
     report.say(
@@ -115,23 +134,19 @@ def say_search(search: Search, report: Report) -> None:
     )
 
 
-def is_found(search: Search) -> bool:
-    """Whether a search is over."""
-    return (sized(search)[0] / TUNING).exists()
-
-
 def settings_found(search: Search) -> DistillJob:
     """The settings that a search found.
 
     Raises:
         InputError: it is not over.
     """
-    if not is_found(search):
+    sized = size_up(search)
+    if not sized.is_over:
         raise InputError(
             "the settings for these data are not found yet; the same command without "
             "--print-settings finds them"
         )
-    return found_in(search, sized(search)[0] / TUNING)
+    return found_in(search, sized.folder / TUNING)
 
 
 def found_in(search: Search, path: Path) -> DistillJob:
@@ -144,8 +159,8 @@ def found_in(search: Search, path: Path) -> DistillJob:
     return dataclasses.replace(job, data=data)
 
 
-def sized(search: Search) -> tuple[Path, dict[str, Any], DistillJob]:
-    """The folder of a search, what it is claimed for, and the job with sizes from its data."""
+def size_up(search: Search) -> Sized:
+    """What follows from the data of a search, which are read for it."""
     asked = search.asked
     plain = dataclasses.replace(asked.data, held_out=None)
     raw = load_raw(plain)
@@ -162,4 +177,4 @@ def sized(search: Search) -> tuple[Path, dict[str, Any], DistillJob]:
         "device": jax.default_backend(),
     }
     name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
-    return Path("runs/tuning") / name, identity, search.with_found(asked, found)
+    return Sized(Path("runs/tuning") / name, identity, search.with_found(asked, found))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ddpp_jax import distill, evaluate
 from ddpp_jax.cli.methods import Sources, check, make_method
-from ddpp_jax.cli.search import Search, found_in, sized
+from ddpp_jax.cli.search import Search, Sized, found_in
 from ddpp_jax.configs import (
     DistillConfig,
     DistillJob,
@@ -54,13 +54,15 @@ _SPARE = 0.85
 """Share of the time that is left which steps and evaluations are planned to take."""
 
 
-def find_settings(search: Search, places: Places, report: Report) -> tuple[DistillJob, Path]:
+def find_settings(
+    search: Search, found: Sized, places: Places, report: Report
+) -> tuple[DistillJob, Path]:
     """The job with settings that suit its data, and the file that says how they were found.
 
     Raises:
         InputError: the data cannot be had, or are too few.
     """
-    folder, identity, job = sized(search)
+    folder, identity, job = found
     check_free(folder, identity, proven=True)
     path = folder / TUNING
     if path.exists():
@@ -137,6 +139,7 @@ def _without_place(job: DistillJob) -> dict[str, Any]:
 def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
     """What follows from the data alone, and why."""
     why = {
+        "image_size": "128 at most, as the published ImageNet subsets have",
         "depth": "blocks until the map is about 4 pixels wide",
         "width": "32 on the CPU, the published 128 elsewhere",
         "zca": "whitening for colour images up to 32x32",

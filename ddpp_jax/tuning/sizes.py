@@ -5,6 +5,9 @@ from typing import Any
 
 import jax
 
+LARGEST_SIDE = 128
+"""Pixels of the side beyond which images are resized."""
+
 _CPU_WIDTH, _WIDTH = 32, 128
 _STEPS_AN_EPOCH = 20
 _LEAST_BATCH, _MOST_BATCH = 16, 256
@@ -24,11 +27,14 @@ def settings_for(size: int, channels: int, train: int) -> dict[str, Any]:
     - `width`: the published 128, and 32 on the CPU, where it takes a sixteenth of the time.
     - `teacher_batch`: a power of two that makes an epoch about 20 SGD steps or more, since the
       snapshots of a trajectory are an epoch apart.
+    - `image_size`: larger images are resized to 128x128, as the published ImageNet subsets are.
     - `zca`: for colour images up to 32x32, as published for CIFAR; grey ones are normalised.
     """
+    size = min(size, LARGEST_SIDE)
     depth = max(1, round(math.log2(size)) - 2) if size < 8 else max(2, round(math.log2(size)) - 2)
     batch = 2 ** math.floor(math.log2(max(1, train / _STEPS_AN_EPOCH)))
     return {
+        "image_size": None if size < LARGEST_SIDE else size,
         "depth": depth,
         "width": _CPU_WIDTH if jax.default_backend() == "cpu" else _WIDTH,
         "teacher_batch": min(_MOST_BATCH, max(_LEAST_BATCH, batch)),
