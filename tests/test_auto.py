@@ -55,7 +55,7 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     settings = job_of(tuning["settings"])
     assert config["teaching"]["teacher_rate"] == settings.teaching.teacher_rate
     assert config["distillation"]["optimizer"] == "adam"
-    assert config["data"]["held_out"] == 0.2
+    assert config["data"]["held_out"] == 0.25
     accuracies = [trial["accuracy"] for trial in tuning["trials"]]
     last = max(trial["steps"] for trial in tuning["trials"])
     best = max((t for t in tuning["trials"] if t["steps"] == last), key=lambda t: t["accuracy"])

@@ -23,7 +23,9 @@ from ddpp_jax.tuning import (
     Budget,
     Pieces,
     Pilot,
+    epochs_as_one,
     first_alpha,
+    held_out_for,
     race,
     range_test,
     seconds_of,
@@ -55,6 +57,13 @@ def test_an_epoch_has_about_twenty_steps(train, batch):
     assert train < 20 * 16 or train / found >= 20
 
 
+@pytest.mark.parametrize(
+    ("train", "batch", "epochs"), [(48, 16, 7), (10, 16, 20), (320, 16, 1), (60_000, 256, 1)]
+)
+def test_epochs_of_few_images_are_taken_together(train, batch, epochs):
+    assert epochs_as_one(train, batch) == epochs
+
+
 def test_whitening_is_for_small_colour_images():
     assert settings_for(32, 3, 5000)["zca"]
     assert not settings_for(32, 1, 5000)["zca"]
@@ -67,6 +76,13 @@ def test_whitening_is_for_small_colour_images():
 def test_student_batches_divide_the_set(images, classes):
     batch = student_batch_for(images, classes)
     assert batch is None if images <= 50 else images % batch == 0
+
+
+@pytest.mark.parametrize(
+    ("train", "share"), [(60, 0.25), (1442, 0.25), (4000, 0.125), (60_000, 0.1)]
+)
+def test_some_five_hundred_images_are_kept_apart(train, share):
+    assert held_out_for(train) == share
 
 
 def test_the_first_alpha_scales_with_the_way_to_the_target():
@@ -210,6 +226,7 @@ def pieces_of(score_fn):
         lambda settings: DistilledSet(np.zeros((1, 2, 2, 1), np.float32), np.zeros(1, int), 0.1),
         score_fn,
         0,
+        10_000,
     )
 
 
@@ -226,6 +243,22 @@ def test_the_best_pilot_wins_and_the_worse_half_leaves(tmp_path):
         wanted = 1 - (1 - trial["values"]["pixel_rate"]) ** trial["steps"]
         assert trial["accuracy"] == pytest.approx(wanted, rel=1e-4)
     assert not list(tmp_path.glob("pilots-*/*"))
+
+
+@pytest.mark.parametrize(("images", "epoch"), [(20, 4), (10_000, 2)])
+def test_of_pilots_that_are_equal_within_the_error_the_gaining_one_is_taken(
+    tmp_path, images, epoch
+):
+    """The accuracy falls with the start epoch, by less than 20 images can tell."""
+    pieces = pieces_of(lambda small_set: 0.5 - float(np.asarray(small_set.alpha)))
+    pieces = pieces._replace(
+        images=images,
+        start_fn=lambda settings: DistilledSet(
+            np.zeros((1, 2, 2, 1), np.float32), np.zeros(1, int), 0.02 * settings.max_start_epoch
+        ),
+    )
+    found = race(pilots_of((0.01,)), pieces, lambda step: [2], tmp_path, Report(None))
+    assert found.best["values"]["max_start_epoch"] == epoch
 
 
 def test_a_race_that_was_interrupted_goes_on_to_the_same_end(tmp_path):

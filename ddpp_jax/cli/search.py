@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ddpp_jax.cli.flags import flag_names, named
 from ddpp_jax.configs import SETTINGS, DistillJob, digest, job_of, untuned
@@ -164,11 +163,10 @@ def size_up(search: Search) -> Sized:
     asked = search.asked
     plain = dataclasses.replace(asked.data, held_out=None)
     raw = load_raw(plain)
-    smallest = int(np.bincount(raw.y_train, minlength=raw.classes).min())
     size, _, channels = raw.x_train.shape[1:]
     images = asked.distillation.ipc * raw.classes
     found = settings_for(size, channels, len(raw.y_train)) | {
-        "held_out": held_out_for(smallest),
+        "held_out": held_out_for(len(raw.y_train)),
         "student_batch": student_batch_for(images, raw.classes),
     }
     identity = identity_of(asked, raw) | {

@@ -37,6 +37,7 @@ from ddpp_jax.tuning import (
     Pieces,
     Pilot,
     RangeTest,
+    epochs_as_one,
     first_alpha,
     race,
     range_test,
@@ -45,7 +46,7 @@ from ddpp_jax.tuning.found import REMEDY
 
 _TEACHING = "teaching.json"
 _REAL_RATES = (0.003, 0.01, 0.03, 0.1)
-_QUICK = EvaluateConfig(networks=2, eval_epochs=200)
+_QUICK = EvaluateConfig(networks=3, eval_epochs=200)
 _MOST_HELD_OUT = 1000
 _MOST_PILOT_STEPS = 10_000
 _LONG_EVALUATION = 0.02
@@ -105,7 +106,7 @@ def _search(
     )
     if job.distillation.last_epoch is None:
         job = search.with_found(job, {"alpha": real_rate})
-    pilots = _pilots(search, job)
+    pilots = _pilots(search, job, _unit(search, job, dataset))
     raced = race(
         pilots,
         Pieces(
@@ -113,6 +114,7 @@ def _search(
             partial(_start, job, dataset),
             quick.score,
             job.seed,
+            quick.images,
         ),
         lambda step: budget.rungs(len(pilots), step),
         folder,
@@ -180,6 +182,7 @@ def _teaching(
             batch_size=min(job.teaching.teacher_batch, len(dataset.y_train)),
             operations=job.data.operations,
             report=report,
+            epochs=_unit(search, job, dataset),
         )
         kept = _derived_teaching(search, job, dataset, budget, tested)
         write_json(path, kept)
@@ -191,16 +194,21 @@ def _derived_teaching(
 ) -> dict[str, Any]:
     settings = job.distillation
     assert isinstance(settings, TrajectoryConfig)
-    teachers, epochs = budget.teachers_and_epochs(tested.seconds)
-    if "max_start_epoch" in search.fixed or "target_epochs" in search.fixed:
-        epochs = max(epochs, settings.last_epoch)
+    unit = _unit(search, job, dataset)
+    teachers, units = budget.teachers_and_epochs(tested.seconds * unit)
+    span = settings.target_epochs * (1 if "target_epochs" in search.fixed else unit)
+    epochs = units * unit
+    if "max_start_epoch" in search.fixed:
+        epochs = max(epochs, settings.max_start_epoch - 1 + span)
     rate = job.teaching.teacher_rate if "teacher_rate" in search.fixed else tested.rate
     epoch_steps = -(-len(dataset.y_train) // job.teaching.teacher_batch)
-    alpha = first_alpha(rate, settings.target_epochs * epoch_steps, settings.student_steps)
+    alpha = first_alpha(rate, span * epoch_steps, settings.student_steps)
     why = {
         "teacher_rate": (rate, "the largest with a smooth trajectory"),
         "epochs": (epochs, "what the time allows"),
         "teachers": (teachers, "what the time allows"),
+        "target_epochs": (span, "two epochs, or as many as make about 40 steps"),
+        "max_start_epoch": (min(settings.max_start_epoch, epochs + 1 - span), "to begin with"),
         "alpha": (alpha, "half the teacher's rate times steps between start and target"),
     }
     return {
@@ -208,24 +216,38 @@ def _derived_teaching(
         "derived": [
             {"name": name, "value": value, "why": reason}
             for name, (value, reason) in why.items()
-            if name not in search.fixed
+            if name not in {*search.fixed, "max_start_epoch"}
         ],
         "rates": [one._asdict() for one in tested.tried],
     }
 
 
-def _pilots(search: Search, job: DistillJob) -> list[Pilot]:
-    """All combinations of the values that the method wants tried."""
+def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
+    """How many epochs are taken as one."""
+    found = epochs_as_one(len(dataset.y_train), job.teaching.teacher_batch)
+    if {"epochs", "keep_epochs"} & search.fixed:
+        return max(1, min(found, job.teaching.last_kept // 3))
+    return found
+
+
+def _pilots(search: Search, job: DistillJob, unit: int = 1) -> list[Pilot]:
+    """All combinations of the values that the method wants tried; epochs are counted in units."""
     settings, bounds = job.distillation, dict[str, float]()
     if isinstance(settings, TrajectoryConfig):
-        bounds["max_start_epoch"] = job.teaching.last_kept + 1 - settings.target_epochs
+        bounds["max_start_epoch"] = (job.teaching.last_kept + 1 - settings.target_epochs) // unit
     searched = [one for one in settings.SEARCHED if one.name not in search.fixed]
     if settings.optimizer != "adam":
         raise InputError(
             "--optimizer sgd has rates that depend on the data, which are not searched; leave "
             "it out, or name settings by --settings"
         )
-    grids = [[(one.name, v) for v in one.values(bounds.get(one.name))] for one in searched]
+    grids = [
+        [
+            (one.name, v * (unit if one.name in bounds else 1))
+            for v in one.values(bounds.get(one.name))
+        ]
+        for one in searched
+    ]
     settings = dataclasses.replace(settings, steps=_MOST_PILOT_STEPS)
     return [
         Pilot(dict(values), dataclasses.replace(settings, **dict(values)))
@@ -255,6 +277,11 @@ class _Quick:
         self._key = named_key(jax.random.key(job.seed), "pilots")
         order = np.random.default_rng(job.seed).permutation(len(dataset.y_held))[:_MOST_HELD_OUT]
         self._tests = {"held-out": (dataset.x_held[order], dataset.y_held[order])}
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self._tests["held-out"][1])
 
     def score(self, small: DistilledSet) -> float:
         """The accuracy of a set."""

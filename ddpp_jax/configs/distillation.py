@@ -22,6 +22,8 @@ class Searched(NamedTuple):
         high: the highest.
         tried: how many values are tried, evenly spaced by their logarithms.
         whole: only whole numbers are tried.
+        gains: a higher value gains with the steps of a run, so that of values that are equal within
+            the error the highest is taken.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Searched(NamedTuple):
     high: float
     tried: int
     whole: bool = False
+    gains: bool = False
 
     def values(self, most: int | float | None = None) -> tuple[int | float, ...]:
         """The values to try, none above `most`."""
@@ -124,7 +127,7 @@ class TrajectoryConfig(DistillConfig):
     SWEPT: ClassVar[tuple[str, ...]] = ("threshold", "pixel-rate", "alpha", "alpha-rate")
     FED: ClassVar[tuple[str, ...]] = ("max_start_epoch", "target_epochs")
     SEARCHED: ClassVar[tuple[Searched, ...]] = (
-        Searched("max_start_epoch", 2, 16, 3, whole=True),
+        Searched("max_start_epoch", 2, 16, 3, whole=True, gains=True),
         Searched("pixel_rate", 0.03, 0.3, 3),
     )
 

@@ -4,6 +4,7 @@ from ddpp_jax.tuning.budget import SHARE, Budget, seconds_of
 from ddpp_jax.tuning.found import PILOTS, TUNING, Trial, read_tuning
 from ddpp_jax.tuning.pilots import Pieces, Pilot, Race, race
 from ddpp_jax.tuning.sizes import (
+    epochs_as_one,
     first_alpha,
     held_out_for,
     settings_for,
@@ -21,6 +22,7 @@ __all__ = [
     "Race",
     "RangeTest",
     "Trial",
+    "epochs_as_one",
     "first_alpha",
     "held_out_for",
     "race",

@@ -48,12 +48,14 @@ class Pieces(NamedTuple):
         start_fn: `start_fn(settings)`, the set to start from.
         score_fn: `score_fn(small)`, the accuracy of a set on held-out images, from 0 to 1.
         seed: of all draws.
+        images: how many held-out images there are, which decides what an equal accuracy is.
     """
 
     make_fn: Callable[[DistillConfig], tuple[Method, Any]]
     start_fn: Callable[[DistillConfig], DistilledSet]
     score_fn: Callable[[DistilledSet], float]
     seed: int
+    images: int
 
 
 def race(
@@ -99,11 +101,26 @@ def race(
             )
             at += len(going)
             going = sorted(index for index, _ in ranked[: (len(going) + 1) // 2])
-            best = ranked[0][1]
+            best = _best(ranked, pilots, pieces.images)
     for group in groups:
         group.close()
     assert best is not None
     return Race(trials, best, float(kept["step"]))
+
+
+def _best(ranked: Sequence[tuple[int, Trial]], pilots: Sequence[Pilot], images: int) -> Trial:
+    """The first; or of those that are as good within a standard error, what gains with the steps.
+
+    Args:
+        ranked: numbers of pilots and their trials, the best first.
+        pilots: all of them.
+        images: how many the accuracies are over.
+    """
+    most = ranked[0][1]["accuracy"]
+    error = (most * (1 - most) / images) ** 0.5
+    equal = [(n, trial) for n, trial in ranked if trial["accuracy"] >= most - error]
+    gaining = [one.name for one in pilots[0].settings.SEARCHED if one.gains]
+    return max(equal, key=lambda one: [one[1]["values"].get(name, 0) for name in gaining])[1]
 
 
 def _total(count: int, rungs: Sequence[int]) -> int:

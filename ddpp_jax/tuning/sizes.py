@@ -11,7 +11,8 @@ LARGEST_SIDE = 128
 _CPU_WIDTH, _WIDTH = 32, 128
 _STEPS_AN_EPOCH = 20
 _LEAST_BATCH, _MOST_BATCH = 16, 256
-_ENOUGH_TO_HOLD_OUT = 100
+_HELD_OUT = 500
+_LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 0.25
 _WHOLE_SET = 50
 """So many distilled images are one minibatch of the student."""
 
@@ -42,13 +43,25 @@ def settings_for(size: int, channels: int, train: int) -> dict[str, Any]:
     }
 
 
-def held_out_for(smallest: int) -> float:
-    """The share of training images that is kept apart to choose by.
+def epochs_as_one(train: int, teacher_batch: int) -> int:
+    """How many epochs of few images are taken as one, so that it has about 20 SGD steps.
 
     Args:
-        smallest: how many training images the smallest class has.
+        train: how many images the teachers are trained on.
+        teacher_batch: images in a minibatch.
     """
-    return 0.1 if smallest >= _ENOUGH_TO_HOLD_OUT else 0.2
+    return max(1, round(_STEPS_AN_EPOCH / math.ceil(train / teacher_batch)))
+
+
+def held_out_for(train: int) -> float:
+    """The share of training images that is kept apart to choose by: some 500 images.
+
+    It is between a tenth and a quarter of them.
+
+    Args:
+        train: how many training images there are.
+    """
+    return round(min(_MOST_HELD_OUT, max(_LEAST_HELD_OUT, _HELD_OUT / train)), 3)
 
 
 def student_batch_for(images: int, classes: int) -> int | None:

@@ -63,6 +63,7 @@ def range_test(
     batch_size: int,
     operations: tuple[str, ...],
     report: Report,
+    epochs: int = 1,
 ) -> RangeTest:
     """The largest learning rate with a smooth trajectory, by short trainings at some rates.
 
@@ -76,9 +77,10 @@ def range_test(
         batch_size: of the SGD.
         operations: of the augmentation.
         report: told of every rate.
+        epochs: so many count as one here, where an epoch is a few SGD steps.
     """
     given = (jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
-    train = _trainer(network, batch_size, operations)
+    train = partial(_unit, _trainer(network, batch_size, operations), epochs)
     seconds: list[float] = []
 
     def tried(rate: float) -> Rate:
@@ -127,8 +129,8 @@ def _try(
     snapshots, losses = [_vectors(params)], []
     for epoch in range(_EPOCHS):
         began = time.perf_counter()
-        members = jax.block_until_ready(train(members, [(jnp.int32(epoch), *given)]))
-        seconds.append((time.perf_counter() - began) / _NETWORKS)
+        members, each = train(members, epoch, given)
+        seconds.append((time.perf_counter() - began) / (_NETWORKS * each))
         snapshots.append(_vectors(members[2]))
         losses.append(float(members[3].mean()))
     changes = np.diff(np.stack(snapshots), axis=0)
@@ -140,6 +142,14 @@ def _try(
         parts_fn=network.parts,
     )
     return Rate(rate, tuple(losses), float(found.mean()), _smoothness(changes))
+
+
+def _unit(
+    train: Any, epochs: int, members: Any, number: int, given: tuple[Images, Labels]
+) -> tuple[Any, int]:
+    """The members after so many more epochs, and how many these are."""
+    pieces = [(jnp.int32(number * epochs + epoch), *given) for epoch in range(epochs)]
+    return jax.block_until_ready(train(members, pieces)), epochs
 
 
 def _smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
