@@ -1,41 +1,32 @@
 """Settings found for data that nobody has tuned, before `distill` runs with them."""
 
 import dataclasses
-import itertools
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from ddpp_jax import distill, evaluate
-from ddpp_jax.cli.methods import Sources, check, make_method
+from ddpp_jax.cli.methods import check
+from ddpp_jax.cli.pilots import QUICK, Quick, pieces_of, pilots_of
 from ddpp_jax.cli.search import Search, Sized, found_in
 from ddpp_jax.configs import (
-    DistillConfig,
     DistillJob,
-    EvaluateConfig,
     Places,
     TrajectoryConfig,
 )
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, load_raw, random_per_class
-from ddpp_jax.errors import InputError
+from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.tuning import (
     SHARE,
     TUNING,
     Budget,
-    Pieces,
-    Pilot,
     RangeTest,
     epochs_as_one,
     first_alpha,
@@ -45,10 +36,6 @@ from ddpp_jax.tuning import (
 from ddpp_jax.tuning.found import REMEDY
 
 _TEACHING = "teaching.json"
-_REAL_RATES = (0.003, 0.01, 0.03, 0.1)
-_QUICK = EvaluateConfig(networks=3, eval_epochs=200)
-_MOST_HELD_OUT = 1000
-_MOST_PILOT_STEPS = 10_000
 _LONG_EVALUATION = 0.02
 """Share of a run's time beyond which an evaluation of 1,000 epochs is cut to 300."""
 _SPARE = 0.85
@@ -71,7 +58,7 @@ def find_settings(
     raw = load_raw(job.data)
     check(job.distillation, raw)
     require_data(job, raw, places)
-    _pilots(search, job)
+    pilots_of(search, job)
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
@@ -98,7 +85,7 @@ def _search(
         problem = prepare(job, places, raw)
         require_teaching(job, problem, places)
         train_teachers(job, problem, dataset, report)
-    quick = _Quick(job, problem, dataset)
+    quick = Quick(job, problem, dataset)
     real_rate, seconds = quick.best_rate_on_real_images(report)
     job = search.with_found(job, {"real_rate": real_rate})
     derived.append(
@@ -106,16 +93,10 @@ def _search(
     )
     if job.distillation.last_epoch is None:
         job = search.with_found(job, {"alpha": real_rate})
-    pilots = _pilots(search, job, _unit(search, job, dataset))
+    pilots = pilots_of(search, job, _unit(search, job, dataset))
     raced = race(
         pilots,
-        Pieces(
-            partial(_made, job, problem, dataset),
-            partial(_start, job, dataset),
-            quick.score,
-            job.seed,
-            quick.images,
-        ),
+        pieces_of(job, problem, dataset, quick),
         lambda step: budget.rungs(len(pilots), step),
         folder,
         report,
@@ -230,83 +211,6 @@ def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
     return found
 
 
-def _pilots(search: Search, job: DistillJob, unit: int = 1) -> list[Pilot]:
-    """All combinations of the values that the method wants tried; epochs are counted in units."""
-    settings, bounds = job.distillation, dict[str, float]()
-    if isinstance(settings, TrajectoryConfig):
-        bounds["max_start_epoch"] = (job.teaching.last_kept + 1 - settings.target_epochs) // unit
-    searched = [one for one in settings.SEARCHED if one.name not in search.fixed]
-    if settings.optimizer != "adam":
-        raise InputError(
-            "--optimizer sgd has rates that depend on the data, which are not searched; leave "
-            "it out, or name settings by --settings"
-        )
-    grids = [
-        [
-            (one.name, v * (unit if one.name in bounds else 1))
-            for v in one.values(bounds.get(one.name))
-        ]
-        for one in searched
-    ]
-    settings = dataclasses.replace(settings, steps=_MOST_PILOT_STEPS)
-    return [
-        Pilot(dict(values), dataclasses.replace(settings, **dict(values)))
-        for values in itertools.product(*grids)
-    ]
-
-
-def _made(
-    job: DistillJob, problem: Problem, dataset: Dataset, settings: DistillConfig
-) -> tuple[Any, Any]:
-    own = dataclasses.replace(job, distillation=settings)
-    made = make_method(own, Sources({job.seed: problem}, dataset))
-    return made.method, made.hparams_fn(settings)
-
-
-def _start(job: DistillJob, dataset: Dataset, settings: DistillConfig) -> DistilledSet:
-    return distill.start_from(dataset, ipc=settings.ipc, alpha=settings.alpha, seed=job.seed)
-
-
-class _Quick:
-    """Quick evaluations on held-out images: few networks and few epochs."""
-
-    def __init__(self, job: DistillJob, problem: Problem, dataset: Dataset) -> None:
-        config = dataclasses.replace(_QUICK, eval_batch=job.evaluation.eval_batch)
-        self._procedure = evaluate.Procedure(config, job.data.operations, dataset.classes)
-        self._job, self._network, self._dataset = job, problem.network, dataset
-        self._key = named_key(jax.random.key(job.seed), "pilots")
-        order = np.random.default_rng(job.seed).permutation(len(dataset.y_held))[:_MOST_HELD_OUT]
-        self._tests = {"held-out": (dataset.x_held[order], dataset.y_held[order])}
-
-    @property
-    def images(self) -> int:
-        """How many there are."""
-        return len(self._tests["held-out"][1])
-
-    def score(self, small: DistilledSet) -> float:
-        """The accuracy of a set."""
-        found = evaluate.run(
-            self._key, self._procedure, self._network, small, self._tests, Report(None)
-        )
-        return found["held-out"].mean
-
-    def best_rate_on_real_images(self, report: Report) -> tuple[float, float]:
-        """The learning rate with the best accuracy on random real images; seconds of a score."""
-        found, ipc, seconds = dict[float, float](), self._job.distillation.ipc, []
-        with report.progress("try rates on real images", len(_REAL_RATES), unit="rate") as tick:
-            for number, rate in enumerate(_REAL_RATES):
-                accuracies = []
-                for draw in range(2):
-                    key = jax.random.fold_in(self._key, draw)
-                    images, labels = random_per_class(key, self._dataset, ipc)
-                    began = time.monotonic()
-                    accuracies.append(self.score(DistilledSet(images, labels, rate)))
-                    seconds.append(time.monotonic() - began)
-                found[rate] = float(np.mean(accuracies))
-                tick(number + 1, {"rate": rate, "held-out accuracy": found[rate]})
-        return max(found, key=lambda rate: found[rate]), min(seconds)
-
-
 @dataclass(frozen=True)
 class _Costs:
     """Seconds that are left, and those of a distillation step and of a quick evaluation."""
@@ -324,10 +228,10 @@ def _length(
     both = isinstance(settings, TrajectoryConfig) and settings.threshold is not None
     members = 2 if both and job.baselines else 1
     draws = job.random_draws if job.baselines else 0
-    networks = job.evaluation.networks / _QUICK.networks
+    networks = job.evaluation.networks / QUICK.networks
     evaluations = members * 5 + draws  # One before the first step, four on the way.
     epochs = 1000
-    one = costs.quick * networks * epochs / _QUICK.eval_epochs
+    one = costs.quick * networks * epochs / QUICK.eval_epochs
     if one > _LONG_EVALUATION * budget.seconds:
         epochs, one = 300, one * 300 / epochs
     left = _SPARE * costs.left - evaluations * one
