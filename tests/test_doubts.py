@@ -52,6 +52,13 @@ def test_teachers_that_do_not_learn_are_named_first():
     assert "--teacher-rate 0.02" in said
 
 
+def test_teachers_that_are_worse_than_random_images_are_named():
+    weak = evidence()._replace(teachers=0.2)
+    assert "reach 20.0 %" in doubt(row(0.1), row(0.5), weak)
+    assert "--teacher-rate 0.5" in doubt(row(0.1), row(0.5), weak)
+    assert "--steps" in doubt(row(0.1), row(0.5), weak._replace(teachers=0.9))
+
+
 def test_an_alpha_that_falls_at_once_is_named():
     said = doubt(row(0.1), row(0.5), evidence((1.0, *(0.5,) * 9), (0.1, *(0.001,) * 9)))
     assert "--alpha 0.001" in said

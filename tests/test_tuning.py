@@ -12,6 +12,7 @@ import small
 
 from ddpp_jax.configs import METHODS, DistributionConfig, TrajectoryConfig, job_of, setting, untuned
 from ddpp_jax.configs.distillation import Searched
+from ddpp_jax.data import balanced, seen_by_teachers
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import HParams, Info, Method
 from ddpp_jax.methods.matching import Variables
@@ -32,7 +33,7 @@ from ddpp_jax.tuning import (
     settings_for,
     student_batch_for,
 )
-from ddpp_jax.tuning.teaching import SMOOTH, Rate, _crossing, _smoothness
+from ddpp_jax.tuning.teaching import SMOOTH, Rate, _chosen, _crossing, _smoothness
 
 # Which of Tables 1 and 4 have which depth; the digits' is this project's own.
 DEPTHS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 112: 5, 128: 5}
@@ -40,19 +41,19 @@ DEPTHS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 112: 5, 128: 5}
 
 @pytest.mark.parametrize(("size", "depth"), DEPTHS.items())
 def test_depths_are_the_published_ones(size, depth):
-    found = settings_for(size, 1, 5000)
+    found = settings_for(size, 1, [500] * 10)
     assert found["depth"] == depth
     assert size >> found["depth"] >= 1
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
 def test_tiny_images_have_a_depth(size):
-    assert size >> settings_for(size, 3, 100)["depth"] >= 1
+    assert size >> settings_for(size, 3, [50, 50])["depth"] >= 1
 
 
 @pytest.mark.parametrize(("train", "batch"), [(30, 16), (1299, 64), (5400, 256), (60_000, 256)])
 def test_an_epoch_has_about_twenty_steps(train, batch):
-    found = settings_for(32, 1, train)["teacher_batch"]
+    found = settings_for(32, 1, [train // 3] * 3)["teacher_batch"]
     assert found == batch
     assert train < 20 * 16 or train / found >= 20
 
@@ -64,10 +65,31 @@ def test_epochs_of_few_images_are_taken_together(train, batch, epochs):
     assert epochs_as_one(train, batch) == epochs
 
 
+def test_uneven_classes_are_balanced():
+    assert not settings_for(32, 1, [100, 300])["balance"]
+    assert settings_for(32, 1, [100, 301])["balance"]
+    data = small.dataset()
+    keep = np.flatnonzero((data.y_train != 1) | (np.arange(len(data.y_train)) % 5 == 0))
+    uneven = dataclasses.replace(data, x_train=data.x_train[keep], y_train=data.y_train[keep])
+    even = balanced(uneven)
+    counts = np.bincount(uneven.y_train)
+    np.testing.assert_array_equal(np.bincount(even.y_train), counts.max())
+    assert seen_by_teachers(uneven, balance=True) == len(even.y_train)
+    for image, label in zip(even.x_train, even.y_train, strict=True):
+        assert (uneven.x_train[uneven.y_train == label] == image).all(axis=(1, 2, 3)).any()
+
+
+def test_a_rate_that_learns_nothing_is_not_taken():
+    smooth = Rate(0.001, (), 0.4, SMOOTH + 0.1)
+    tried = (smooth, Rate(0.003, (), 0.5, SMOOTH - 0.1), Rate(0.01, (), 0.52, SMOOTH - 0.3))
+    assert _chosen(tried) == 0.003
+    assert _chosen((smooth._replace(accuracy=0.5), *tried[1:])) == _crossing(tried)
+
+
 def test_whitening_is_for_small_colour_images():
-    assert settings_for(32, 3, 5000)["zca"]
-    assert not settings_for(32, 1, 5000)["zca"]
-    assert not settings_for(64, 3, 5000)["zca"]
+    assert settings_for(32, 3, [500] * 10)["zca"]
+    assert not settings_for(32, 1, [500] * 10)["zca"]
+    assert not settings_for(64, 3, [500] * 10)["zca"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ddpp_jax.configs import (
     MemberJob,
 )
 from ddpp_jax.data import Dataset
+from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
@@ -78,6 +79,7 @@ def doubts_of(
             change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, dataset.x_train.std())),
             teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
             settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
+            teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
         )
         line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)
         found += [] if line is None else [line]

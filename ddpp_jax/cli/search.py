@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from ddpp_jax.cli.flags import flag_names, named
 from ddpp_jax.configs import SETTINGS, DistillJob, digest, job_of, untuned
@@ -165,7 +166,7 @@ def size_up(search: Search) -> Sized:
     raw = load_raw(plain)
     size, _, channels = raw.x_train.shape[1:]
     images = asked.distillation.ipc * raw.classes
-    found = settings_for(size, channels, len(raw.y_train)) | {
+    found = settings_for(size, channels, np.bincount(raw.y_train).tolist()) | {
         "held_out": held_out_for(len(raw.y_train)),
         "student_batch": student_batch_for(images, raw.classes),
     }

@@ -17,7 +17,7 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
 )
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, load_raw
+from ddpp_jax.data import Dataset, balanced, load_raw
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
@@ -80,12 +80,14 @@ def _search(
     dataset = load(job, problem, places, report)
     rates: list[dict[str, Any]] = []
     if job.distillation.last_epoch is not None:
-        job, rates, said = _teaching(search, job, problem, (dataset, budget), folder, report)
+        job, rates, said = _teaching(
+            search, job, problem, (_seen(job, dataset), budget), folder, report
+        )
         derived += said
         problem = prepare(job, places, raw)
         require_teaching(job, problem, places)
         train_teachers(job, problem, dataset, report)
-    quick = Quick(job, problem, dataset)
+    quick = Quick(job, problem, _seen(job, dataset))
     real_rate, seconds = quick.best_rate_on_real_images(report)
     job = search.with_found(job, {"real_rate": real_rate})
     derived.append(
@@ -93,7 +95,7 @@ def _search(
     )
     if job.distillation.last_epoch is None:
         job = search.with_found(job, {"alpha": real_rate})
-    pilots = pilots_of(search, job, _unit(search, job, dataset))
+    pilots = pilots_of(search, job, _unit(search, job, _seen(job, dataset)))
     raced = race(
         pilots,
         pieces_of(job, problem, dataset, quick),
@@ -125,6 +127,7 @@ def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
         "image_size": "128 at most, as the published ImageNet subsets have",
         "depth": "blocks until the map is about 4 pixels wide",
         "width": "32 on the CPU, the published 128 elsewhere",
+        "balance": "where a class has over three times the images of another",
         "zca": "whitening for colour images up to 32x32",
         "held_out": "kept apart to choose by",
         "teacher_batch": "an epoch of 20 steps or more",
@@ -201,6 +204,14 @@ def _derived_teaching(
         ],
         "rates": [one._asdict() for one in tested.tried],
     }
+
+
+def _seen(job: DistillJob, dataset: Dataset) -> Dataset:
+    """The training images as teachers see them, and held-out ones with all classes as often."""
+    even = balanced(dataset)
+    if job.teaching.balance:
+        return even
+    return dataclasses.replace(dataset, x_held=even.x_held, y_held=even.y_held)
 
 
 def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:

@@ -138,6 +138,9 @@ class TeachConfig:
     teacher_batch: int = 256
     """Real images in a teacher's minibatch."""
 
+    balance: bool = False
+    """Show images of rarer classes more often, so that every class is seen equally often."""
+
     keep_epochs: int | None = None
     """Keep the parameters up to this epoch only; none keeps all of them."""
 

@@ -31,6 +31,7 @@ from ddpp_jax.data.checks import (
 from ddpp_jax.data.dataset import (
     Dataset,
     Source,
+    at_indices,
     held_out,
     normalised,
     raw_dataset,
@@ -40,6 +41,7 @@ from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.given import EXPORT_FORMAT, RANGE_FILE, GivenSet, read_given
 from ddpp_jax.data.sampling import (
     HELD_OUT,
+    balanced_indices,
     per_class_subset,
     random_indices,
     random_per_class,
@@ -90,6 +92,7 @@ __all__ = [
     "agrees",
     "apply",
     "arrays_of",
+    "balanced",
     "carried_transform",
     "checked_images",
     "checked_labels",
@@ -109,6 +112,7 @@ __all__ = [
     "require_per_class",
     "require_torch",
     "require_transform",
+    "seen_by_teachers",
     "shape_words",
     "small_record",
     "tensor_array",
@@ -129,6 +133,22 @@ def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Datase
     """
     raw = load_raw(config)
     return normalised(raw, fit_transform(raw, zca=config.zca, cache_dir=cache_dir))
+
+
+def balanced(dataset: Dataset) -> Dataset:
+    """The dataset with every class as often as the largest, among training and held-out images."""
+    held = dataset.y_held
+    return at_indices(
+        dataset,
+        balanced_indices(dataset.y_train),
+        balanced_indices(held) if len(held) else np.arange(0),
+    )
+
+
+def seen_by_teachers(dataset: Dataset, *, balance: bool) -> int:
+    """How many training images teachers see in an epoch."""
+    counts = np.bincount(dataset.y_train)
+    return int(len(counts) * counts.max()) if balance else len(dataset.y_train)
 
 
 def load_raw(config: DataConfig) -> Dataset:

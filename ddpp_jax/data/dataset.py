@@ -190,6 +190,19 @@ def normalised(raw: Dataset, transform: Transform) -> Dataset:
     )
 
 
+def at_indices(
+    dataset: Dataset, train: Int[np.ndarray, " train"], held: Int[np.ndarray, " held"]
+) -> Dataset:
+    """The dataset with some of its training images and of those held out, in any order."""
+    return replace(
+        dataset,
+        x_train=dataset.x_train[train],
+        y_train=dataset.y_train[train],
+        x_held=dataset.x_held[held],
+        y_held=dataset.y_held[held],
+    )
+
+
 def test_fingerprint(raw: Dataset) -> str:
     """Sixteen hexadecimal digits that change with any test image or label, or class name."""
     return _fingerprint(raw.class_names, raw.x_test, raw.y_test)

@@ -73,6 +73,13 @@ def random_per_class(
     return dataset.x_train[indices], dataset.y_train[indices]
 
 
+def balanced_indices(labels: Integer[np.ndarray, " images"]) -> Int[np.ndarray, " _shown"]:
+    """Ascending indices with as many of each class as the largest has: rarer images come again."""
+    counts = np.bincount(labels)
+    members = (np.flatnonzero(labels == label) for label in np.flatnonzero(counts))
+    return np.sort(np.concatenate([np.resize(own, counts.max()) for own in members]))
+
+
 def random_indices(
     key: PRNGKey, labels: Int32[np.ndarray, " images"], ipc: int, *, classes: int
 ) -> Int[np.ndarray, " chosen"]:

@@ -29,9 +29,13 @@ from ddpp_jax.results import read_result, tables
 from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, gib
 
 _IMPORT_AGAIN = "python -m ddpp_jax.teachers --import with the same files and settings"
+TEACHERS = "full data (the teachers)"
+"""What tables call them."""
+
 _LATER = (
     ("data", "range", None),
     ("teaching", "imported", None),
+    ("teaching", "balance", False),
     ("distillation", "optimizer", "sgd"),
 )
 """Settings that stores and runs, whose names come from settings, did not have at first."""
@@ -339,4 +343,4 @@ def teacher_row(job: TeachersJob, problem: Problem) -> dict[str, Any]:
     """The teachers as a row of the results: what training on all real images gives."""
     count = job.teaching.teachers
     found = np.asarray([problem.store.known(index)["accuracy"] for index in range(count)])
-    return tables.row("full data (the teachers)", len(problem.raw.y_train), [found])
+    return tables.row(TEACHERS, len(problem.raw.y_train), [found])

@@ -11,6 +11,7 @@ import optax
 
 from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.data import seen_by_teachers
 from ddpp_jax.evaluate import Procedure, networks
 from ddpp_jax.methods import Method, device_room
 from ddpp_jax.networks import Network
@@ -93,8 +94,9 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
     """
     raw, teaching = problem.raw, job.teaching
     group = max(1, min(teachers.group_size(), len(problem.store.missing(teaching.teachers))))
-    size = min(teaching.teacher_batch, len(raw.y_train))
-    steps = math.ceil(len(raw.y_train) / size)
+    seen = seen_by_teachers(raw, balance=teaching.balance)
+    size = min(teaching.teacher_batch, seen)
+    steps = math.ceil(seen / size)
     few = min(steps, _SGD_STEPS)
     images, labels = _made_up((few * size, *raw.x_train.shape[1:]), raw.classes)
     optimizer = optax.sgd(teaching.teacher_rate)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpp_jax.configs import DistillJob, EvaluateConfig
+from ddpp_jax.data import seen_by_teachers
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 
@@ -88,7 +89,7 @@ def operations(job: DistillJob, problem: Problem, step: float) -> Costs:
     image = forward_operations(problem.network, raw.x_train.shape[1:])
     count = job.distillation.ipc * raw.classes
     return Costs(
-        epoch=_TRAINING * image * len(raw.y_train),
+        epoch=_TRAINING * image * seen_by_teachers(raw, balance=job.teaching.balance),
         step=step,
         evaluation=evaluation_operations(job.evaluation, image, count, len(raw.y_test)),
     )

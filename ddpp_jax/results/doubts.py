@@ -19,12 +19,14 @@ class Evidence(NamedTuple):
         change: the root mean square of how far pixels moved, in deviations of the data.
         teacher_losses: the mean loss of each epoch over the teachers; empty without teachers.
         settings: of the method and the teachers, by name.
+        teachers: the test accuracy of the teachers, from 0 to 1; None without teachers.
     """
 
     rows: Sequence[Mapping[str, Any]]
     change: float
     teacher_losses: Sequence[float]
     settings: Mapping[str, Any]
+    teachers: float | None = None
 
 
 def doubt(
@@ -50,10 +52,10 @@ def doubt(
         said.append(f"the matching loss ended at {loss:.2f}, and 1 is a student that has not moved")
     if not said:
         return None
-    return f"{row['method']}: {'; '.join(said)}. {_cause(evidence, loss)}"
+    return f"{row['method']}: {'; '.join(said)}. {_cause(evidence, loss, random)}"
 
 
-def _cause(evidence: Evidence, loss: float | None) -> str:
+def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | None) -> str:
     """The likely cause, and what to try."""
     settings, losses = evidence.settings, evidence.teacher_losses
     if losses and not losses[-1] < _TEACHERS_LOSS * losses[0]:
@@ -61,6 +63,13 @@ def _cause(evidence: Evidence, loss: float | None) -> str:
         return (
             f"The teachers' loss goes from {losses[0]:.2f} to {losses[-1]:.2f}, so their rate is "
             f"likely too high: try --teacher-rate {rate / 5:.2g}, or --auto"
+        )
+    if evidence.teachers is not None and random and evidence.teachers < random["mean"]:
+        rate = settings["teacher_rate"]
+        return (
+            f"The teachers themselves reach {100 * evidence.teachers:.1f} %, so they have learnt "
+            f"too little: try --teacher-rate {5 * rate:.2g}, or more --epochs, or --balance where "
+            "classes are uneven"
         )
     alphas = [row["alpha"] for row in evidence.rows if isinstance(row.get("alpha"), float)]
     if alphas and alphas[len(alphas) // 10] < _FELL * alphas[0]:

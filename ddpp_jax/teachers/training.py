@@ -20,7 +20,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.configs import TeachConfig, TeachersJob
 from ddpp_jax.core import augment, flatten_params, named_key
-from ddpp_jax.data import Dataset
+from ddpp_jax.data import Dataset, balanced
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
@@ -103,12 +103,13 @@ def run(
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.seed), "teachers")
-    images, labels = jax.device_put((dataset.x_train, dataset.y_train))
+    shown = balanced(dataset) if teaching.balance else dataset
+    images, labels = jax.device_put((shown.x_train, shown.y_train))
     x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
     epochs = teaching.epochs
     done = 0
     with report.progress("teachers", len(missing) * epochs, unit="epoch") as tick:
-        shown: dict[str, float] = {}
+        accuracy: dict[str, float] = {}
         for group in groups:
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
             states = begin_all(keys, network, optimizer)
@@ -126,7 +127,7 @@ def run(
                 if epoch < teaching.last_kept:
                     snapshots.append(np.asarray(_vectors(states)))
                 done += len(group)
-                tick(done, {"loss": float(losses[-1].mean())} | shown)
+                tick(done, {"loss": float(losses[-1].mean())} | accuracy)
             _require_finite(group, snapshots, losses)
             found = accuracies(
                 states.params,
@@ -135,7 +136,7 @@ def run(
                 apply_fn=network.apply_fn,
                 parts_fn=network.parts,
             )
-            shown = {"accuracy": float(found.mean())}
+            accuracy = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
                 store.write(
                     index,

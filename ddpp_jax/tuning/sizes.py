@@ -1,6 +1,7 @@
 """What follows from the data without any trial: the sizes of networks, minibatches and splits."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ LARGEST_SIDE = 128
 
 _CPU_WIDTH, _WIDTH = 32, 128
 _STEPS_AN_EPOCH = 20
+_UNEVEN = 3
 _LEAST_BATCH, _MOST_BATCH = 16, 256
 _HELD_OUT = 500
 _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 0.25
@@ -20,8 +22,8 @@ _REACH = 0.5
 """Of the learning rate that a teacher uses up between start and target, what a student gets."""
 
 
-def settings_for(size: int, channels: int, train: int) -> dict[str, Any]:
-    """Settings that follow from the images: their side and channels, and how many to train on.
+def settings_for(size: int, channels: int, counts: Sequence[int]) -> dict[str, Any]:
+    """Settings that follow from the images: side and channels, and how many of each class.
 
     - `depth`: blocks are added until the last of them gives a map of about 4 pixels a side, as in
       the published networks (3 at 32x32, 4 at 64x64, 5 at 112x112), and at least two.
@@ -29,16 +31,20 @@ def settings_for(size: int, channels: int, train: int) -> dict[str, Any]:
     - `teacher_batch`: a power of two that makes an epoch about 20 SGD steps or more, since the
       snapshots of a trajectory are an epoch apart.
     - `image_size`: larger images are resized to 128x128, as the published ImageNet subsets are.
+    - `balance`: where the largest class has more than three times as many images as the smallest.
     - `zca`: for colour images up to 32x32, as published for CIFAR; grey ones are normalised.
     """
     size = min(size, LARGEST_SIDE)
     depth = max(1, round(math.log2(size)) - 2) if size < 8 else max(2, round(math.log2(size)) - 2)
+    balance = max(counts) > _UNEVEN * min(counts)
+    train = len(counts) * max(counts) if balance else sum(counts)
     batch = 2 ** math.floor(math.log2(max(1, train / _STEPS_AN_EPOCH)))
     return {
         "image_size": None if size < LARGEST_SIDE else size,
         "depth": depth,
         "width": _CPU_WIDTH if jax.default_backend() == "cpu" else _WIDTH,
         "teacher_batch": min(_MOST_BATCH, max(_LEAST_BATCH, batch)),
+        "balance": balance,
         "zca": channels == 3 and size <= 32,
     }
 

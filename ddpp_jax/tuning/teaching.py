@@ -24,6 +24,8 @@ from ddpp_jax.progress import Report
 from ddpp_jax.training import Training, accuracies, over_members, train_epoch
 
 SMOOTH = 0.8
+LEARNT = 0.9
+"""The least part of the best accuracy that a rate reaches."""
 """The least mean cosine between the changes of neighbouring epochs."""
 
 _FIRST_RATE, _RATIO = 0.05, 10**0.5
@@ -68,7 +70,9 @@ def range_test(
     """The largest learning rate with a smooth trajectory, by short trainings at some rates.
 
     Rates go up or down by half a decade until the mean cosine crosses `SMOOTH`; the crossing is
-    found between two neighbours by the logarithm of the rate.
+    found between two neighbours by the logarithm of the rate. Where minibatches are noisy, or the
+    task is hard, so low a rate may learn nothing; then the lowest is taken that reaches `LEARNT` of
+    the best accuracy on held-out images.
 
     Args:
         key: decides initialisations and minibatches, which all rates share.
@@ -99,7 +103,16 @@ def range_test(
             if (found[rate].smoothness >= SMOOTH) != up:
                 break
     rates = tuple(found[rate] for rate in sorted(found))
-    return RangeTest(_crossing(rates), rates, min(seconds))
+    return RangeTest(_chosen(rates), rates, min(seconds))
+
+
+def _chosen(tried: tuple[Rate, ...]) -> float:
+    """Where the cosine falls below `SMOOTH`, or above that the first rate that learns enough."""
+    smooth, best = _crossing(tried), max(one.accuracy for one in tried)
+    learnt = [one.rate for one in tried if one.accuracy >= LEARNT * best]
+    below = [one for one in tried if one.rate <= smooth]
+    enough = not below or below[-1].accuracy >= LEARNT * best
+    return smooth if enough else max(smooth, min(learnt))
 
 
 def _crossing(tried: tuple[Rate, ...]) -> float:
