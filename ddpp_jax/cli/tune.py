@@ -24,6 +24,7 @@ from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.tuning import (
+    EVALUATIONS,
     SHARE,
     TUNING,
     Budget,
@@ -240,7 +241,7 @@ def _length(
     members = 2 if both and job.baselines else 1
     draws = job.random_draws if job.baselines else 0
     networks = job.evaluation.networks / QUICK.networks
-    evaluations = members * 5 + draws  # One before the first step, four on the way.
+    evaluations = members * (EVALUATIONS + 1) + draws  # One before the first step.
     epochs = 1000
     one = costs.quick * networks * epochs / QUICK.eval_epochs
     if one > _LONG_EVALUATION * budget.seconds:
@@ -255,5 +256,5 @@ def _length(
         if name not in search.fixed
     ]
     if "steps" in search.fixed:
-        found["eval_every"] = max(1, settings.steps // 4)
+        found["eval_every"] = max(1, settings.steps // EVALUATIONS)
     return search.with_found(job, found), said

@@ -14,7 +14,9 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 4, 12
 _LEAST_TEACHERS, _MOST_TEACHERS = 3, 20
 _LEAST_STEPS, _MOST_STEPS = 60, 1000
 _LEAST_RUNG, _MOST_RUNG = 5, 100
-_EVALUATIONS = 4
+EVALUATIONS = 2
+"""On the way, the last of them of the last set."""
+
 _LAST_FIELD = 3
 
 
@@ -55,8 +57,8 @@ class Budget(NamedTuple):
             members: distillations that go side by side.
         """
         steps = int(max(0.0, left) / (step * members))
-        every = min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // _EVALUATIONS
-        return every * _EVALUATIONS, every
+        every = min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // EVALUATIONS
+        return every * EVALUATIONS, every
 
 
 def _fields(pilots: int) -> list[int]:
