@@ -9,10 +9,11 @@ from typing import Any
 import jax
 
 from ddpp_jax.cli.methods import check
-from ddpp_jax.cli.pilots import QUICK, Quick, pieces_of, pilots_of
+from ddpp_jax.cli.pilots import Quick, pieces_of, pilots_of
 from ddpp_jax.cli.search import Search, Sized, found_in
 from ddpp_jax.configs import (
     DistillJob,
+    EvaluateConfig,
     Places,
     TrajectoryConfig,
 )
@@ -106,7 +107,7 @@ def _search(
     )
     job = search.with_found(job, raced.best["values"])
     left = budget.seconds - (time.monotonic() - began)
-    job, said = _length(search, job, budget, _Costs(left, raced.step, seconds))
+    job, said = _length(search, job, budget, _Costs(left, raced.step, seconds, quick.config))
     write_json(
         folder / TUNING,
         {
@@ -225,11 +226,12 @@ def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
 
 @dataclass(frozen=True)
 class _Costs:
-    """Seconds that are left, and those of a distillation step and of a quick evaluation."""
+    """Seconds that are left, of a step and of a quick evaluation, and how that is made."""
 
     left: float
     step: float
     quick: float
+    quickly: EvaluateConfig
 
 
 def _length(
@@ -240,10 +242,10 @@ def _length(
     both = isinstance(settings, TrajectoryConfig) and settings.threshold is not None
     members = 2 if both and job.baselines else 1
     draws = job.random_draws if job.baselines else 0
-    networks = job.evaluation.networks / QUICK.networks
+    networks = job.evaluation.networks / costs.quickly.networks
     evaluations = members * (EVALUATIONS + 1) + draws  # One before the first step.
     epochs = 1000
-    one = costs.quick * networks * epochs / QUICK.eval_epochs
+    one = costs.quick * networks * epochs / costs.quickly.eval_epochs
     if one > _LONG_EVALUATION * budget.seconds:
         epochs, one = 300, one * 300 / epochs
     left = _SPARE * costs.left - evaluations * one
