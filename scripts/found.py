@@ -65,9 +65,9 @@ def outcome(name, flags, given):
     """The figures of one dataset and seed as the cells of a row."""
     place = given.out / f"{name.replace(' ', '-').replace(',', '')}-seed{given.seed}"
     asked = [*flags, "--seed", given.seed, "--budget", given.budget]
-    began = time.monotonic()
+    began, there = time.monotonic(), (place / "result.json").exists()
     call("distill", *asked, "--out", place)
-    seconds = time.monotonic() - began
+    minutes = "-" if there else f"{(time.monotonic() - began) / 60:.1f}"
     settings = place.with_suffix(".json")
     settings.write_text(call("distill", *asked, "--print-settings"))
     data = flags[flags.index("--data-dir") :] if "--data-dir" in flags else []
@@ -93,7 +93,7 @@ def outcome(name, flags, given):
         f"{tuned['max_start_epoch']}",
         f"{tuned['pixel_rate']:g}",
         f"{tuned['steps']}",
-        f"{seconds / 60:.1f}",
+        minutes,
     ]
     return cells
 

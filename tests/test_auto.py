@@ -41,7 +41,7 @@ def found(tmp_path_factory, own_data):
 def test_the_first_line_says_that_settings_are_found(found):
     _, done, _ = found
     first = done.stdout.splitlines()[0]
-    assert "none are named" in first
+    assert "found by trying" in first
     assert "--settings NAME" in first
 
 
@@ -126,6 +126,23 @@ def test_a_search_that_is_killed_ends_the_same(own_data, tmp_path):
     assert tunings[0]["trials"] == tunings[1]["trials"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--epochs 3 --teachers 2",
+        "--epochs 9 --keep-epochs 4 --max-start-epoch 3",
+        "--target-epochs 5 --threshold none --no-baselines",
+        "--which best-held-out --random-draws 0 --read stream",
+        "--max-start-epoch 2 --pixel-rate 0.1 --sweep seed=0,1",
+    ],
+)
+def test_flags_that_leave_little_to_find(tmp_path, own_data, flags):
+    given = [*shlex.split(QUICK), *shlex.split(flags), "--steps", "20", "--out", "run"]
+    done = call(tmp_path, "distill", "--dataset", str(own_data), *given)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_dm_finds_its_settings_too(tmp_path, own_data):
     flags = [*shlex.split(QUICK.replace(" --alpha-rate 0.02", "")), "--method", "dm"]
     done = call(tmp_path, "distill", "--dataset", str(own_data), *flags, "--out", "run")
@@ -142,6 +159,11 @@ def test_dm_finds_its_settings_too(tmp_path, own_data):
         ("--budget soon", "--budget is 'soon'"),
         ("--optimizer sgd", "--optimizer sgd has rates that depend on the data"),
         ("--ipc 400", "fewer than --ipc 400"),
+        ("--held-out none", "leaves no images to choose settings by"),
+        ("--imported 5d1f03ab", "--imported names teachers"),
+        ("--sweep nonsense", "--sweep"),
+        ("--settings", "--settings names nothing"),
+        ("--optimizer sgd --dry-run", "--optimizer sgd has rates"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_at_once(tmp_path, own_data, flags, line):

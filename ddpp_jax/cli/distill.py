@@ -24,15 +24,15 @@ from ddpp_jax.cli.runs import (
 from ddpp_jax.cli.search import (
     Search,
     given_names,
-    is_untuned,
     published_name,
     say_search,
     search_from,
     settings_found,
     size_up,
+    wants_search,
 )
-from ddpp_jax.cli.tune import find_settings
-from ddpp_jax.configs import DistillJob, Places, check_method
+from ddpp_jax.cli.tune import find_settings, require_search
+from ddpp_jax.configs import DistillJob, Places, check_method, members_of
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
@@ -234,18 +234,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     asked: dict[str, Search] = {}
 
     def base_fn(name: str | None, flags: Sequence[str]) -> DistillJob:
-        method = check_method(named("--method", flags) or "ddpp")
-        if "--auto" in flags or (name is None and is_untuned(flags)):
-            job, fixed = search_from(None if name is None else base(name, method), method)
+        method = named("--method", flags)
+        check_method(method or "ddpp")
+        name = name or published_name(flags)
+        if wants_search(name, flags):
+            job, fixed = search_from(None if name is None else base(name), method)
             asked["search"] = Search(asked=job, fixed=fixed | given_names(job, flags), seconds=0.0)
             return job
-        return base(name or published_name(flags), method)
+        return base(name, method)
 
     def search_of(command: _Distill[Any]) -> Search | None:
         if "search" not in asked:
             return None
-        seconds = seconds_of(command.budget)
-        return dataclasses.replace(asked["search"], asked=command.config, seconds=seconds)
+        return dataclasses.replace(
+            asked["search"],
+            asked=command.config,
+            seconds=seconds_of(command.budget),
+            members=len(members_of(command.config, command.sweep)),
+            sweep=command.sweep is not None,
+        )
 
     def settings_fn(command: _Distill[Any]) -> DistillJob:
         search = search_of(command)
@@ -255,6 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         search, job, tuning = search_of(command), command.config, None
         if search is not None:
             sized = size_up(search)
+            if not sized.is_over:
+                require_search(search, sized, command.places)
             say_search(search, sized, report)
             if command.shown.dry_run and not sized.is_over:
                 return

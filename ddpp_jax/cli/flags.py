@@ -56,7 +56,7 @@ class Shown:
     """Show what would be done, its settings and how large it is, and start nothing."""
 
     print_settings: bool = False
-    """Show all settings as JSON, flags included, and do nothing else; needs no data."""
+    """Show all settings as JSON, flags included, and do nothing else."""
 
     list_settings: bool = False
     """Show every named setting, a line each, and do nothing else."""
@@ -130,16 +130,23 @@ def run_with_setting(
     run_command(name, arguments, body)
 
 
-def base(name: str | None, method: str = "ddpp") -> DistillJob:
+def base(name: str | None, method: str | None = None) -> DistillJob:
     """The settings of a name, or those in a JSON file; the digits' where there is none.
 
+    Args:
+        name: of the setting, or of the file.
+        method: of distillation, where one is asked for.
+
     Raises:
-        InputError: there are none of that name, or the file is not one of settings.
+        InputError: there are none of that name, the file is not one of settings, or its settings
+            are of another method.
     """
-    if name is not None and name.endswith(".json"):
-        values = read_json(expanded(name), remedy="write it again by --print-settings")
-        return job_of(values)
-    return setting(name or "digits", method)
+    if name is None or not name.endswith(".json"):
+        return setting(name or "digits", method or "ddpp")
+    job = job_of(read_json(expanded(name), remedy="write it again by --print-settings"))
+    if method not in (None, job.method):
+        raise InputError(f"{name} holds settings of {job.method}; leave --method {method} out")
+    return job
 
 
 def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -149,7 +156,11 @@ def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[
         return (None if name == "none" else name), arguments
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
-    return named("--settings", arguments), _without("--settings", arguments)
+    name = named("--settings", arguments)
+    asked = any(argument.partition("=")[0] == "--settings" for argument in arguments)
+    if asked and (not name or name.startswith("-")):
+        raise InputError("--settings names nothing; wanted a named setting or a .json file")
+    return name, _without("--settings", arguments)
 
 
 def _without(flag: str, arguments: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
 from ddpp_jax.sets import set_path
+from ddpp_jax.tuning import TUNING
 
 
 def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def doubts_of(
             change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, dataset.x_train.std())),
             teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
             settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
+            found=(run.folder / TUNING).exists(),
             teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
         )
         line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)

@@ -12,7 +12,13 @@ import numpy as np
 from ddpp_jax import distill, evaluate
 from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.cli.search import Search
-from ddpp_jax.configs import DistillConfig, DistillJob, EvaluateConfig, TrajectoryConfig
+from ddpp_jax.configs import (
+    DistillConfig,
+    DistillJob,
+    EvaluateConfig,
+    TrajectoryConfig,
+    digest,
+)
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, random_per_class
 from ddpp_jax.errors import InputError
@@ -55,22 +61,25 @@ def pilots_of(search: Search, job: DistillJob, unit: int = 1) -> list[Pilot]:
     ]
 
 
-def pieces_of(job: DistillJob, problem: Problem, dataset: Dataset, quick: "Quick") -> Pieces:
-    """What the pilots of a job are made of."""
+def pieces_of(
+    job: DistillJob, problem: Problem, dataset: Dataset, quick: "Quick", *, stream: bool
+) -> Pieces:
+    """What the pilots of a job are made of; `stream` says that teachers are read from disk."""
     return Pieces(
-        partial(_made, job, problem, dataset),
+        partial(_made, job, problem, dataset, stream),
         partial(_start, job, dataset),
         quick.score,
         job.seed,
         quick.images,
+        of=digest(problem.manifest | {"job": dataclasses.asdict(job)}),
     )
 
 
 def _made(
-    job: DistillJob, problem: Problem, dataset: Dataset, settings: DistillConfig
+    job: DistillJob, problem: Problem, dataset: Dataset, stream: bool, settings: DistillConfig
 ) -> tuple[Any, Any]:
     own = dataclasses.replace(job, distillation=settings)
-    made = make_method(own, Sources({job.seed: problem}, dataset))
+    made = make_method(own, Sources({job.seed: problem}, dataset, stream))
     return made.method, made.hparams_fn(settings)
 
 

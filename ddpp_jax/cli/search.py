@@ -32,12 +32,16 @@ class Search:
     Attributes:
         asked: the job, with the flags that were given by hand.
         fixed: the settings that these flags name, which stay as they are.
-        seconds: that the search may take.
+        seconds: that the trials may take.
+        members: how many distillations the run will hold.
+        sweep: whether these are a sweep, which is evaluated at its end alone.
     """
 
     asked: DistillJob
     fixed: frozenset[str]
     seconds: float
+    members: int = 1
+    sweep: bool = False
 
     def with_found(self, job: DistillJob, found: Mapping[str, Any]) -> DistillJob:
         """The job with what was found, but for what is fixed."""
@@ -54,29 +58,37 @@ class Search:
         return dataclasses.replace(job, **changed)
 
 
-def search_from(named: DistillJob | None, method: str) -> tuple[DistillJob, frozenset[str]]:
+def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob, frozenset[str]]:
     """What a search sets out from, and what of it is fixed.
 
     Args:
-        named: a named setting, of which the data, the network, the number of images and the
+        kept: a named setting, of which the data, the network, the number of images and the
             evaluation stay; None where none is named.
-        method: of distillation.
+        method: of distillation, where one is asked for.
     """
-    job = untuned(method)
-    if named is None:
-        return job, frozenset()
-    kept = (named.data, named.model, named.evaluation)
-    fixed = {field.name for stage in kept for field in dataclasses.fields(stage)} - {"held_out"}
-    distillation = dataclasses.replace(job.distillation, ipc=named.distillation.ipc)
+    if kept is None:
+        return untuned(method or "ddpp"), frozenset()
+    job = untuned(method or kept.method)
+    stages = (kept.data, kept.model, kept.evaluation)
+    fixed = {field.name for stage in stages for field in dataclasses.fields(stage)} - {"held_out"}
+    data = dataclasses.replace(kept.data, held_out=kept.data.held_out or job.data.held_out)
     job = dataclasses.replace(
         job,
-        data=named.data,
-        model=named.model,
-        evaluation=named.evaluation,
-        random_draws=named.random_draws,
-        distillation=distillation,
+        data=data,
+        model=kept.model,
+        evaluation=kept.evaluation,
+        random_draws=kept.random_draws,
+        baselines=kept.baselines,
+        seed=kept.seed,
+        distillation=dataclasses.replace(job.distillation, ipc=kept.distillation.ipc),
     )
     return job, frozenset(fixed)
+
+
+def wants_search(name: str | None, flags: Sequence[str]) -> bool:
+    """Whether settings are to be found: on demand, or where a dataset has no named ones."""
+    asked = [flag for flag in flags if flag in ("--auto", "--no-auto")]
+    return asked[-1] == "--auto" if asked else name is None and is_untuned(flags)
 
 
 def given_names(job: DistillJob, flags: Sequence[str]) -> frozenset[str]:
@@ -98,8 +110,9 @@ def is_untuned(flags: Sequence[str]) -> bool:
 
 def published_name(flags: Sequence[str]) -> str | None:
     """The named setting of the dataset and the number of images that some flags name, if any."""
-    name = f"{named('--dataset', flags)}-ipc{named('--ipc', flags) or 1}"
-    return name if name in SETTINGS else None
+    dataset = named("--dataset", flags)
+    name = f"{dataset}-ipc{named('--ipc', flags) or 1}"
+    return name if name in SETTINGS and SETTINGS[name].data.dataset == dataset else None
 
 
 class Sized(NamedTuple):
@@ -128,9 +141,8 @@ def say_search(search: Search, sized: Sized, report: Report) -> None:
         report.say(f"Settings for {data}: as found before")
         return
     report.say(
-        f"Settings for {data}: none are named, so they are found by trying, in about {time}; the "
-        f"whole run takes about {SHARE} times that. --settings NAME, or any flag, fixes what it "
-        "names"
+        f"Settings for {data}: found by trying, in about {time}; the whole run takes about {SHARE} "
+        "times that. --settings NAME, or any flag, fixes what it names"
     )
 
 
@@ -166,13 +178,19 @@ def size_up(search: Search) -> Sized:
     raw = load_raw(plain)
     size, _, channels = raw.x_train.shape[1:]
     images = asked.distillation.ipc * raw.classes
-    found = settings_for(size, channels, np.bincount(raw.y_train).tolist()) | {
+    found = settings_for(
+        size,
+        channels,
+        np.bincount(raw.y_train).tolist(),
+        resize="image_size" not in search.fixed,
+    ) | {
         "held_out": held_out_for(len(raw.y_train)),
         "student_batch": student_batch_for(images, raw.classes),
     }
     identity = identity_of(asked, raw) | {
         "fixed": sorted(search.fixed),
         "seconds": search.seconds,
+        "members": search.members,
         "device": jax.default_backend(),
     }
     name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"

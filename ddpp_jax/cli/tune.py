@@ -19,6 +19,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, balanced, load_raw
+from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
@@ -40,8 +41,34 @@ from ddpp_jax.tuning.found import REMEDY
 _TEACHING = "teaching.json"
 _LONG_EVALUATION = 0.02
 """Share of a run's time beyond which an evaluation of 1,000 epochs is cut to 300."""
+_EPOCHS_TO_TARGET = 2
 _SPARE = 0.85
 """Share of the time that is left which steps and evaluations are planned to take."""
+
+
+def require_search(search: Search, found: Sized, places: Places) -> None:
+    """Refuse what the search would be refused for; nothing is begun or written.
+
+    Raises:
+        InputError: the data are too few or cannot be normalised, something is asked for that a
+            search cannot give, or its folder is not to be had.
+    """
+    folder, identity, job = found
+    if job.data.held_out is None:
+        raise InputError(
+            "--held-out none leaves no images to choose settings by; leave it out, or name "
+            "settings by --settings"
+        )
+    if job.teaching.imported is not None:
+        raise InputError(
+            "--imported names teachers with settings of their own; name the settings that they "
+            "were imported with by --settings"
+        )
+    raw = load_raw(job.data)
+    check(job.distillation, raw)
+    require_data(job, raw, places)
+    pilots_of(search, job)
+    check_free(folder, identity, proven=True)
 
 
 def find_settings(
@@ -50,22 +77,17 @@ def find_settings(
     """The job with settings that suit its data, and the file that says how they were found.
 
     Raises:
-        InputError: the data cannot be had, or are too few.
+        InputError: a stage of the search is refused.
     """
     folder, identity, job = found
-    check_free(folder, identity, proven=True)
     path = folder / TUNING
     if path.exists():
         return found_in(search, path), path
-    raw = load_raw(job.data)
-    check(job.distillation, raw)
-    require_data(job, raw, places)
-    pilots_of(search, job)
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
             with report.run(folder, identity):
-                _search(search, job, raw, (places, folder), report)
+                _search(search, job, load_raw(job.data), (places, folder), report)
     return found_in(search, path), path
 
 
@@ -100,7 +122,7 @@ def _search(
     pilots = pilots_of(search, job, _unit(search, job, _seen(job, dataset)))
     raced = race(
         pilots,
-        pieces_of(job, problem, dataset, quick),
+        pieces_of(job, problem, dataset, quick, stream=places.read == "stream"),
         lambda step: budget.rungs(len(pilots), step),
         folder,
         report,
@@ -141,7 +163,7 @@ def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
         for field in dataclasses.fields(stage)
     }
     return [
-        (name, values[name], "given by hand" if name in search.fixed else reason)
+        (name, values[name], "as given" if name in search.fixed else reason)
         for name, reason in why.items()
         if name in values
     ]
@@ -180,21 +202,23 @@ def _derived_teaching(
 ) -> dict[str, Any]:
     settings = job.distillation
     assert isinstance(settings, TrajectoryConfig)
-    unit = _unit(search, job, dataset)
-    teachers, units = budget.teachers_and_epochs(tested.seconds * unit)
-    span = settings.target_epochs * (1 if "target_epochs" in search.fixed else unit)
-    epochs = units * unit
-    if "max_start_epoch" in search.fixed:
-        epochs = max(epochs, settings.max_start_epoch - 1 + span)
-    rate = job.teaching.teacher_rate if "teacher_rate" in search.fixed else tested.rate
+    unit, fixed = _unit(search, job, dataset), search.fixed
+    span = settings.target_epochs if "target_epochs" in fixed else _EPOCHS_TO_TARGET * unit
+    start = settings.max_start_epoch if "max_start_epoch" in fixed else _EPOCHS_TO_TARGET * unit
+    teachers, units = budget.teachers_and_epochs(
+        tested.seconds * unit,
+        teachers=job.teaching.teachers if "teachers" in fixed else None,
+        epochs=max(1, job.teaching.epochs // unit) if "epochs" in fixed else None,
+    )
+    epochs = max(units * unit, start - 1 + span, job.teaching.keep_epochs or 0)
+    rate = job.teaching.teacher_rate if "teacher_rate" in fixed else tested.rate
     epoch_steps = -(-len(dataset.y_train) // job.teaching.teacher_batch)
     alpha = first_alpha(rate, span * epoch_steps, settings.student_steps)
     why = {
-        "teacher_rate": (rate, "the largest with a smooth trajectory"),
+        "teacher_rate": (rate, "the largest with a smooth trajectory, or that learns enough"),
         "epochs": (epochs, "what the time allows"),
         "teachers": (teachers, "what the time allows"),
         "target_epochs": (span, "two epochs, or as many as make about 40 steps"),
-        "max_start_epoch": (min(settings.max_start_epoch, epochs + 1 - span), "to begin with"),
         "alpha": (alpha, "half the teacher's rate times steps between start and target"),
     }
     return {
@@ -202,7 +226,7 @@ def _derived_teaching(
         "derived": [
             {"name": name, "value": value, "why": reason}
             for name, (value, reason) in why.items()
-            if name not in {*search.fixed, "max_start_epoch"}
+            if name not in fixed
         ],
         "rates": [one._asdict() for one in tested.tried],
     }
@@ -217,11 +241,18 @@ def _seen(job: DistillJob, dataset: Dataset) -> Dataset:
 
 
 def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
-    """How many epochs are taken as one."""
+    """How many epochs are taken as one; no more than the epochs that are kept have room for."""
     found = epochs_as_one(len(dataset.y_train), job.teaching.teacher_batch)
-    if {"epochs", "keep_epochs"} & search.fixed:
-        return max(1, min(found, job.teaching.last_kept // 3))
-    return found
+    settings, fixed = job.distillation, search.fixed
+    if not {"epochs", "keep_epochs"} & fixed or not isinstance(settings, TrajectoryConfig):
+        return found
+
+    def last(unit: int) -> int:
+        own = _EPOCHS_TO_TARGET * unit
+        start = settings.max_start_epoch if "max_start_epoch" in fixed else own
+        return start - 1 + (settings.target_epochs if "target_epochs" in fixed else own)
+
+    return next((u for u in range(found, 1, -1) if last(u) <= job.teaching.last_kept), 1)
 
 
 @dataclass(frozen=True)
@@ -238,16 +269,17 @@ def _length(
     search: Search, job: DistillJob, budget: Budget, costs: _Costs
 ) -> tuple[DistillJob, list[dict[str, Any]]]:
     """The job with as many steps as the time that is left allows, and what was derived."""
-    settings = job.distillation
-    both = isinstance(settings, TrajectoryConfig) and settings.threshold is not None
-    members = 2 if both and job.baselines else 1
-    draws = job.random_draws if job.baselines else 0
-    networks = job.evaluation.networks / costs.quickly.networks
-    evaluations = members * (EVALUATIONS + 1) + draws  # One before the first step.
-    epochs = 1000
+    evaluation, on_the_way = job.evaluation, EVALUATIONS + 1  # One before the first step.
+    if search.sweep or ("eval_every" in search.fixed and not job.distillation.eval_every):
+        on_the_way = 1  # Of the last set.
+    draws = job.random_draws if job.baselines and not search.sweep else 0
+    networks = evaluation.networks / costs.quickly.networks
+    epochs = evaluation.eval_epochs if "eval_epochs" in search.fixed else 1000
     one = costs.quick * networks * epochs / costs.quickly.eval_epochs
-    if one > _LONG_EVALUATION * budget.seconds:
+    if "eval_epochs" not in search.fixed and one > _LONG_EVALUATION * budget.seconds:
         epochs, one = 300, one * 300 / epochs
+    members = search.members
+    evaluations = members * on_the_way + draws
     left = _SPARE * costs.left - evaluations * one
     steps, every = budget.steps(left, costs.step, members)
     found = {"steps": steps, "eval_every": every, "eval_epochs": epochs}
@@ -258,5 +290,5 @@ def _length(
         if name not in search.fixed
     ]
     if "steps" in search.fixed:
-        found["eval_every"] = max(1, settings.steps // EVALUATIONS)
+        found["eval_every"] = max(1, job.distillation.steps // EVALUATIONS)
     return search.with_found(job, found), said

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any, Literal, get_args, get_origin
 
 from ddpp_jax.errors import InputError
 
@@ -118,3 +119,18 @@ def check_architecture(name: str) -> None:
             f"there is no architecture {name!r}; wanted {', '.join(ARCHITECTURES)}, "
             "or a ConvNet with its depth, such as convnet5"
         )
+
+
+def has_type(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a setting's type; whole numbers are numbers, and no truth values.
+
+    >>> has_type(3, float), has_type(True, int), has_type(None, int | None)
+    (True, False, True)
+    """
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_args(kind):
+        return any(has_type(value, one) for one in get_args(kind))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -35,7 +35,9 @@ class Searched(NamedTuple):
 
     def values(self, most: int | float | None = None) -> tuple[int | float, ...]:
         """The values to try, none above `most`."""
-        high = self.high if most is None else max(self.low, min(self.high, most))
+        if most is not None and most < self.low:
+            return (most,)
+        high = self.high if most is None else min(self.high, most)
         spread = (high / self.low) ** (1 / max(1, self.tried - 1))
         found = [self.low * spread**place for place in range(self.tried)]
         rounded = [round(value) if self.whole else float(f"{value:.2g}") for value in found]

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
-from ddpp_jax.configs.checks import above_zero, at_least, check_architecture, check_seed
+from ddpp_jax.configs.checks import above_zero, at_least, check_architecture, check_seed, has_type
 from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig, check_method
 from ddpp_jax.configs.stages import (
     DataConfig,
@@ -182,21 +182,38 @@ def job_of(values: Mapping[str, Any]) -> DistillJob:
     Raises:
         InputError: a name is unknown, or a value cannot be taken.
     """
-    method = check_method(values.get("method", "ddpp"))
+    method = values.get("method", "ddpp")
+    if not isinstance(method, str):
+        raise InputError(f"the settings have method {method!r}; wanted a name")
     kinds: dict[str, type] = {
         "data": DataConfig,
         "model": ModelConfig,
         "teaching": TeachConfig,
-        "distillation": METHODS[method],
+        "distillation": METHODS[check_method(method)],
         "evaluation": EvaluateConfig,
     }
-    try:
-        stages = {
-            name: kinds[name](**value) if name in kinds else value for name, value in values.items()
-        }
-        return DistillJob(**stages)
-    except TypeError as error:
-        raise InputError(f"settings are not of this version: {error}") from error
+    stages: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in kinds:
+            stages[name] = value
+        elif isinstance(value, Mapping):
+            stages[name] = _checked(kinds[name], cast(Mapping[str, Any], value))
+        else:
+            raise InputError(f"the settings have {name} {value!r}; wanted an object")
+    return _checked(DistillJob, stages)
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> Any:
+    """A dataclass of values whose names and types are its own."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"settings are not of this version: there is no {name!r}")
+        if is_dataclass(value) or has_type(value, hints[name]):
+            continue
+        raise InputError(f"the settings have {name} {value!r}, which cannot be")
+    whole = {n: float(v) if hints[n] is float else v for n, v in values.items()}
+    return kind(**whole)
 
 
 def digest(values: dict[str, Any]) -> str:

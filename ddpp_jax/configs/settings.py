@@ -133,13 +133,13 @@ SETTINGS: dict[str, _Job] = {
 
 
 UNTUNED = DistillJob(
-    data=DataConfig(augment="crop,scale,rotate"),
+    data=DataConfig(augment="crop,scale,rotate", held_out=0.1),
     model=ModelConfig(width=32),
-    teaching=TeachConfig(teachers=10, epochs=12),
+    teaching=TeachConfig(teachers=10),
     distillation=TrajectoryConfig(
         optimizer="adam",
         student_steps=20,
-        max_start_epoch=4,
+        max_start_epoch=1,
         pixel_rate=0.1,
         alpha_rate=0.03,
         steps=400,

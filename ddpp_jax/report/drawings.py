@@ -212,7 +212,8 @@ def draw_trials(ax: Axes, trials: Rows) -> None:
         )
     ax.set(xlabel="distillation step", ylabel="accuracy on held-out images, %")
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    if any(by_pilot):
+        ax.legend(fontsize=7)
 
 
 def values_words(values: Mapping[str, Any]) -> str:

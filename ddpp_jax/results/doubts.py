@@ -20,6 +20,7 @@ class Evidence(NamedTuple):
         teacher_losses: the mean loss of each epoch over the teachers; empty without teachers.
         settings: of the method and the teachers, by name.
         teachers: the test accuracy of the teachers, from 0 to 1; None without teachers.
+        found: whether the settings were found by the program.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -27,6 +28,7 @@ class Evidence(NamedTuple):
     teacher_losses: Sequence[float]
     settings: Mapping[str, Any]
     teachers: float | None = None
+    found: bool = False
 
 
 def doubt(
@@ -58,11 +60,12 @@ def doubt(
 def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | None) -> str:
     """The likely cause, and what to try."""
     settings, losses = evidence.settings, evidence.teacher_losses
+    auto = "or a larger --budget" if evidence.found else "or --auto"
     if losses and not losses[-1] < _TEACHERS_LOSS * losses[0]:
         rate = settings["teacher_rate"]
         return (
             f"The teachers' loss goes from {losses[0]:.2f} to {losses[-1]:.2f}, so their rate is "
-            f"likely too high: try --teacher-rate {rate / 5:.2g}, or --auto"
+            f"likely too high: try --teacher-rate {rate / 5:.2g}, {auto}"
         )
     if evidence.teachers is not None and random and evidence.teachers < random["mean"]:
         rate = settings["teacher_rate"]
@@ -75,22 +78,20 @@ def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | N
     if alphas and alphas[len(alphas) // 10] < _FELL * alphas[0]:
         return (
             f"Alpha fell from {alphas[0]:.2g} to {alphas[len(alphas) // 10]:.2g} at once, so it or "
-            f"its rate is likely too high: try --alpha {min(alphas):.2g}, or --auto"
+            f"its rate is likely too high: try --alpha {min(alphas):.2g}, {auto}"
         )
     if evidence.change < _STILL:
         rate = settings["pixel_rate"]
         return (
             f"Pixels moved by {evidence.change:.2g} deviations, so the pixel rate is likely too "
-            f"low: try --pixel-rate {10 * rate:g}, or --auto"
+            f"low: try --pixel-rate {10 * rate:g}, {auto}"
         )
     if loss is not None and loss > NEAR_ONE and "target_epochs" in settings:
         if settings["target_epochs"] > 1:
-            return "Targets are likely too far: try --target-epochs 1, or --auto"
-        return "Teachers likely move too far in an epoch: try a lower --teacher-rate, or --auto"
+            return f"Targets are likely too far: try --target-epochs 1, {auto}"
+        return f"Teachers likely move too far in an epoch: try a lower --teacher-rate, {auto}"
     steps = settings["steps"]
-    return (
-        f"More steps are likely needed: try --steps {4 * steps}, or --auto with a larger --budget"
-    )
+    return f"More steps are likely needed: try --steps {4 * steps}, {auto}"
 
 
 def _loss_at_the_end(rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -25,15 +25,23 @@ class Budget(NamedTuple):
 
     seconds: float
 
-    def teachers_and_epochs(self, epoch: float) -> tuple[int, int]:
+    def teachers_and_epochs(
+        self, epoch: float, *, teachers: int | None = None, epochs: int | None = None
+    ) -> tuple[int, int]:
         """How many teachers, and how many epochs of each.
 
         Args:
             epoch: seconds of an epoch of one teacher.
+            teachers: how many there are, where that is fixed.
+            epochs: how many there are, where that is fixed.
         """
         whole = max(1.0, _TEACHERS * self.seconds / epoch)
-        epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round((2 * whole) ** 0.5)))
-        return min(_MOST_TEACHERS, max(_LEAST_TEACHERS, int(whole / epochs))), epochs
+        if epochs is None:
+            wanted = (2 * whole) ** 0.5 if teachers is None else whole / teachers
+            epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(wanted)))
+        if teachers is None:
+            teachers = min(_MOST_TEACHERS, max(_LEAST_TEACHERS, int(whole / epochs)))
+        return teachers, epochs
 
     def rungs(self, pilots: int, step: float) -> list[int]:
         """Steps after which pilots are compared: half of them go on, for twice as many.

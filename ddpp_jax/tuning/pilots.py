@@ -5,8 +5,10 @@ by the accuracy of few networks on held-out images; the better half goes on for 
 Of the last three the best is taken. The test set plays no part.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +51,7 @@ class Pieces(NamedTuple):
         score_fn: `score_fn(small)`, the accuracy of a set on held-out images, from 0 to 1.
         seed: of all draws.
         images: how many held-out images there are, which decides what an equal accuracy is.
+        of: a digest of all else that decides what the pilots come to, such as their teachers.
     """
 
     make_fn: Callable[[DistillConfig], tuple[Method, Any]]
@@ -56,6 +59,7 @@ class Pieces(NamedTuple):
     score_fn: Callable[[DistilledSet], float]
     seed: int
     images: int
+    of: str = ""
 
 
 def race(
@@ -76,10 +80,13 @@ def race(
     """
     groups = _groups(pilots, pieces, folder)
     path = folder / PILOTS
+    of = digest_of({"of": pieces.of, "pilots": [asdict(pilot.settings) for pilot in pilots]})
     kept = read_sealed(path, remedy=REMEDY) if path.exists() else {}
-    if not kept:
+    if kept.get("of") != of:
+        for group in groups:
+            group.close()  # States of an earlier race.
         step = groups[0].step_seconds()
-        kept = {"rungs": rungs_fn(step) or [1], "step": step, "trials": []}
+        kept = {"of": of, "rungs": rungs_fn(step) or [1], "step": step, "trials": []}
         write_json(path, kept)
     going, trials = list(range(len(pilots))), list(kept["trials"])
     best, at, done, before = None, 0, 0, 0
@@ -97,7 +104,7 @@ def race(
             done, before = done + len(going) * (steps - before), steps
             ranked = sorted(
                 zip(going, trials[at : at + len(going)], strict=True),
-                key=lambda pair: (-pair[1]["accuracy"], pair[1]["loss"] or 0.0),
+                key=lambda pair: (-pair[1]["accuracy"], _or_infinite(pair[1]["loss"])),
             )
             at += len(going)
             going = sorted(index for index, _ in ranked[: (len(going) + 1) // 2])
@@ -106,6 +113,11 @@ def race(
         group.close()
     assert best is not None
     return Race(trials, best, float(kept["step"]))
+
+
+def _or_infinite(loss: float | None) -> float:
+    """The loss; infinity where it was not finite, so that it loses a tie."""
+    return math.inf if loss is None else loss
 
 
 def _best(ranked: Sequence[tuple[int, Trial]], pilots: Sequence[Pilot], images: int) -> Trial:

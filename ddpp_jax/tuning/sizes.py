@@ -22,7 +22,9 @@ _REACH = 0.5
 """Of the learning rate that a teacher uses up between start and target, what a student gets."""
 
 
-def settings_for(size: int, channels: int, counts: Sequence[int]) -> dict[str, Any]:
+def settings_for(
+    size: int, channels: int, counts: Sequence[int], *, resize: bool = True
+) -> dict[str, Any]:
     """Settings that follow from the images: side and channels, and how many of each class.
 
     - `depth`: blocks are added until the last of them gives a map of about 4 pixels a side, as in
@@ -30,17 +32,19 @@ def settings_for(size: int, channels: int, counts: Sequence[int]) -> dict[str, A
     - `width`: the published 128, and 32 on the CPU, where it takes a sixteenth of the time.
     - `teacher_batch`: a power of two that makes an epoch about 20 SGD steps or more, since the
       snapshots of a trajectory are an epoch apart.
-    - `image_size`: larger images are resized to 128x128, as the published ImageNet subsets are.
+    - `image_size`: larger images are resized to 128x128, as the published ImageNet subsets are,
+      unless `resize` is False.
     - `balance`: where the largest class has more than three times as many images as the smallest.
     - `zca`: for colour images up to 32x32, as published for CIFAR; grey ones are normalised.
     """
-    size = min(size, LARGEST_SIDE)
+    larger = resize and size > LARGEST_SIDE
+    size = LARGEST_SIDE if larger else size
     depth = max(1, round(math.log2(size)) - 2) if size < 8 else max(2, round(math.log2(size)) - 2)
     balance = max(counts) > _UNEVEN * min(counts)
     train = len(counts) * max(counts) if balance else sum(counts)
     batch = 2 ** math.floor(math.log2(max(1, train / _STEPS_AN_EPOCH)))
     return {
-        "image_size": None if size < LARGEST_SIDE else size,
+        "image_size": LARGEST_SIDE if larger else None,
         "depth": depth,
         "width": _CPU_WIDTH if jax.default_backend() == "cpu" else _WIDTH,
         "teacher_batch": min(_MOST_BATCH, max(_LEAST_BATCH, batch)),

@@ -24,9 +24,10 @@ from ddpp_jax.progress import Report
 from ddpp_jax.training import Training, accuracies, over_members, train_epoch
 
 SMOOTH = 0.8
+"""The least mean cosine between the changes of neighbouring epochs."""
+
 LEARNT = 0.9
 """The least part of the best accuracy that a rate reaches."""
-"""The least mean cosine between the changes of neighbouring epochs."""
 
 _FIRST_RATE, _RATIO = 0.05, 10**0.5
 _LOWEST, _HIGHEST = 1e-4, 1.0
