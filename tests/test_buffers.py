@@ -215,7 +215,8 @@ def test_a_store_goes_out_and_comes_back(invoke, plain, tmp_path, monkeypatch): 
 def test_teachers_that_were_not_imported_are_not_trained(invoke, tmp_path, flags, words):  # noqa: F811
     for stage, more in (("teachers", ""), ("distill", "--max-start-epoch 1 --target-epochs 1")):
         code, shown, error = invoke(stage, f"{TEACH} {more} {flags}")
-        assert (code, shown) == (2, "")
+        assert code == 2
+        assert "Settings: those of the digits" in shown or not shown
         assert words in error
         assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -185,7 +185,7 @@ def test_data_that_cannot_be_normalised_are_refused(refused, tmp_path):
     labels = np.arange(8) % 2
     np.savez(tmp_path / "flat.npz", x_train=flat, y_train=labels, x_test=flat, y_test=labels)
     for stage in ("teachers", "distill", "select"):
-        flags = "--dataset flat.npz --width 4 --depth 1"
+        flags = "--settings digits --dataset flat.npz --width 4 --depth 1"
         assert "is the same everywhere" in refused(stage, flags)
 
 

@@ -234,6 +234,7 @@ def _program(case, *, parts=True):
 def _step(case, network, x, y):
     """A distillation step, its Info included."""
     import jax
+    import optax
 
     from ddpp_jax.methods import HParams, Pair, Schedule, match_trajectories
     from ddpp_jax.sets import DistilledSet
