@@ -169,7 +169,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         calls, arguments = ["printed"], arguments[: arguments.index(">")]
     if stage == "distill":  # Searches are run by tests/test_auto.py.
         place = importlib.import_module("ddpp_jax.cli.distill")
-        monkeypatch.setattr(place, "find_settings", lambda search, *_: (search.asked, None))
+        monkeypatch.setattr(place, "find_settings", lambda search, *_: search.asked)
         monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
     for name in WORK[stage]:
         place = importlib.import_module(f"ddpp_jax.cli.{stage}")

@@ -9,7 +9,7 @@ from typing import Any, Generic, NoReturn
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random
-from ddpp_jax.cli.flags import Shown, base, named, run_with_setting
+from ddpp_jax.cli.flags import Hooks, Shown, base, named, run_with_setting
 from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.cli.outcomes import doubts_of, draw_run, member_row, plain_outcome, say_outcome
 from ddpp_jax.cli.runs import (
@@ -23,6 +23,7 @@ from ddpp_jax.cli.runs import (
 )
 from ddpp_jax.cli.search import (
     Search,
+    found_in,
     given_names,
     published_name,
     say_search,
@@ -262,12 +263,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         search, job, tuning = search_of(command), command.config, None
         if search is not None:
             sized = size_up(search)
-            if not sized.is_over:
-                require_search(search, sized, command.places)
+            tuning = sized.folder / TUNING
+            raw = None if sized.is_over else require_search(search, sized, command.places)
             say_search(search, sized, report)
-            if command.shown.dry_run and not sized.is_over:
+            if raw is None:
+                job = found_in(search, tuning)
+            elif command.shown.dry_run:
                 return
-            job, tuning = find_settings(search, sized, command.places, report)
+            else:
+                job = find_settings(search, sized, raw, command.places, report)
         run_distill(
             job,
             command.places,
@@ -289,7 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments,
         lambda job: _Distill(config=job),
         work,
-        kind_fn=lambda command: _Distill[type(command.config.distillation)],
-        base_fn=base_fn,
-        settings_fn=settings_fn,
+        Hooks(
+            kind_fn=lambda command: _Distill[type(command.config.distillation)],
+            base_fn=base_fn,
+            settings_fn=settings_fn,
+        ),
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import tyro
 
-from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.flags import Hooks, Shown, run_with_setting
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         return None if settings is None else _Evaluate(config=evaluate_job(settings))
 
     about = "Train fresh networks on small sets and show their accuracy on the real test set."
-    run_with_setting("evaluate", about, arguments, default, work, own)
+    run_with_setting("evaluate", about, arguments, default, work, Hooks(better=own))
 
 
 def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:

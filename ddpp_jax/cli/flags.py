@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from rich.console import Console
 
@@ -76,16 +76,33 @@ def _report(shown: Shown, program: str, given: Sequence[str]) -> Report:
     )
 
 
+class Hooks(NamedTuple):
+    """What a command does otherwise than most.
+
+    Attributes:
+        better: a default that suits the parsed command better; None where there is none.
+        kind_fn: the class of the command, with whatever its default decides about its fields.
+        base_fn: `base_fn(name, flags)`, the settings that the flags vary, by their name, if any.
+        settings_fn: the settings that `--print-settings` shows of a command.
+    """
+
+    better: Callable[[Any], Any] = lambda _: None
+    kind_fn: Callable[[Any], Any] = type
+    base_fn: Callable[[str | None, Sequence[str]], DistillJob] = lambda name, _: base(name)
+    settings_fn: Callable[[Any], Any] = lambda command: command.config
+
+
+AS_MOST = Hooks()
+"""A command like most."""
+
+
 def run_with_setting(
     name: str,
     about: str,
     arguments: Sequence[str] | None,
     default: Callable[[DistillJob], Parsed],
     work: Callable[[Parsed, Report], None],
-    better: Callable[[Parsed], Parsed | None] = lambda _: None,
-    kind_fn: Callable[[Parsed], Any] = type,
-    base_fn: Callable[[str | None, Sequence[str]], DistillJob] = lambda name, _: base(name),
-    settings_fn: Callable[[Parsed], Any] = lambda command: command.config,
+    hooks: Hooks = AS_MOST,
 ) -> NoReturn:
     """Parse the flags that vary a named setting, and work.
 
@@ -95,10 +112,7 @@ def run_with_setting(
         arguments: as they were given; None takes those of the process.
         default: the command, with its defaults, that belongs to a named setting.
         work: does what the command asks for.
-        better: a default that suits the parsed command better; None where there is none.
-        kind_fn: the class of the command, with whatever its default decides about its fields.
-        base_fn: `base_fn(name, flags)`, the settings that the flags vary, by their name, if any.
-        settings_fn: the settings that `--print-settings` shows of a command.
+        hooks: what it does otherwise than most commands.
     """
 
     def body(program: str, given: list[str]) -> None:
@@ -112,13 +126,13 @@ def run_with_setting(
             f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
             "--list-settings shows them all."
         )
-        first = default(base_fn(setting_name, flags))
-        command = parse_flags(first, usage, more, flags, kind=kind_fn(first))
-        other = better(command)
+        first = default(hooks.base_fn(setting_name, flags))
+        command = parse_flags(first, usage, more, flags, kind=hooks.kind_fn(first))
+        other = hooks.better(command)
         if other is not None:
-            command = parse_flags(other, usage, more, flags, kind=kind_fn(other))
+            command = parse_flags(other, usage, more, flags, kind=hooks.kind_fn(other))
         if command.shown.print_settings:
-            print(json.dumps(dataclasses.asdict(settings_fn(command)), indent=2))
+            print(json.dumps(dataclasses.asdict(hooks.settings_fn(command)), indent=2))
             return
         require_device()
         report = _report(command.shown, program, given)

@@ -46,8 +46,8 @@ _SPARE = 0.85
 """Share of the time that is left which steps and evaluations are planned to take."""
 
 
-def require_search(search: Search, found: Sized, places: Places) -> None:
-    """Refuse what the search would be refused for; nothing is begun or written.
+def require_search(search: Search, found: Sized, places: Places) -> Dataset:
+    """The data of a search; refuses what it would be refused for, and begins and writes nothing.
 
     Raises:
         InputError: the data are too few or cannot be normalised, something is asked for that a
@@ -69,26 +69,25 @@ def require_search(search: Search, found: Sized, places: Places) -> None:
     require_data(job, raw, places)
     pilots_of(search, job)
     check_free(folder, identity, proven=True)
+    return raw
 
 
 def find_settings(
-    search: Search, found: Sized, places: Places, report: Report
-) -> tuple[DistillJob, Path]:
-    """The job with settings that suit its data, and the file that says how they were found.
+    search: Search, found: Sized, raw: Dataset, places: Places, report: Report
+) -> DistillJob:
+    """The job with settings that suit its data.
 
     Raises:
         InputError: a stage of the search is refused.
     """
     folder, identity, job = found
     path = folder / TUNING
-    if path.exists():
-        return found_in(search, path), path
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
             with report.run(folder, identity):
-                _search(search, job, load_raw(job.data), (places, folder), report)
-    return found_in(search, path), path
+                _search(search, job, raw, (places, folder), report)
+    return found_in(search, path)
 
 
 def _search(
@@ -102,16 +101,15 @@ def _search(
     ]
     problem = prepare(job, places, raw)
     dataset = load(job, problem, places, report)
+    seen = _seen(job, dataset)
     rates: list[dict[str, Any]] = []
     if job.distillation.last_epoch is not None:
-        job, rates, said = _teaching(
-            search, job, problem, (_seen(job, dataset), budget), folder, report
-        )
+        job, rates, said = _teaching(search, job, problem, (seen, budget), folder, report)
         derived += said
         problem = prepare(job, places, raw)
         require_teaching(job, problem, places)
         train_teachers(job, problem, dataset, report)
-    quick = Quick(job, problem, _seen(job, dataset))
+    quick = Quick(job, problem, seen)
     real_rate, seconds = quick.best_rate_on_real_images(report)
     job = search.with_found(job, {"real_rate": real_rate})
     derived.append(
@@ -119,7 +117,7 @@ def _search(
     )
     if job.distillation.last_epoch is None:
         job = search.with_found(job, {"alpha": real_rate})
-    pilots = pilots_of(search, job, _unit(search, job, _seen(job, dataset)))
+    pilots = pilots_of(search, job, _unit(search, job, seen))
     raced = race(
         pilots,
         pieces_of(job, problem, dataset, quick, stream=places.read == "stream"),

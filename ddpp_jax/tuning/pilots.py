@@ -239,7 +239,8 @@ class _Group:
         self, done: int, places: Int[np.ndarray, " places"]
     ) -> tuple[Callable[[int], list[Any]], Callable[[], None]]:
         """What gives the next so many steps of some pilots what they read, and what ends that."""
-        feeds = {key: feed_fn(self._pieces.seed, done) for key, feed_fn in self._feeds.items()}
+        needed = {self._reads[place] for place in places}
+        feeds = {key: self._feeds[key](self._pieces.seed, done) for key in needed}
 
         def take(count: int) -> list[Any]:
             read = {key: feed.take(count, rows=self._rows) for key, feed in feeds.items()}
