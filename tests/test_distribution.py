@@ -14,8 +14,9 @@ from test_goldens import close
 
 import ddpp_jax
 from ddpp_jax.core import augment
-from ddpp_jax.methods import DistributionHParams, RealImages, match_distributions
-from ddpp_jax.methods.distribution import class_distances, same_for_all
+from ddpp_jax.methods import PixelHParams, RealImages, match_distributions, pool_like
+from ddpp_jax.methods.distribution import class_distance
+from ddpp_jax.methods.real import draw_places, over_classes, same_for_all
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.sets import DistilledSet
 
@@ -33,55 +34,67 @@ def features_fn(golden, step):
     return partial(NETWORK.features_fn, params)
 
 
-def real(golden, step):
-    """NCHW of each class to NHWC."""
-    return jnp.moveaxis(jnp.asarray(golden["real"][step]), 2, 4)
+def distances(golden, step, images, augment_fn=lambda key, images: images):
+    """The loss of each class and the gradient; the key of a class is its number."""
+
+    def distance(label, key, real, own):
+        return class_distance(
+            same_for_all(augment_fn, label, real),
+            same_for_all(augment_fn, label, own),
+            features_fn=features_fn(golden, step),
+        )
+
+    pool = torch_layout.pool(golden["real"][step])
+    return over_classes(distance, jax.random.key(0), pool, images, batch=5)
 
 
 def test_distances_and_gradients(golden):
-    images, keys = torch_layout.images(golden["images"]), jnp.arange(3)
+    images = torch_layout.images(golden["images"])
     for step in (0, 1):
-
-        def total(images, step=step):
-            found = class_distances(
-                images,
-                real(golden, step),
-                keys,
-                features_fn=features_fn(golden, step),
-                augment_fn=lambda key, images: images,
-            )
-            return found.sum(), found
-
-        (loss, by_class), gradient = jax.value_and_grad(total, has_aux=True)(images)
+        by_class, gradient = distances(golden, step, images)
         close(by_class, golden[f"class_loss_{step}"], 1e-9)
-        close(loss, golden[f"loss_{step}"], 1e-9)
+        close(by_class.sum(), golden[f"loss_{step}"], 1e-9)
         close(gradient, torch_layout.images(golden[f"grad_images_{step}"]), 1e-9)
         images = torch_layout.images(golden["images_after_1"])
 
 
-def test_two_steps_with_momentum(golden, monkeypatch):
+def test_two_steps_with_momentum(golden):
     """The steps of the method itself, with the networks and the real images of the golden file."""
     step_of = {}
     network = NETWORK._replace(
         init_fn=lambda key: jnp.zeros(()),
         features_fn=lambda params, images: features_fn(golden, step_of["now"])(images),
     )
+    pools = [torch_layout.pool(golden["real"][step]) for step in (0, 1)]
     method = match_distributions(
         network,
         lambda seed, done: None,
-        real=real(golden, 0).shape,
+        pool=pools[0],
+        real_batch=5,
         optimizer=optax.trace(float(golden["momentum"])),
         augment_fn=lambda key, images: images,
     )
     start = DistilledSet(torch_layout.images(golden["images"]), golden["labels"], 0.01)
     state = method.init(jax.random.key(0), start)
-    hparams = DistributionHParams(float(golden["lr_img"]))
+    hparams = PixelHParams(float(golden["lr_img"]))
     for step in (0, 1):
         step_of["now"] = step
-        state, info = method.step(jax.random.key(step), state, real(golden, step), hparams)
+        state, info = method.step(jax.random.key(step), state, pools[step], hparams)
         assert not info.skipped
         close(info.metrics["loss"], golden[f"loss_{step}"], 1e-9)
         close(state.images, torch_layout.images(golden[f"images_after_{step + 1}"]), 1e-8)
+
+
+def test_cut_into_parts_the_distance_is_the_same(golden):
+    real, images = (
+        torch_layout.pool(golden["real"][0]).images,
+        torch_layout.images(golden["images"]),
+    )
+    found = [
+        class_distance(real[:4], images[:2], features_fn=features_fn(golden, 0), parts=parts)
+        for parts in (1, 2, 4)
+    ]
+    close(jnp.stack(found), found[0], 1e-12)
 
 
 def operation(golden, name):
@@ -109,21 +122,14 @@ def operation(golden, name):
 def test_siamese_augmentation(golden, case):
     """One operation and one strength for all real and all distilled images of a class."""
     branches = [operation(golden, name) for name in json.loads(str(golden[f"dsa_{case}_ops"]))]
-
-    def total(images):
-        found = class_distances(
-            images,
-            real(golden, 0),
-            jnp.arange(3),
-            features_fn=features_fn(golden, 0),
-            augment_fn=lambda key, images: lax.switch(key, branches, key, images),
-        )
-        return found.sum(), found
-
-    images = torch_layout.images(golden["images"])
-    (loss, by_class), gradient = jax.value_and_grad(total, has_aux=True)(images)
+    by_class, gradient = distances(
+        golden,
+        0,
+        torch_layout.images(golden["images"]),
+        lambda key, images: lax.switch(key, branches, key, images),
+    )
     close(by_class, golden[f"dsa_{case}_class_loss"], 1e-9)
-    close(loss, golden[f"dsa_{case}_loss"], 1e-9)
+    close(by_class.sum(), golden[f"dsa_{case}_loss"], 1e-9)
     close(gradient, torch_layout.images(golden[f"dsa_{case}_grad_images"]), 1e-9)
 
 
@@ -136,16 +142,17 @@ def test_all_images_of_a_class_are_augmented_alike():
         np.testing.assert_array_equal(found[0], found[2])
 
 
-def drawn(seed, done, steps, labels, batch=3):
-    images = np.arange(len(labels), dtype=np.float32)[:, None, None, None]
-    feed = RealImages(seed, done, images, labels, batch=batch)
-    return np.asarray(feed.take(steps, rows=steps))[..., 0, 0, 0].astype(int)
+def drawn(seed, steps, labels, batch=3):
+    """The places that some steps draw."""
+    pool = RealImages(np.zeros((len(labels), 1, 1, 1), np.float32), labels).take(1, rows=1)
+    keys = jax.vmap(lambda step: jax.random.fold_in(jax.random.key(seed), step))(steps)
+    return np.asarray(jax.vmap(lambda key: draw_places(key, pool, batch))(keys))
 
 
 def test_real_images_are_of_their_class_and_none_comes_twice():
     labels = np.array([0] * 5 + [1] * 3 + [2] * 9, np.int32)
     np.random.default_rng(0).shuffle(labels)
-    found = drawn(0, 0, 40, labels)
+    found = drawn(0, jnp.arange(40), labels)
     assert found.shape == (40, 3, 3)
     for label in range(3):
         assert set(labels[found[:, label]].ravel()) == {label}
@@ -153,8 +160,10 @@ def test_real_images_are_of_their_class_and_none_comes_twice():
         assert set(found[:, label].ravel()) == set(np.flatnonzero(labels == label))
 
 
-def test_what_is_drawn_depends_on_the_seed_and_the_step_alone():
-    labels = np.arange(60, dtype=np.int32) % 3
-    whole, rest = drawn(1, 0, 9, labels), drawn(1, 4, 5, labels)
-    np.testing.assert_array_equal(whole[4:], rest)
-    assert np.any(drawn(2, 0, 9, labels) != whole)
+def test_a_pool_is_as_it_was_foretold():
+    labels = np.array([0] * 5 + [1] * 3 + [2] * 9, np.int32)
+    pool = RealImages(np.zeros((17, 4, 4, 1), np.float32), labels).take(1, rows=1)
+    like = pool_like((4, 4, 1), labels)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), pool) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), like
+    )

@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +15,82 @@ from processes import call, call_once, start
 from test_resume import kill, wait_for
 
 from ddpp_jax import distill
-from ddpp_jax.configs import METHODS, DistributionConfig, setting
+from ddpp_jax.configs import METHODS, RealConfig, setting
+from ddpp_jax.core import augment
 from ddpp_jax.distill import loop
-from ddpp_jax.methods import DistributionHParams, RealImages, match_distributions
+from ddpp_jax.methods import (
+    AlignmentLoops,
+    Loops,
+    PixelHParams,
+    RealImages,
+    align_features,
+    induce_points,
+    match_distributions,
+    match_gradients,
+    pool_like,
+)
+from ddpp_jax.networks import Infinite
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import read_rows
 
 
+def parts():
+    """What methods that read real images are made of."""
+    data = small.dataset()
+    return {
+        "feed_fn": lambda seed, done: RealImages(data.x_train, data.y_train),
+        "pool": pool_like((4, 4, 1), data.y_train),
+    }
+
+
 def by_distribution():
-    data, net = small.dataset(), small.network()
     return match_distributions(
-        net,
-        lambda seed, done: RealImages(seed, done, data.x_train, data.y_train, batch=5),
-        real=(3, 5, 4, 4, 1),
+        small.network(),
+        **parts(),
+        real_batch=5,
         optimizer=optax.trace(0.5),
         augment_fn=lambda key, images: images,
     )
 
 
+def by_gradients(augment_fn=None):
+    return match_gradients(
+        small.network(),
+        **parts(),
+        real_batch=5,
+        optimizer=optax.trace(0.5),
+        loops=Loops(updates=2, epochs=2),
+        augment_fn=augment_fn,
+    )
+
+
+def by_alignment():
+    return align_features(
+        small.network(),
+        **parts(),
+        real_batch=5,
+        optimizer=optax.trace(0.5),
+        loops=AlignmentLoops(queries=8),
+        steps=6,
+        augment_fn=partial(augment, operations=("crop",)),
+    )
+
+
+def by_kernel():
+    return induce_points(
+        Infinite(1), **parts(), target_batch=4, optimizer=optax.scale_by_adam(), ridge=1e-3
+    )
+
+
+PIXELS = PixelHParams(0.1)
 MAKE = {
     "ddpp": (small.method, small.hparams()),
     "mtt": (small.method, small.hparams()._replace(threshold=0.0)),
-    "dm": (by_distribution, DistributionHParams(1.0)),
+    "dc": (by_gradients, PIXELS),
+    "dsa": (partial(by_gradients, partial(augment, operations=("crop",))), PIXELS),
+    "dm": (by_distribution, PIXELS),
+    "cafe": (by_alignment, PIXELS),
+    "kip": (by_kernel, PIXELS),
 }
 every = pytest.mark.parametrize("name", MAKE)
 
@@ -54,10 +109,15 @@ def run(folder, name, *seeds, **options):
     return small.run(folder, members(folder, name, *seeds or (0,)), method=method, **options)
 
 
+def first_batch(method, seed=0):
+    taken = method.feed(seed, 0).take(1, rows=1)
+    return taken if method.shared else jax.tree.map(lambda rows: rows[0], taken)
+
+
 def first_step(name, seed=0):
     method, hparams = MAKE[name][0](), MAKE[name][1]
     state = method.init(jax.random.key(seed), small.start(seed=seed))
-    batch = jax.tree.map(lambda rows: rows[0], method.feed(seed, 0).take(1, rows=1))
+    batch = first_batch(method, seed)
     return method, state, jax.jit(method.step)(jax.random.key(seed), state, batch, hparams)
 
 
@@ -80,7 +140,8 @@ def test_a_step_reads_what_it_says(name):
     method = MAKE[name][0]()
     taken = method.feed(0, 0).take(2, rows=3)
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), taken)
-    wanted = jax.tree.map(lambda leaf: ((3, *leaf.shape), leaf.dtype), method.batch)
+    axis = () if method.shared else (3,)
+    wanted = jax.tree.map(lambda leaf: ((*axis, *leaf.shape), leaf.dtype), method.batch)
     assert shapes == wanted
 
 
@@ -88,7 +149,8 @@ def test_a_step_reads_what_it_says(name):
 def test_what_a_step_reads_does_not_depend_on_where_one_goes_on(name):
     method = MAKE[name][0]()
     whole, rest = method.feed(3, 0).take(6, rows=6), method.feed(3, 2).take(4, rows=4)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[2:], b), whole, rest)
+    first = 0 if method.shared else 2
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[first:], b), whole, rest)
 
 
 @every
@@ -104,9 +166,9 @@ def test_what_is_not_finite_changes_nothing(name):
     method, hparams = MAKE[name][0](), MAKE[name][1]
     start = small.start()
     state = method.init(jax.random.key(0), start._replace(images=start.images * np.float32(1e30)))
-    batch = jax.tree.map(lambda rows: rows[0], method.feed(0, 0).take(1, rows=1))
     batch = jax.tree.map(
-        lambda leaf: leaf * jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, batch
+        lambda leaf: leaf * jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        first_batch(method),
     )
     after, info = jax.jit(method.step)(jax.random.key(0), state, batch, hparams)
     assert bool(info.skipped)
@@ -166,7 +228,7 @@ def test_every_setting_has_this_method(name):
     job = setting("cifar10-ipc10", name)
     assert (job.method, job.distillation.ipc) == (name, 10)
     assert isinstance(job.distillation, METHODS[name])
-    assert (job.distillation.last_epoch is None) == isinstance(job.distillation, DistributionConfig)
+    assert (job.distillation.last_epoch is None) == isinstance(job.distillation, RealConfig)
 
 
 FLAGS = (
@@ -176,7 +238,11 @@ FLAGS = (
 MORE = {
     "ddpp": "--student-steps 4 --max-start-epoch 2",
     "mtt": "--student-steps 4 --max-start-epoch 2",
+    "dc": "--real-batch 20",
+    "dsa": "--real-batch 20 --updates 2",
     "dm": "--real-batch 20",
+    "cafe": "--real-batch 20",
+    "kip": "--real-batch 2",
 }
 
 

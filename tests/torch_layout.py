@@ -6,6 +6,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from ddpp_jax.methods import Pool
+
 GOLDENS = Path(__file__).parent / "goldens"
 
 
@@ -18,6 +20,17 @@ def load(name):
 def images(array):
     """NCHW to NHWC."""
     return jnp.asarray(np.moveaxis(array, 1, 3))
+
+
+def pool(*real):
+    """Real images of each class, (class, image, C, H, W), as a training set sorted by class."""
+    by_class = np.concatenate(real, axis=1)
+    classes, count = by_class.shape[:2]
+    flat = jnp.asarray(
+        np.moveaxis(by_class, 2, 4).reshape(-1, *np.moveaxis(by_class, 2, 4).shape[2:])
+    )
+    places = jnp.arange(classes * count).reshape(classes, count)
+    return Pool(flat, places, jnp.full(classes, count))
 
 
 def convnet_params(vector, shapes, *, side):

@@ -10,7 +10,7 @@ from typing import Any, Generic, NoReturn
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random
 from ddpp_jax.cli.flags import Hooks, Shown, base, named, run_with_setting
-from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax.cli.methods import Sources, make_method, start_of
 from ddpp_jax.cli.outcomes import doubts_of, draw_run, member_row, plain_outcome, say_outcome
 from ddpp_jax.cli.runs import (
     Run,
@@ -174,12 +174,7 @@ def _distilled(
         distill.Member(
             name=member.title,
             seed=member.job.seed,
-            start=distill.start_from(
-                dataset,
-                ipc=job.distillation.ipc,
-                alpha=member.job.distillation.alpha,
-                seed=member.job.seed,
-            ),
+            start=start_of(member.job.distillation, dataset, member.job.seed),
             hparams=made.hparams_fn(member.job.distillation),
             folder=run.place(member),
             origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),

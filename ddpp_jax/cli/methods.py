@@ -8,26 +8,46 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from ddpp_jax.configs import DistillConfig, DistillJob, DistributionConfig, TrajectoryConfig
+from ddpp_jax import distill
+from ddpp_jax.configs import (
+    AlignmentConfig,
+    DistillConfig,
+    DistillJob,
+    DistributionConfig,
+    GradientConfig,
+    KernelConfig,
+    NetworkConfig,
+    RealConfig,
+    TrajectoryConfig,
+)
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
-    DistributionHParams,
+    AlignmentLoops,
     Feed,
     HParams,
+    Loops,
     Method,
     OnDevice,
     Parts,
+    PixelHParams,
     Plan,
     RealImages,
     Schedule,
     Streamed,
+    Work,
+    align_features,
+    induce_points,
     match_distributions,
+    match_gradients,
     match_trajectories,
+    pool_like,
     read_all,
 )
+from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.problem import Problem
+from ddpp_jax.sets import DistilledSet
 
 _FEW_STUDENT_STEPS = 4
 
@@ -68,10 +88,19 @@ def make_method(job: DistillJob, sources: Sources, *, image_operations: float = 
     """
     settings = job.distillation
     if isinstance(settings, TrajectoryConfig):
-        return _trajectory(job, settings, sources, image_operations)
-    if isinstance(settings, DistributionConfig):
-        return _distribution(job, settings, sources, image_operations)
+        return Made(_trajectory(job, settings, sources, image_operations), _hparams)
+    if isinstance(settings, RealConfig):
+        method = _from_real_images(job, settings, sources, image_operations)
+        return Made(method, lambda settings: PixelHParams(settings.pixel_rate))
     raise InputError(f"--method {job.method} cannot be made")
+
+
+def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledSet:
+    """What a distillation starts from."""
+    noise = isinstance(settings, RealConfig) and settings.start == "noise"
+    return distill.start_from(
+        dataset, ipc=settings.ipc, alpha=settings.alpha, seed=seed, noise=noise
+    )
 
 
 def check(settings: DistillConfig, data: Dataset) -> None:
@@ -105,8 +134,12 @@ def lighter(job: DistillJob) -> tuple[DistillJob, float]:
 def words(settings: DistillConfig) -> str:
     """What a person wants to know of the settings, in a line."""
     said = f"pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g}"
-    if isinstance(settings, DistributionConfig):
-        return f"DM, up to {settings.real_batch} real images of each class, {said}"
+    if isinstance(settings, RealConfig):
+        start = "noise" if settings.start == "noise" else "real images"
+        return (
+            f"{settings.title} from {start}, up to {settings.real_batch} real images of each class "
+            f"in an update, {said}"
+        )
     if not isinstance(settings, TrajectoryConfig):
         return said
     pruning = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
@@ -118,7 +151,7 @@ def words(settings: DistillConfig) -> str:
 
 def _trajectory(
     job: DistillJob, settings: TrajectoryConfig, sources: Sources, image_operations: float
-) -> Made:
+) -> Method:
     problem = next(iter(sources.problems.values()))
     schedule = Schedule(
         student_steps=settings.student_steps,
@@ -135,7 +168,7 @@ def _trajectory(
             held[seed] = _reader(job, settings, sources.problems[seed], stream=sources.stream)
         return held[seed](plan)
 
-    method = match_trajectories(
+    return match_trajectories(
         problem.network,
         pairs_fn,
         schedule,
@@ -144,29 +177,89 @@ def _trajectory(
         operations=image_operations,
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
     )
-    return Made(method, _hparams)
 
 
-def _distribution(
-    job: DistillJob, settings: DistributionConfig, sources: Sources, image_operations: float
-) -> Made:
+def _from_real_images(
+    job: DistillJob, settings: RealConfig, sources: Sources, image_operations: float
+) -> Method:
     problem = next(iter(sources.problems.values()))
-    raw, dataset = problem.raw, sources.dataset
-    batch = min(settings.real_batch, int(np.bincount(raw.y_train).min()))
+    raw, network = problem.raw, problem.network
+    smallest = int(np.bincount(raw.y_train).min())
+    held: list[Feed] = []
 
     def feed_fn(seed: int, done: int) -> Feed:
-        assert dataset is not None
-        return RealImages(seed, done, dataset.x_train, dataset.y_train, batch=batch)
+        del seed, done  # All steps of all distillations draw from the same images.
+        if not held:
+            assert sources.dataset is not None
+            held.append(RealImages(sources.dataset.x_train, sources.dataset.y_train))
+        return held[0]
 
-    method = match_distributions(
-        problem.network,
+    augment_fn = partial(augment, operations=job.data.operations)
+    batch, optimizer = min(settings.real_batch, smallest), _optimizer(settings)
+    work = Work(image_operations, settings.ipc)
+    pool = pool_like(raw.x_train.shape[1:], raw.y_train)
+    if isinstance(settings, KernelConfig):
+        return induce_points(
+            infinite_of(job, settings),
+            feed_fn,
+            pool=pool,
+            target_batch=batch,
+            optimizer=optimizer,
+            ridge=settings.ridge,
+            learns_labels=settings.learn_labels,
+            images=settings.ipc * raw.classes,
+        )
+    if isinstance(settings, DistributionConfig):
+        return match_distributions(
+            network,
+            feed_fn,
+            pool=pool,
+            real_batch=batch,
+            optimizer=optimizer,
+            augment_fn=augment_fn,
+            work=work,
+        )
+    assert isinstance(settings, NetworkConfig)
+    siamese = augment_fn if settings.siamese else None
+    if isinstance(settings, GradientConfig):
+        return match_gradients(
+            network,
+            feed_fn,
+            pool=pool,
+            real_batch=batch,
+            optimizer=optimizer,
+            loops=Loops(
+                settings.updates,
+                settings.network_epochs,
+                settings.network_rate,
+                settings.network_batch,
+            ),
+            augment_fn=siamese,
+            work=work,
+        )
+    assert isinstance(settings, AlignmentConfig)
+    return align_features(
+        network,
         feed_fn,
-        real=(raw.classes, batch, *raw.x_train.shape[1:]),
-        optimizer=_optimizer(settings),
-        augment_fn=partial(augment, operations=job.data.operations),
-        operations=image_operations,
+        pool=pool,
+        real_batch=batch,
+        optimizer=optimizer,
+        loops=AlignmentLoops(
+            settings.settled,
+            settings.moved,
+            settings.network_rate,
+            settings.network_batch,
+            min(AlignmentLoops().queries, smallest),
+        ),
+        steps=settings.steps,
+        augment_fn=siamese,
+        work=work,
     )
-    return Made(method, lambda settings: DistributionHParams(settings.pixel_rate))
+
+
+def infinite_of(job: DistillJob, settings: KernelConfig) -> Infinite:
+    """The infinitely wide ConvNet of the job's depth."""
+    return Infinite(job.model.depth, front=settings.front)
 
 
 def _optimizer(settings: DistillConfig) -> optax.GradientTransformation:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
+from ddpp_jax.cli.methods import start_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import (
     MemberJob,
@@ -69,9 +70,7 @@ def doubts_of(
         if outcome is None or member.title not in by_method:
             continue
         settings, job = member.job.distillation, member.job
-        start = distill.start_from(
-            dataset, ipc=settings.ipc, alpha=settings.alpha, seed=member.job.seed
-        )
+        start = start_of(settings, dataset, job.seed)
         moved = np.asarray(outcome.distilled.images) - start.images
         evidence = Evidence(
             rows=read_metrics(

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpp_jax import distill, evaluate
-from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax import evaluate
+from ddpp_jax.cli.methods import Sources, make_method, start_of
 from ddpp_jax.cli.search import Search
 from ddpp_jax.configs import (
     DistillConfig,
@@ -67,7 +67,7 @@ def pieces_of(
     """What the pilots of a job are made of; `stream` says that teachers are read from disk."""
     return Pieces(
         partial(_made, job, problem, dataset, stream),
-        partial(_start, job, dataset),
+        lambda settings: start_of(settings, dataset, job.seed),
         quick.score,
         job.seed,
         quick.images,
@@ -81,10 +81,6 @@ def _made(
     own = dataclasses.replace(job, distillation=settings)
     made = make_method(own, Sources({job.seed: problem}, dataset, stream))
     return made.method, made.hparams_fn(settings)
-
-
-def _start(job: DistillJob, dataset: Dataset, settings: DistillConfig) -> DistilledSet:
-    return distill.start_from(dataset, ipc=settings.ipc, alpha=settings.alpha, seed=job.seed)
 
 
 class Quick:

@@ -1,14 +1,7 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
-from ddpp_jax.configs.distillation import (
-    METHODS,
-    DistillConfig,
-    DistributionConfig,
-    Searched,
-    TrajectoryConfig,
-    check_method,
-)
+from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
 from ddpp_jax.configs.jobs import (
     DistillJob,
     EvaluateJob,
@@ -20,6 +13,17 @@ from ddpp_jax.configs.jobs import (
     job_of,
 )
 from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swept_name
+from ddpp_jax.configs.methods import (
+    METHODS,
+    AlignmentConfig,
+    DistributionConfig,
+    GradientConfig,
+    KernelConfig,
+    NetworkConfig,
+    RealConfig,
+    check_method,
+)
+from ddpp_jax.configs.published import is_published
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
 from ddpp_jax.configs.stages import (
     DataConfig,
@@ -34,15 +38,20 @@ __all__ = [
     "DIGITS",
     "METHODS",
     "SETTINGS",
+    "AlignmentConfig",
     "DataConfig",
     "DistillConfig",
     "DistillJob",
     "DistributionConfig",
     "EvaluateConfig",
     "EvaluateJob",
+    "GradientConfig",
+    "KernelConfig",
     "MemberJob",
     "ModelConfig",
+    "NetworkConfig",
     "Places",
+    "RealConfig",
     "Searched",
     "SelectConfig",
     "SelectJob",
@@ -54,6 +63,7 @@ __all__ = [
     "differences_of",
     "digest",
     "evaluate_job",
+    "is_published",
     "job_of",
     "members_of",
     "setting",

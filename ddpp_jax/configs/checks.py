@@ -23,6 +23,8 @@ MOST = {
     "ipc": 10**6,
     "keep_epochs": 10**6,
     "max_start_epoch": 10**6,
+    "network_batch": 10**7,
+    "network_epochs": 10**6,
     "networks": 10**5,
     "per_class": 10**8,
     "random_draws": 10**4,
@@ -33,6 +35,7 @@ MOST = {
     "target_epochs": 10**6,
     "teacher_batch": 10**7,
     "teachers": 10**5,
+    "updates": 10**6,
     "width": 2**20,
 }
 """The most that each whole number may be: what no machine of today could work through or hold."""

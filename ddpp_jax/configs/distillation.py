@@ -1,4 +1,4 @@
-"""Stage 2: the settings that every method of distillation has, and those of each method.
+"""Stage 2: the settings that every method of distillation has, and those of trajectory matching.
 
 The defaults are the paper's for CIFAR-10 at one image per class, filled from MTT where the paper is
 silent.
@@ -161,51 +161,3 @@ class TrajectoryConfig(DistillConfig):
             raise InputError(
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
             )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DistributionConfig(DistillConfig):
-    """DM: matching the mean features of each class in random networks; it needs no teachers."""
-
-    steps: int = 20000
-    """Distillation steps; 20,000 as published."""
-
-    pixel_rate: float = 1.0
-    """Learning rate of the pixels, in normalised units; 1 as published."""
-
-    eval_every: int = 2000
-    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
-
-    real_batch: int = 256
-    """Real images of each class in a step; 256 as published, or as many as the smallest has."""
-
-    SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.003, 0.3, 5),)
-
-    @property
-    def title(self) -> str:
-        """What tables call the method."""
-        return "DM"
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        DistillConfig.__post_init__(self)
-        at_least(1, real_batch=self.real_batch)
-
-
-METHODS: dict[str, type[DistillConfig]] = {
-    "ddpp": TrajectoryConfig,
-    "mtt": TrajectoryConfig,
-    "dm": DistributionConfig,
-}
-"""Every method by name, and the settings that it takes."""
-
-
-def check_method(name: str) -> str:
-    """The name of a method, where there is one of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in METHODS:
-        raise InputError(f"--method is {name!r}; wanted one of {', '.join(METHODS)}")
-    return name

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 from ddpp_jax.configs.checks import above_zero, at_least, check_architecture, check_seed, has_type
-from ddpp_jax.configs.distillation import METHODS, DistillConfig, TrajectoryConfig, check_method
+from ddpp_jax.configs.distillation import DistillConfig, TrajectoryConfig
+from ddpp_jax.configs.methods import METHODS, check_method, check_settings
 from ddpp_jax.configs.stages import (
     DataConfig,
     EvaluateConfig,
@@ -42,7 +43,7 @@ class DistillJob(TeachersJob, Generic[Config]):
     """All that decides what a whole run computes; nothing about where it is written or shown."""
 
     method: str = "ddpp"
-    """The method of distillation: ddpp, the paper's; mtt, the same without pruning; or dm."""
+    """Of distillation: ddpp (the paper's), mtt (without pruning), dc, dsa, dm, cafe or kip."""
 
     distillation: Config = field(default_factory=cast(Callable[[], Config], TrajectoryConfig))
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -61,7 +62,7 @@ class DistillJob(TeachersJob, Generic[Config]):
         TeachersJob.__post_init__(self)
         at_least(0, random_draws=self.random_draws)
         above_zero(real_rate=self.real_rate)
-        self._check_method()
+        check_settings(self.method, self.distillation)
         last = self.distillation.last_epoch
         if last is not None and last > self.teaching.last_kept:
             name = "epochs" if self.teaching.keep_epochs is None else "keep-epochs"
@@ -77,18 +78,6 @@ class DistillJob(TeachersJob, Generic[Config]):
                 "--which best-held-out needs training images that are kept apart; give "
                 "--held-out 0.1"
             )
-
-    def _check_method(self) -> None:
-        settings = METHODS[check_method(self.method)]
-        if not isinstance(self.distillation, settings):
-            raise InputError(f"the settings are of another method than {self.method}")
-        if self.method == "mtt" and isinstance(self.distillation, TrajectoryConfig):
-            threshold = self.distillation.threshold
-            if threshold is not None:
-                raise InputError(
-                    f"--threshold is {threshold:g}, but --method mtt prunes nothing; give one of "
-                    "them"
-                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

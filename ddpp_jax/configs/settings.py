@@ -15,10 +15,12 @@ two CPU cores see the whole pipeline in minutes.
 
 import difflib
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from ddpp_jax.configs.distillation import DistributionConfig, TrajectoryConfig, check_method
+from ddpp_jax.configs.distillation import TrajectoryConfig
 from ddpp_jax.configs.jobs import DistillJob
+from ddpp_jax.configs.methods import check_method
+from ddpp_jax.configs.published import settings_of, smaller
 from ddpp_jax.configs.stages import (
     DataConfig,
     EvaluateConfig,
@@ -159,21 +161,11 @@ def untuned(method: str = "ddpp") -> DistillJob:
     check_method(method)
     if method == "mtt":
         return replace(_vary(UNTUNED, threshold=None), method="mtt")
-    if method == "dm":
-        settings = DistributionConfig(optimizer="adam", pixel_rate=0.03, steps=400, eval_every=100)
-        return replace(UNTUNED, method="dm", distillation=settings)
-    return UNTUNED
-
-
-_FEW_STEPS = {"steps": 500, "eval_every": 100}
-_SMALL_BY_DISTRIBUTION: dict[str, dict[str, Any]] = {
-    "digits": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},
-    "cifar10-small-ipc1": _FEW_STEPS,
-    "cifar10-small-ipc10": _FEW_STEPS,
-    "cxr-small-ipc1": _FEW_STEPS,
-    "cxr-small-ipc5": _FEW_STEPS,
-}
-"""What DM has otherwise where two CPU cores are to do it."""
+    if method == "ddpp":
+        return UNTUNED
+    settings = settings_of(method, "", UNTUNED.distillation.ipc, alpha=UNTUNED.real_rate)
+    settings = replace(settings, optimizer="adam", pixel_rate=0.03, steps=400, eval_every=100)
+    return replace(UNTUNED, method=method, distillation=settings)
 
 
 def setting(name: str, method: str = "ddpp") -> DistillJob:
@@ -189,19 +181,8 @@ def setting(name: str, method: str = "ddpp") -> DistillJob:
     job = SETTINGS[name]
     if method == "mtt":
         return replace(_vary(job, threshold=None), method="mtt")
-    if method == "dm":
-        return _by_distribution(name, job)
-    return job
-
-
-def _by_distribution(name: str, job: _Job) -> DistillJob:
-    """The same data and networks for DM, as published, or with what suits a CPU.
-
-    Zhao and Bilen (WACV 2023): a pixel rate of 1, momentum 0.5, 20,000 steps, 256 real images of
-    each class; networks are evaluated at rate 0.01. Nobody has published numbers for the chest
-    X-rays; these are CIFAR's.
-    """
-    settings = DistributionConfig(ipc=job.distillation.ipc, alpha=job.real_rate)
-    if name in _SMALL_BY_DISTRIBUTION:
-        settings = replace(settings, **_SMALL_BY_DISTRIBUTION[name])
-    return replace(job, method="dm", distillation=settings)
+    if method == "ddpp":
+        return job
+    ipc = job.distillation.ipc
+    settings = settings_of(method, job.data.dataset, ipc, alpha=job.real_rate)
+    return replace(job, method=method, distillation=smaller(settings, name, method))

@@ -59,20 +59,26 @@ class Pictured(NamedTuple):
     labels: np.ndarray
 
 
-def start_from(dataset: Dataset, *, ipc: int, alpha: float, seed: int) -> DistilledSet:
-    """Real images to start from, drawn by the seed.
+def start_from(
+    dataset: Dataset, *, ipc: int, alpha: float, seed: int, noise: bool = False
+) -> DistilledSet:
+    """Real images to start from, drawn by the seed, or noise.
 
     Args:
         dataset: the real data, normalised.
         ipc: images per class.
         alpha: the learning rate to go with them.
         seed: of the distillation.
+        noise: independent normal pixels with the deviation of the data, in place of real images.
 
     Raises:
         InputError: a class has fewer images.
     """
     key = named_key(jax.random.key(seed), "start images")
     images, labels = random_per_class(key, dataset, ipc)
+    if noise:
+        draws = jax.random.normal(named_key(key, "noise"), images.shape, np.float32)
+        images = np.asarray(draws) * dataset.x_train.std(dtype=np.float32)
     return DistilledSet(
         images,
         labels,

@@ -30,7 +30,7 @@ Stepper: TypeAlias = Callable[
 
 def stepper(method: Method) -> Stepper:
     """Steps of any members of a method, as one program that is compiled when it is first called."""
-    advance = over_members(partial(_advance, method.step), donate=False)
+    advance = over_members(partial(_advance, method.step), static=("rows",), donate=False)
 
     def call(
         members: Sequence[Member], states: States, first: int, count: int, batches: Sequence[Batch]
@@ -39,9 +39,12 @@ def stepper(method: Method) -> Stepper:
         hparams = jax.tree.map(
             lambda *numbers: jnp.asarray(numbers, jnp.float32), *(m.hparams for m in members)
         )
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-        piece = (jnp.int32(first), jnp.int32(count))
-        return advance((keys, states, hparams, stacked), [piece])
+        own, shared, rows = None, batches[0], _MAX_STEPS_PER_CALL
+        if not method.shared:
+            own, shared = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches), None
+            rows = jax.tree.leaves(own)[0].shape[1]
+        piece = (jnp.int32(first), jnp.int32(count), shared)
+        return advance((keys, states, hparams, own), [piece], rows=rows)
 
     return call
 
@@ -70,13 +73,16 @@ def compiled(
 
 def no_batches(method: Method, rows: int) -> Batch:
     """Zeros of the shape of what so many steps read."""
-    return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), method.batch)
+    axis = () if method.shared else (rows,)
+    return jax.tree.map(lambda leaf: jnp.zeros((*axis, *leaf.shape), leaf.dtype), method.batch)
 
 
 def _advance(
     step: Callable[..., tuple[State, Info]],
     member: tuple[PRNGKey, State, HParams, Batch],
-    piece: tuple[Int[Array, ""], Int[Array, ""]],
+    piece: tuple[Int[Array, ""], Int[Array, ""], Batch],
+    *,
+    rows: int,
 ) -> tuple[State, Info]:
     """A member's state after some steps, and the Info of each, in one program.
 
@@ -86,15 +92,15 @@ def _advance(
     Args:
         step: of the method.
         member: the key of all its steps, into which each folds its own number; the state before
-            the first of them; its numbers; and what the steps read, a row for each.
-        piece: the number of the first step, and how many there are. The Info of the rows beyond is
-            zero.
+            the first of them; its numbers; and what the steps read, a row for each, or None.
+        piece: the number of the first step, how many there are, and what all of them read, or None.
+        rows: the most steps in a call. The Info of the rows beyond those made is zero.
     """
-    key, state, hparams, batches = member
-    first, count = piece
+    key, state, hparams, own = member
+    first, count, shared = piece
 
     def one(index: Int[Array, ""], state: State) -> tuple[State, Info]:
-        batch = jax.tree.map(lambda rows: rows[index], batches)
+        batch = shared if own is None else jax.tree.map(lambda leaf: leaf[index], own)
         return step(jax.random.fold_in(key, first + index), state, batch, hparams)
 
     def turn(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
@@ -102,9 +108,8 @@ def _advance(
         return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), carry[1], info)
 
     _, shape = jax.eval_shape(one, count, state)
-    length = jax.tree.leaves(batches)[0].shape[0]
-    rows = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shape)
-    return lax.fori_loop(0, count, turn, (state, rows))
+    empty = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), shape)
+    return lax.fori_loop(0, count, turn, (state, empty))
 
 
 def memory(method: Method, member: Member) -> int | None:
@@ -116,15 +121,17 @@ def memory(method: Method, member: Member) -> int | None:
     """
     rows = steps_per_call(method)
     state = jax.eval_shape(lambda: begin(method, member))
+    batch = jax.eval_shape(lambda: no_batches(method, rows))
     given = (
         jax.eval_shape(lambda: steps_key(0)),
         state,
         jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), member.hparams),
-        jax.eval_shape(lambda: no_batches(method, rows)),
+        None if method.shared else batch,
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    program = jax.jit(partial(_advance, method.step))
-    needed = program.lower(given, (number, number)).compile().memory_analysis()
+    piece = (number, number, batch if method.shared else None)
+    program = jax.jit(partial(_advance, method.step, rows=rows))
+    needed = program.lower(given, piece).compile().memory_analysis()
     if needed is None:
         return None
     arguments = needed.argument_size_in_bytes - needed.alias_size_in_bytes
@@ -133,6 +140,8 @@ def memory(method: Method, member: Member) -> int | None:
 
 def steps_per_call(method: Method, members: int = 1) -> int:
     """The most steps in one call; all that they read is in memory at once."""
+    if method.shared:
+        return _MAX_STEPS_PER_CALL
     leaves = jax.tree.leaves(method.batch)
     row = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return max(1, min(_MAX_STEPS_PER_CALL, _BYTES_PER_CALL // max(1, row)))

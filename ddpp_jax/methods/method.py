@@ -67,7 +67,10 @@ class Feed(Protocol):
     """Seconds that the steps have waited for it."""
 
     def take(self, count: int, *, rows: int) -> Batch:
-        """What the next `count` steps read, along a leading axis that is padded to `rows`."""
+        """What the next `count` steps read, along a leading axis that is padded to `rows`.
+
+        Of a method whose steps share what they read: that, without such an axis.
+        """
         ...
 
     def close(self) -> None:
@@ -85,6 +88,8 @@ class Method(NamedTuple):
         feed: `feed(seed, done)`, what each step reads after the first `done`.
         distilled: `distilled(state)`: images, labels and the learning rate, as arrays of JAX.
         batch: the shapes and dtypes of what one step reads, as `jax.ShapeDtypeStruct`.
+        shared: whether all steps, and all distillations, read the same, such as the whole training
+            set; it is then held once, and each step draws from it by its own key.
         metrics: those of `Info` that a person is shown first, in order.
         advice: what to do where steps are not finite.
         parts: what was put in place of the method's own parts, by their names.
@@ -98,6 +103,7 @@ class Method(NamedTuple):
     feed: Callable[[int, int], Feed]
     distilled: Callable[[State], DistilledSet]
     batch: Batch
+    shared: bool = False
     metrics: tuple[Metric, ...] = ()
     advice: str = "lower the learning rates"
     parts: Mapping[str, str] = {}

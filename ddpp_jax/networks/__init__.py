@@ -2,9 +2,21 @@
 
 from ddpp_jax.networks.alexnet import AlexNet
 from ddpp_jax.networks.convnet import ConvNet
+from ddpp_jax.networks.infinite import Infinite, among, between
 from ddpp_jax.networks.named import make_model
 from ddpp_jax.networks.network import Network, make_network
 from ddpp_jax.networks.resnet import ResNet18
 from ddpp_jax.networks.vgg import VGG11
 
-__all__ = ["VGG11", "AlexNet", "ConvNet", "Network", "ResNet18", "make_model", "make_network"]
+__all__ = [
+    "VGG11",
+    "AlexNet",
+    "ConvNet",
+    "Infinite",
+    "Network",
+    "ResNet18",
+    "among",
+    "between",
+    "make_model",
+    "make_network",
+]

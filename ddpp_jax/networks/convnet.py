@@ -6,6 +6,9 @@ from ddpp_jax._types import Images
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks.layers import Conv, Flat, InstanceNorm, average_pool, flat, linear
 
+BLOCKS = "blocks"
+"""The collection in which a call leaves each block's features before they are pooled, if asked."""
+
 
 class ConvNet(nn.Module):
     """Blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling, then a linear layer.
@@ -54,5 +57,6 @@ class ConvNet(nn.Module):
             images = Conv(self.width, name=f"Conv3x3_{block}")(images)
             images = InstanceNorm()(images)
             images = nn.relu(images)
+            self.sow(BLOCKS, "relu", images)
             images = average_pool(images)
         return linear(flat(images), self.classes) if head else flat(images)

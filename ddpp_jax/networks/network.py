@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ddpp_jax._types import Images, Logits, Params, Precision, PRNGKey, Vector
 from ddpp_jax.core import flatten_params
+from ddpp_jax.networks.convnet import BLOCKS
 
 _CACHE_BYTES = 2**20
 """What the second cache of a core holds nowadays, about."""
@@ -28,6 +29,8 @@ class Network(NamedTuple):
         apply_fn: `apply_fn(params, images) -> logits`.
         features_fn: `features_fn(params, images)`, a row for each image: what the linear layer
             before the logits takes.
+        blocks_fn: `blocks_fn(params, images)`, for a ConvNet: what the ReLU of each block gives, in
+            order, and last the features of `features_fn`.
         unflatten: `unflatten(vector) -> params`, from a flat vector, in its dtype.
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
@@ -37,6 +40,7 @@ class Network(NamedTuple):
     init_fn: Callable[[PRNGKey], Params]
     apply_fn: Callable[[Params, Images], Logits]
     features_fn: Callable[[Params, Images], Float[Array, "images _features"]]
+    blocks_fn: Callable[[Params, Images], tuple[Array, ...]]
     unflatten: Callable[[Vector], Params]
     num_params: int
     names: tuple[str, ...]
@@ -94,20 +98,24 @@ def make_network(
     def init_fn(key: PRNGKey) -> Params:
         return model.init(key, example)["params"]
 
-    def apply(params: Params, images: Images, **how: Any) -> Float[Array, "images _features"]:
+    def apply(params: Params, images: Images, **how: Any) -> Any:
         dtype = images.dtype
         if precision == "bfloat16":
             params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, images))
         full = jax.default_matmul_precision("highest")
         with full if precision == "highest" else contextlib.nullcontext():
-            found = cast(Array, model.apply({"params": params}, images, **how))
-        return found.astype(dtype)
+            found = model.apply({"params": params}, images, **how)
+        return jax.tree.map(lambda x: x.astype(dtype), found)
 
     def apply_fn(params: Params, images: Images) -> Logits:
         return apply(params, images)
 
     def features_fn(params: Params, images: Images) -> Float[Array, "images _features"]:
         return apply(params, images, head=False)
+
+    def blocks_fn(params: Params, images: Images) -> tuple[Array, ...]:
+        features, kept = apply(params, images, head=False, mutable=[BLOCKS])
+        return (*kept.get(BLOCKS, {}).get("relu", ()), features)
 
     names = tuple(
         jax.tree_util.keystr(path, simple=True, separator="/")
@@ -117,6 +125,7 @@ def make_network(
         init_fn,
         apply_fn,
         features_fn,
+        blocks_fn,
         partial(_unflatten, params, unflattens[0]),
         vector.size,
         names,

@@ -1,0 +1,207 @@
+"""Stage 2: the settings of the methods that read real images and need no teachers.
+
+The defaults are the published ones for CIFAR-10 at one image per class.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ddpp_jax.configs.checks import above_zero, at_least, zero_or_more
+from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
+from ddpp_jax.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RealConfig(DistillConfig):
+    """What every method is told that reads real images."""
+
+    real_batch: int = 256
+    """Real images of each class in an update, or as many as the smallest class has."""
+
+    start: Literal["real", "noise"] = "real"
+    """What the distilled images start from: random real images, or Gaussian noise."""
+
+    SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.003, 0.3, 5),)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        DistillConfig.__post_init__(self)
+        at_least(1, real_batch=self.real_batch)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionConfig(RealConfig):
+    """DM: matching the mean features of each class in random networks."""
+
+    steps: int = 20000
+    """Distillation steps; 20,000 as published."""
+
+    pixel_rate: float = 1.0
+    """Learning rate of the pixels, in normalised units; 1 as published."""
+
+    eval_every: int = 2000
+    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "DM"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig(RealConfig):
+    """What a method is told whose networks are trained on the distilled images."""
+
+    network_rate: float = 0.01
+    """Learning rate of the networks, plain SGD."""
+
+    network_batch: int = 256
+    """Distilled images in a minibatch of theirs."""
+
+    siamese: bool = True
+    """DSA: augment real and distilled images of a class alike, and the networks' minibatches."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        RealConfig.__post_init__(self)
+        at_least(1, network_batch=self.network_batch)
+        zero_or_more(network_rate=self.network_rate)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradientConfig(NetworkConfig):
+    """DC and DSA: matching the gradients of each class's loss; DC where nothing is augmented."""
+
+    steps: int = 1000
+    """Distillation steps, each with a network of its own; 1,000 as published."""
+
+    pixel_rate: float = 0.1
+    """Learning rate of the pixels, in normalised units; 0.1 as published."""
+
+    updates: int = 1
+    """Updates of the images for each network; 1, 10 and 50 for 1, 10 and 50 images per class."""
+
+    network_epochs: int = 1
+    """Epochs on the distilled images between two updates; 1, 50 and 10 for those."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "DSA" if self.siamese else "DC"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        NetworkConfig.__post_init__(self)
+        at_least(1, updates=self.updates, network_epochs=self.network_epochs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlignmentConfig(NetworkConfig):
+    """CAFE: aligning the features of real and of distilled images, layer by layer."""
+
+    steps: int = 2000
+    """Distillation steps, each with a network of its own; 2,000 as published."""
+
+    pixel_rate: float = 0.1
+    """Learning rate of the pixels, in normalised units, halved at 60, 80 and 90 % of the steps."""
+
+    start: Literal["real", "noise"] = "noise"
+    """What the distilled images start from: random real images, or Gaussian noise."""
+
+    settled: float = 0.04
+    """Another network is drawn once its last ten accuracies differ by less than this."""
+
+    moved: float = 0.03
+    """A network is trained until its last ten accuracies differ by more than this."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "CAFE" if self.siamese else "CAFE (no augmentation)"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        NetworkConfig.__post_init__(self)
+        zero_or_more(settled=self.settled, moved=self.moved)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelConfig(RealConfig):
+    """KIP: kernel regression with the tangent kernel of an infinitely wide ConvNet."""
+
+    steps: int = 1000
+    """Distillation steps; 1,000 in the published files."""
+
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """Of the pixels: Adam, as published, or SGD with momentum."""
+
+    momentum: float = 0.9
+    """Momentum of the SGD, or the first decay rate of Adam."""
+
+    pixel_rate: float = 0.04
+    """About how far Adam moves a pixel in a step, in normalised units; 0.04 as published."""
+
+    real_batch: int = 500
+    """Real images of each class in a step, or as many as the smallest class has."""
+
+    ridge: float = 1e-6
+    """What is added to the diagonal of the kernel, as a share of its mean."""
+
+    front: bool = False
+    """A further convolution, without pooling, before the first block, as in KIP's own ConvNet."""
+
+    learn_labels: bool = False
+    """Train the labels too, as probabilities."""
+
+    SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.01, 0.1, 3),)
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "KIP (labels learned)" if self.learn_labels else "KIP"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        RealConfig.__post_init__(self)
+        above_zero(ridge=self.ridge)
+
+
+METHODS: dict[str, type[DistillConfig]] = {
+    "ddpp": TrajectoryConfig,
+    "mtt": TrajectoryConfig,
+    "dc": GradientConfig,
+    "dsa": GradientConfig,
+    "dm": DistributionConfig,
+    "cafe": AlignmentConfig,
+    "kip": KernelConfig,
+}
+"""Every method by name, and the settings that it takes."""
+
+
+def check_method(name: str) -> str:
+    """The name of a method, where there is one of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"--method is {name!r}; wanted one of {', '.join(METHODS)}")
+    return name
+
+
+def check_settings(method: str, settings: DistillConfig) -> None:
+    """Refuse settings that are not of the method.
+
+    Raises:
+        InputError: they are another method's, or make it another one.
+    """
+    if not isinstance(settings, METHODS[check_method(method)]):
+        raise InputError(f"the settings are of another method than {method}")
+    threshold = settings.threshold if isinstance(settings, TrajectoryConfig) else None
+    if method == "mtt" and threshold is not None:
+        raise InputError(
+            f"--threshold is {threshold:g}, but --method mtt prunes nothing; give one of them"
+        )
+    if isinstance(settings, GradientConfig) and settings.siamese != (method == "dsa"):
+        other = "dsa" if settings.siamese else "dc"
+        raise InputError(f"--method {method} augments otherwise; --method {other} is what this is")

@@ -1,0 +1,111 @@
+"""What other methods have published for each dataset and number of images, and what suits a CPU."""
+
+from dataclasses import replace
+from typing import Any
+
+from ddpp_jax.configs.distillation import DistillConfig
+from ddpp_jax.configs.methods import (
+    METHODS,
+    AlignmentConfig,
+    DistributionConfig,
+    GradientConfig,
+    KernelConfig,
+    check_method,
+)
+from ddpp_jax.errors import InputError
+
+_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+"""Updates of the images for each network and epochs between them, by images per class.
+
+Zhao, Mopuri and Bilen (ICLR 2021), `get_loops` of their code; others have none.
+"""
+
+_PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
+    # DC's own tables: CIFAR-10 at 1, 10 and 50, CIFAR-100 at 1 and 10.
+    "dc": {"cifar10": (1, 10, 50), "cifar100": (1, 10)},
+    # Zhao and Bilen, ICML 2021; CIFAR-100 at 50 in DM's tables.
+    "dsa": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
+    # Zhao and Bilen, WACV 2023: rate 1 for up to 50 images per class, 20,000 steps.
+    "dm": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
+    # Wang et al., CVPR 2022; the code has ten classes written in, CIFAR-100 stands in its tables.
+    "cafe": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
+    # Nguyen et al., NeurIPS 2021: 1,000 steps, 5,000 real images a step; no CIFAR-100 at 50.
+    "kip": {"cifar10": (1, 10, 50), "cifar100": (1, 10)},
+}
+
+
+def is_published(method: str, dataset: str, ipc: int) -> bool:
+    """Whether anybody has published figures of a method for a dataset and images per class."""
+    return ipc in _PUBLISHED.get(method, {}).get(dataset, ())
+
+
+def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> DistillConfig:
+    """The published settings of a method that needs no teachers; CIFAR-10's where there are none.
+
+    Args:
+        method: of distillation.
+        dataset: by its name.
+        ipc: images per class.
+        alpha: the learning rate that networks are trained at: 0.01 in all of these papers.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    kind = METHODS[check_method(method)]
+    common: dict[str, Any] = {"ipc": ipc, "alpha": alpha}
+    if kind is DistributionConfig:
+        return DistributionConfig(**common)
+    if kind is GradientConfig:
+        near = min(_LOOPS, key=lambda known: abs(known - ipc))
+        updates, epochs = _LOOPS[near]
+        siamese = method == "dsa"
+        return GradientConfig(
+            **common,
+            updates=updates,
+            network_epochs=epochs,
+            siamese=siamese,
+            start="real" if siamese else "noise",
+        )
+    if kind is AlignmentConfig:
+        return AlignmentConfig(**common)
+    if kind is KernelConfig:
+        # 5,000 real images a step.
+        return KernelConfig(**common, real_batch=50 if dataset == "cifar100" else 500)
+    raise InputError(f"--method {method} has its settings elsewhere")
+
+
+_SMALL: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        "dc": {"steps": 300, "pixel_rate": 0.3},
+        "dsa": {"steps": 300, "pixel_rate": 0.3},
+        "dm": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},
+        "cafe": {"steps": 100, "pixel_rate": 0.1},
+        "kip": {"steps": 100, "real_batch": 20},
+    },
+    "cifar10-small-ipc1": {
+        "dc": {"steps": 300},
+        "dsa": {"steps": 300},
+        "dm": {"steps": 500, "eval_every": 100},
+        "cafe": {"steps": 50},
+        "kip": {"steps": 50, "real_batch": 4},
+    },
+    "cifar10-small-ipc10": {
+        "dc": {"steps": 50},
+        "dsa": {"steps": 50},
+        "dm": {"steps": 500, "eval_every": 100},
+        "cafe": {"steps": 50},
+        "kip": {"steps": 50, "real_batch": 4},
+    },
+}
+"""What methods have otherwise where two CPU cores are to do them."""
+
+_ALSO = {"cxr-small-ipc1": "cifar10-small-ipc1", "cxr-small-ipc5": "cifar10-small-ipc10"}
+
+
+def smaller(settings: DistillConfig, name: str, method: str) -> DistillConfig:
+    """The settings of a method for one of the small named settings; as they are for others."""
+    changes = _SMALL.get(_ALSO.get(name, name), {}).get(method)
+    if changes is None:
+        return settings
+    steps = changes["steps"]
+    return replace(settings, **({"eval_every": max(1, steps // 5)} | changes))

@@ -1,0 +1,314 @@
+"""Feature alignment: CAFE (Wang et al., CVPR 2022)."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ddpp_jax._types import AugmentFn, Images, Params, PRNGKey, Scalar
+from ddpp_jax.core import named_key
+from ddpp_jax.methods.method import (
+    Feed,
+    Info,
+    Method,
+    Metric,
+    all_finite,
+    finite_or_same,
+)
+from ddpp_jax.methods.pixels import PixelHParams, PixelState, begin, descend, distilled
+from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, same_for_all
+from ddpp_jax.networks import Network
+from ddpp_jax.sets import DistilledSet
+from ddpp_jax.training import Training, cross_entropy, train_epoch
+
+METRICS = (
+    Metric("loss", "what is descended: alignment and discrimination"),
+    Metric("alignment", "squared distance of the class means of features, weighted"),
+    Metric("discrimination", "cross-entropy of real images by the distilled centres, summed"),
+    Metric("updates", "updates of the images for a network"),
+    Metric("epochs", "epochs that a network was trained"),
+    Metric("query_accuracy", "accuracy of a network on real images, at last"),
+)
+
+FIRST_BLOCKS = 0.1
+LAST_BLOCK = 1.0
+FLAT = 2.0
+DISCRIMINATION = 0.01
+"""The published weights. The features of the last pooling count twice: as they are, and flat."""
+
+_WINDOW = 10
+"""Accuracies of which the range decides whether a loop ends."""
+
+_MOST_UPDATES = 50
+_MOST_EPOCHS = 50
+"""Where the loops end whatever the accuracies are; as published they might never."""
+
+_FALLS = (0.6, 0.8, 0.9)
+"""Shares of all steps at which the learning rate is halved: 1,200, 1,600 and 1,800 of 2,000."""
+
+_TRAINING = 3
+
+Means: TypeAlias = tuple[Float[Array, "..."], ...]
+"""The mean of each kind of features over the images of a class; or of each class, stacked."""
+
+
+class AlignmentLoops(NamedTuple):
+    """When a network is trained further, and when another one is drawn.
+
+    Attributes:
+        settled: another network is drawn once the last ten accuracies differ by less than this.
+        moved: the images are updated again once the last ten accuracies differ by more than this.
+        rate: learning rate of the network, plain SGD.
+        batch: distilled images in a minibatch of it.
+        queries: real images of each class by which an accuracy is told.
+    """
+
+    settled: float = 0.04
+    moved: float = 0.03
+    rate: float = 0.01
+    batch: int = 256
+    queries: int = 128
+
+
+class State(NamedTuple):
+    """What the next step needs: that of the pixels, and how many steps were made."""
+
+    pixels: PixelState
+    made: Int[Array, ""]
+
+
+class _Carry(NamedTuple):
+    """Where the loops are."""
+
+    pixels: PixelState
+    params: Params
+    seen: Float[Array, " window"]
+    updates: Int[Array, ""]
+    epochs: Int[Array, ""]
+    losses: Float[Array, " 3"]
+
+
+def align_features(
+    network: Network,
+    feed_fn: Callable[[int, int], Feed],
+    *,
+    pool: Pool,
+    real_batch: int,
+    optimizer: optax.GradientTransformation,
+    loops: AlignmentLoops,
+    steps: int,
+    augment_fn: AugmentFn | None = None,
+    work: Work = NO_WORK,
+) -> Method:
+    """The method of aligning the features of real and of distilled images, layer by layer.
+
+    Each step draws a network at random. The images are updated, and the network is trained on them,
+    in turn; how often, its accuracy on real images decides.
+
+    Args:
+        network: the architecture, a ConvNet.
+        feed_fn: `feed_fn(seed, done)`, the training set.
+        pool: its shapes.
+        real_batch: real images of each class for an update; no more than the smallest has.
+        optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
+        loops: when the network is trained further, and when another one is drawn.
+        steps: of the distillation; the learning rate is halved at parts of them.
+        augment_fn: one draw for all real and all distilled images of a class in an update, and
+            minibatches of the network's training; None is CAFE without DSA.
+        work: what its steps are counted by, where anybody asks.
+    """
+    training = Training(
+        network.apply_fn,
+        optax.sgd(loops.rate),
+        loops.batch,
+        (lambda _, images: images) if augment_fn is None else augment_fn,
+        network.parts,
+    )
+    start_fn = begin(optimizer)
+
+    def init(key: PRNGKey, start: DistilledSet) -> State:
+        return State(start_fn(key, start), jnp.int32(0))
+
+    def query(key: PRNGKey, params: Params, pool: Pool) -> Scalar:
+        places = draw_places(named_key(key, "queries"), pool, loops.queries)
+        parts = network.parts(loops.queries)
+
+        def share(x: tuple[Array, Array]) -> Scalar:
+            label, there = x
+            logits = in_parts(lambda y: network.apply_fn(params, y), pool.images[there], parts)
+            return (jnp.argmax(logits, axis=1) == label).mean(dtype=jnp.float32)
+
+        return lax.map(share, (jnp.arange(len(places)), places)).mean()
+
+    def update(key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
+        gradient, losses = gradient_of(
+            key, carry.params, carry.pixels.images, pool, network, real_batch, augment_fn
+        )
+        pixels = descend(carry.pixels, gradient, rate, optimizer)
+        return carry._replace(
+            pixels=pixels, updates=carry.updates + 1, losses=carry.losses + jnp.stack(losses)
+        )
+
+    def trained(key: PRNGKey, carry: _Carry, pool: Pool) -> _Carry:
+        """The network after epochs until its accuracy has moved."""
+
+        def goes_on(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
+            _, seen, epochs = x
+            moved = (epochs >= _WINDOW) & (_range(seen) > loops.moved)
+            return ~moved & (epochs < _MOST_EPOCHS)
+
+        def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
+            params, seen, epochs = x
+            own = jax.random.fold_in(key, epochs)
+            images, labels = carry.pixels.images, carry.pixels.labels
+            rest = training.optimizer.init(params)  # Plain SGD has nothing to keep.
+            params, _, _ = train_epoch(own, params, rest, images, labels, training)
+            return params, _seen(seen, query(own, params, pool)), epochs + 1
+
+        begun = (carry.params, jnp.zeros(_WINDOW), jnp.int32(0))
+        params, _, epochs = lax.while_loop(goes_on, epoch, begun)
+        return carry._replace(params=params, epochs=carry.epochs + epochs)
+
+    def step(key: PRNGKey, state: State, pool: Pool, hparams: PixelHParams) -> tuple[State, Info]:
+        fallen = jnp.stack([state.made >= int(share * steps) for share in _FALLS]).sum()
+        rate = jnp.asarray(hparams.pixel_rate) / 2**fallen
+
+        def is_settled(carry: _Carry) -> Bool[Array, ""]:
+            settled = (carry.updates >= _WINDOW) & (_range(carry.seen) < loops.settled)
+            return settled | (carry.updates >= _MOST_UPDATES)
+
+        def turn(carry: _Carry) -> _Carry:
+            own = jax.random.fold_in(named_key(key, "updates"), carry.updates)
+            carry = update(own, carry, pool, rate)
+            carry = carry._replace(seen=_seen(carry.seen, query(own, carry.params, pool)))
+            own = named_key(own, "network training")
+            return lax.cond(
+                is_settled(carry), lambda carry: carry, lambda c: trained(own, c, pool), carry
+            )
+
+        params = network.init_fn(named_key(key, "network"))
+        none = jnp.int32(0)
+        carry = _Carry(state.pixels, params, jnp.zeros(_WINDOW), none, none, jnp.zeros(3))
+        carry = lax.while_loop(lambda c: ~is_settled(c), turn, carry)
+        total, alignment, discrimination = carry.losses / carry.updates
+        metrics = {
+            "loss": total,
+            "alignment": alignment,
+            "discrimination": discrimination,
+            "updates": carry.updates.astype(jnp.float32),
+            "epochs": carry.epochs.astype(jnp.float32),
+            "query_accuracy": carry.seen[-1],
+        }
+        finite = all_finite(carry.losses, carry.pixels.images)
+        updated = State(carry.pixels, state.made + 1)
+        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+
+    own, classes = work.ipc, pool.counts.shape[0]
+    update_images = classes * (real_batch + (1 + _TRAINING) * own + loops.queries)
+    epoch_images = classes * (_TRAINING * own + loops.queries)
+    return Method(
+        init,
+        step,
+        feed_fn,
+        lambda state: distilled(state.pixels),
+        batch=pool,
+        shared=True,
+        metrics=METRICS,
+        advice="lower --pixel-rate or --network-rate",
+        operations=work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
+    )
+
+
+def gradient_of(
+    key: PRNGKey,
+    params: Params,
+    images: Images,
+    pool: Pool,
+    network: Network,
+    batch: int,
+    augment_fn: AugmentFn | None,
+) -> tuple[Images, tuple[Scalar, Scalar, Scalar]]:
+    """The gradient in the pixels, and the loss with its two terms.
+
+    Classes are taken in turn, so that activations are held for one of them alone: first all class
+    means, then the gradient of the loss in them, then its way back through each class.
+
+    Args:
+        key: of all draws.
+        params: of the network.
+        images: the distilled set, class by class, as many of each.
+        pool: the training set.
+        network: the architecture.
+        batch: real images of each class.
+        augment_fn: as for `align_features`.
+    """
+    places = draw_places(named_key(key, "real images"), pool, batch)
+    classes = len(places)
+    keys = jax.random.split(named_key(key, "augment"), classes)
+    own = images.reshape(classes, -1, *images.shape[1:])
+
+    def augmented(key: PRNGKey, images: Images) -> Images:
+        return images if augment_fn is None else same_for_all(augment_fn, key, images)
+
+    def of_part(images: Images) -> tuple[Means, Array]:
+        found = network.blocks_fn(params, images)
+        return jax.tree.map(lambda x: x.mean(axis=0), found), found[-1]
+
+    def of_real(x: tuple[PRNGKey, Array]) -> tuple[Means, Array]:
+        key, there = x
+        real = augmented(key, pool.images[there])
+        cut = real.reshape(network.parts(batch), -1, *real.shape[1:])
+        means, rows = lax.map(of_part, cut)
+        return jax.tree.map(lambda x: x.mean(axis=0), means), rows.reshape(batch, -1)
+
+    def of_own(x: tuple[PRNGKey, Images]) -> Means:
+        return of_part(augmented(*x))[0]
+
+    real, rows = lax.map(of_real, (keys, places))
+    means = lax.map(of_own, (keys, own))
+    (total, terms), slopes = jax.value_and_grad(loss, has_aux=True)(means, real, rows)
+
+    def back(x: tuple[PRNGKey, Images, Means]) -> Images:
+        key, images, slope = x
+        _, pull = jax.vjp(lambda images: of_own((key, images)), images)
+        return pull(slope)[0]
+
+    gradient = lax.map(back, (keys, own, slopes)).reshape(images.shape)
+    return gradient, (total, *terms)
+
+
+def loss(
+    own: Means, real: Means, rows: Float[Array, "classes batch features"]
+) -> tuple[Scalar, tuple[Scalar, Scalar]]:
+    """What is descended, and its two terms before weighing the second.
+
+    Args:
+        own: class means of the distilled images' features: those of each block, and the flat ones.
+        real: those of the real images.
+        rows: the flat features of each real image.
+    """
+    apart = [jnp.square(a - b).sum() for a, b in zip(real, own, strict=True)]
+    alignment = jnp.stack(
+        [weight * term for weight, term in zip(weights(len(apart)), apart, strict=True)]
+    ).sum()
+    scores = rows.reshape(-1, rows.shape[-1]) @ own[-1].T
+    labels = jnp.repeat(jnp.arange(rows.shape[0]), rows.shape[1])
+    discrimination = cross_entropy(scores, labels).sum()
+    return alignment + DISCRIMINATION * discrimination, (alignment, discrimination)
+
+
+def weights(kinds: int) -> tuple[float, ...]:
+    """The weight of each kind of features; for three blocks 0.1, 0.1, 1, and 2 of the flat ones."""
+    return (*[FIRST_BLOCKS] * (kinds - 2), LAST_BLOCK, FLAT)
+
+
+def _seen(seen: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:
+    return jnp.concatenate([seen[1:], value[None]])
+
+
+def _range(seen: Float[Array, " window"]) -> Scalar:
+    return seen.max() - seen.min()

@@ -1,0 +1,215 @@
+"""Gradient matching: DC (Zhao, Mopuri and Bilen, ICLR 2021) and DSA (Zhao and Bilen, ICML 2021)."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from ddpp_jax._types import AugmentFn, FloatArray, Images, Params, PRNGKey, Scalar, Targets
+from ddpp_jax.core import named_key, value_and_gradient
+from ddpp_jax.methods.method import (
+    Feed,
+    Info,
+    Method,
+    Metric,
+    all_finite,
+    finite_or_same,
+)
+from ddpp_jax.methods.pixels import PixelHParams, PixelState, begin, descend, distilled
+from ddpp_jax.methods.real import NO_WORK, Pool, Real, Work, over_classes, same_for_all
+from ddpp_jax.networks import Network
+from ddpp_jax.training import Training, cross_entropy, train_epoch
+
+METRICS = (
+    Metric("loss", "distance of the gradients, summed over tensors and classes"),
+    Metric("loss_by_class", "distance of the gradients of each class"),
+)
+
+_OFF_ZERO = 1e-6
+"""Added to the product of two norms, as published."""
+
+_MATCHING = 9
+"""Passes over a network that the gradient of a distilled image's gradient takes, about."""
+
+_TRAINING = 3
+
+_Carry: TypeAlias = tuple[PixelState, Params]
+
+
+class Loops(NamedTuple):
+    """How a network is trained between updates of the images.
+
+    Attributes:
+        updates: of the images for each network that is drawn.
+        epochs: on the distilled images, between two of those.
+        rate: learning rate of the network, plain SGD.
+        batch: distilled images in a minibatch of it.
+    """
+
+    updates: int = 1
+    epochs: int = 1
+    rate: float = 0.01
+    batch: int = 256
+
+
+def match_gradients(
+    network: Network,
+    feed_fn: Callable[[int, int], Feed],
+    *,
+    pool: Pool,
+    real_batch: int,
+    optimizer: optax.GradientTransformation,
+    loops: Loops,
+    augment_fn: AugmentFn | None = None,
+    work: Work = NO_WORK,
+) -> Method:
+    """The method of matching, class by class, the gradients of a network's loss.
+
+    Each step draws a network at random. The images are updated several times, and the network is
+    trained on them in between: with one update, as is published for one image per class, never.
+
+    Args:
+        network: the architecture.
+        feed_fn: `feed_fn(seed, done)`, the training set.
+        pool: its shapes.
+        real_batch: real images of each class for an update; no more than the smallest has.
+        optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
+        loops: how the network is trained in between.
+        augment_fn: DSA: one draw for all real and all distilled images of a class in an update, and
+            minibatches of the network's training; None is DC.
+        work: what its steps are counted by, where anybody asks.
+    """
+    training = Training(
+        network.apply_fn,
+        optax.sgd(loops.rate),
+        loops.batch,
+        (lambda _, images: images) if augment_fn is None else augment_fn,
+        network.parts,
+    )
+
+    def step(
+        key: PRNGKey, state: PixelState, pool: Pool, hparams: PixelHParams
+    ) -> tuple[PixelState, Info]:
+        def update(key: PRNGKey, carry: _Carry) -> tuple[PixelState, Float[Array, " classes"]]:
+            state, params = carry
+
+            def distance(label: Array, key: Array, real: Real, own: Images) -> Scalar:
+                if augment_fn is not None:
+                    real, own = (same_for_all(augment_fn, key, x) for x in (real, own))
+                return class_distance(params, label, real, own, network=network)
+
+            by_class, gradient = over_classes(distance, key, pool, state.images, batch=real_batch)
+            return descend(state, gradient, hparams.pixel_rate, optimizer), by_class
+
+        def turn(carry: _Carry, key: PRNGKey) -> tuple[_Carry, Float[Array, " classes"]]:
+            after, by_class = update(key, carry)
+            own = named_key(key, "network training")
+            params = _trained(own, carry[1], after.images, state.labels, training, loops.epochs)
+            return (after, params), by_class
+
+        keys = jax.random.split(named_key(key, "updates"), loops.updates)
+        carry = (state, network.init_fn(named_key(key, "network")))
+        carry, before = lax.scan(turn, carry, keys[:-1])
+        # No training follows the last update.
+        updated, last = update(keys[-1], carry)
+        by_class = jnp.concatenate([before, last[None]]).mean(axis=0)
+        finite = all_finite(by_class, updated.images)
+        names = {str(label): distance for label, distance in enumerate(by_class)}
+        metrics = {"loss": by_class.sum(), "loss_by_class": names}
+        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+
+    matching = pool.counts.shape[0] * (_TRAINING * real_batch + _MATCHING * work.ipc)
+    training_between = loops.epochs * _TRAINING * pool.counts.shape[0] * work.ipc
+    images = loops.updates * matching + (loops.updates - 1) * training_between
+    return Method(
+        begin(optimizer),
+        step,
+        feed_fn,
+        distilled,
+        batch=pool,
+        shared=True,
+        metrics=METRICS,
+        advice="lower --pixel-rate or --network-rate",
+        operations=work.image * images,
+    )
+
+
+def class_distance(
+    params: Params,
+    label: Array,
+    real: Real,
+    own: Images,
+    *,
+    network: Network,
+) -> Scalar:
+    """The distance of the loss's gradients on the real and on the distilled images of a class.
+
+    The real side is a constant to differentiation.
+
+    Args:
+        params: of the network.
+        label: the class.
+        real: its real images.
+        own: its distilled images.
+        network: the architecture.
+    """
+
+    def loss_fn(params: Params, images: Array) -> Scalar:
+        labels = jnp.full(len(images), label)
+        return cross_entropy(network.apply_fn(params, images), labels).mean()
+
+    parts = network.parts(len(real))
+    _, theirs = value_and_gradient(loss_fn, params, real, parts=parts)
+    return gradient_distance(lax.stop_gradient(theirs), jax.grad(loss_fn)(params, own))
+
+
+def gradient_distance(real: Params, own: Params) -> Scalar:
+    """The distance of two gradients: that of their tensors, summed over those of rank 2 or more.
+
+    Args:
+        real: the gradient on real images.
+        own: on distilled ones, in the same structure.
+    """
+    pairs = zip(jax.tree.leaves(real), jax.tree.leaves(own), strict=True)
+    return jnp.stack([row_distances(a, b).sum() for a, b in pairs if a.ndim > 1]).sum()
+
+
+def row_distances(real: FloatArray, own: FloatArray) -> Float[Array, " outputs"]:
+    """1 - <a, b> / (|a| |b| + 1e-6) for the weights of each output, those along the last axis.
+
+    Of zeros it is 1, and its gradient in zeros of `own` is finite.
+
+    Args:
+        real: a tensor of the gradient on real images.
+        own: the same tensor of that on distilled ones.
+    """
+    a, b = (jnp.reshape(x, (-1, x.shape[-1])) for x in (real, own))
+    return 1 - (a * b).sum(axis=0) / (_norms(a) * _norms(b) + _OFF_ZERO)
+
+
+def _norms(columns: Float[Array, "inputs outputs"]) -> Float[Array, " outputs"]:
+    """The length of each column, with no slope where it is 0."""
+    squares = jnp.square(columns).sum(axis=0)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+def _trained(
+    key: PRNGKey,
+    params: Params,
+    images: Images,
+    labels: Targets,
+    training: Training,
+    epochs: int,
+) -> Params:
+    """The network after some epochs on the distilled images."""
+
+    def epoch(params: Params, key: PRNGKey) -> tuple[Params, None]:
+        state = training.optimizer.init(params)  # Plain SGD has none to keep.
+        params, _, _ = train_epoch(key, params, state, images, labels, training)
+        return params, None
+
+    return lax.scan(epoch, params, jax.random.split(key, epochs))[0]

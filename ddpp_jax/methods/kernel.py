@@ -1,0 +1,199 @@
+"""Kernel inducing points: KIP (Nguyen, Chen and Lee, ICLR 2021; Nguyen et al., NeurIPS 2021)."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from ddpp_jax._types import Images, OptState, PRNGKey, Scalar, Targets
+from ddpp_jax.core import named_key
+from ddpp_jax.methods.method import (
+    Feed,
+    Info,
+    Method,
+    Metric,
+    all_finite,
+    finite_or_same,
+    on_device,
+)
+from ddpp_jax.methods.pixels import PixelHParams
+from ddpp_jax.methods.real import Pool, draw_places
+from ddpp_jax.networks import Infinite, among, between
+from ddpp_jax.sets import DistilledSet
+
+METRICS = (
+    Metric("loss", "half the mean squared error of the kernel regression"),
+    Metric("target_accuracy", "accuracy of the kernel regression on real images"),
+)
+
+_TILE_BYTES = {"cpu": 2**20}
+_TILE_BYTES_ELSEWHERE = 2**27
+"""What the largest covariance of all pairs that are worked on at once may take."""
+
+_HELD = 12
+"""Arrays as large as that which the gradient of a pair holds, about."""
+
+_OPERATIONS = 400
+"""Floating-point operations for an entry of the largest covariance, with its gradient, about."""
+
+Values: TypeAlias = Float[Array, "images classes"]
+"""What a regression is to give for each image: 1 for its class, less the mean."""
+
+
+class Trained(NamedTuple):
+    """What is trained: the images and, where they are learned, the probabilities of classes."""
+
+    images: Images
+    labels: Float[Array, "images classes"] | None
+
+
+class KernelState(NamedTuple):
+    """What the next step needs."""
+
+    trained: Trained
+    labels: Int[Array, " images"]
+    alpha: Scalar
+    opt_state: OptState
+
+
+def induce_points(
+    network: Infinite,
+    feed_fn: Callable[[int, int], Feed],
+    *,
+    pool: Pool,
+    target_batch: int,
+    optimizer: optax.GradientTransformation,
+    ridge: float = 1e-6,
+    learns_labels: bool = False,
+    images: int = 0,
+) -> Method:
+    """The method of kernel regression from the distilled images to real ones.
+
+    Each step draws real images of each class, predicts their labels by ridge regression on the
+    distilled set with the neural tangent kernel, and descends half the mean squared error.
+
+    Args:
+        network: the infinitely wide network whose kernel it is.
+        feed_fn: `feed_fn(seed, done)`, the training set.
+        pool: its shapes.
+        target_batch: real images of each class in a step; no more than the smallest has.
+        optimizer: of the pixels, without its rate: `optax.scale_by_adam()` as published.
+        ridge: what is added to the kernel's diagonal, as a share of its mean.
+        learns_labels: train the labels too. They are kept probabilities, which KIP's own need not
+            be.
+        images: in the distilled set, where its work is to be told.
+    """
+    classes, side = pool.counts.shape[0], pool.images.shape[1]
+
+    def init(key: PRNGKey, start: DistilledSet) -> KernelState:
+        del key  # The images to start from are drawn already.
+        pixels = jnp.asarray(start.images)
+        labels = jnp.asarray(start.labels)
+        one_hot = jax.nn.one_hot(labels, classes, dtype=pixels.dtype) if learns_labels else None
+        trained = Trained(pixels, one_hot)
+        alpha = jnp.asarray(start.alpha, pixels.dtype)
+        return KernelState(trained, labels, alpha, optimizer.init(cast(optax.Params, trained)))
+
+    def step(
+        key: PRNGKey, state: KernelState, pool: Pool, hparams: PixelHParams
+    ) -> tuple[KernelState, Info]:
+        places = draw_places(named_key(key, "real images"), pool, target_batch)
+        targets = jnp.repeat(jnp.arange(classes), target_batch)
+        real = pool.images[places.reshape(-1)]
+
+        def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
+            labels = state.labels if trained.labels is None else trained.labels
+            guess = regress(network, trained.images, values(labels, classes), real, ridge=ridge)
+            right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
+            return jnp.square(guess - values(targets, classes)).mean() / 2, right
+
+        (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
+        velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
+        trained = jax.tree.map(
+            lambda x, v: x - hparams.pixel_rate * v, state.trained, cast(Trained, velocity)
+        )
+        if trained.labels is not None:
+            rows = jax.vmap(optax.projections.projection_simplex)(trained.labels)
+            trained = trained._replace(labels=rows)
+        finite = all_finite(loss, gradient, trained)
+        updated = state._replace(trained=trained, opt_state=opt_state)
+        metrics = {"loss": loss, "target_accuracy": right}
+        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+
+    def distilled(state: KernelState) -> DistilledSet:
+        labels = state.labels if state.trained.labels is None else state.trained.labels
+        return on_device(state.trained.images, labels, state.alpha)
+
+    pairs = classes * target_batch * images + images * (images + 1) // 2
+    entries = network.entries(side)
+    return Method(
+        init,
+        step,
+        feed_fn,
+        distilled,
+        batch=pool,
+        shared=True,
+        metrics=METRICS,
+        advice="lower --pixel-rate, or give a larger --ridge",
+        operations=_OPERATIONS * pairs * entries,
+        least_memory=_HELD * entries,
+        held=f"the covariance of a pair of {side}x{side} images",
+    )
+
+
+def regress(
+    network: Infinite,
+    images: Images,
+    labels: Values,
+    unknown: Float[Array, "unknown height width channels"],
+    *,
+    ridge: float,
+) -> Float[Array, "unknown classes"]:
+    """What ridge regression on some images predicts for others.
+
+    Args:
+        network: whose neural tangent kernel is taken.
+        images: to learn from.
+        labels: of those.
+        unknown: what is predicted.
+        ridge: what is added to the diagonal, as a share of its mean.
+    """
+    tile = tile_of(network, images.shape[1])
+    own, of = among(network, images, tile=tile)
+    others = between(network, unknown, images, of, tile=tile)
+    return predicted(own.ntk, others.ntk, labels, ridge=ridge)
+
+
+def predicted(
+    own: Float[Array, "images images"],
+    others: Float[Array, "unknown images"],
+    labels: Float[Array, "images classes"],
+    *,
+    ridge: float,
+) -> Float[Array, "unknown classes"]:
+    """Others (own + ridge mean(diag own) I)^-1 labels.
+
+    Args:
+        own: kernel of the images that are learned from.
+        others: kernel of the unknown ones with those.
+        labels: of those that are learned from.
+        ridge: as a share of the mean of the diagonal.
+    """
+    shift = jnp.abs(ridge) * jnp.trace(own) / len(own)
+    regular = own + shift * jnp.eye(len(own), dtype=own.dtype)
+    return others @ jax.scipy.linalg.solve(regular, labels, assume_a="pos")
+
+
+def values(labels: Targets, classes: int) -> Values:
+    """Labels as a regression takes them: one-hot, or probabilities, less their mean."""
+    rows = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
+    return rows - 1 / classes
+
+
+def tile_of(network: Infinite, side: int) -> int:
+    """How many pairs of images are worked on at once for the default backend."""
+    most = _TILE_BYTES.get(jax.default_backend(), _TILE_BYTES_ELSEWHERE)
+    return max(1, most // (4 * network.entries(side)))

@@ -1,0 +1,157 @@
+"""Real images of each class, drawn by key from the training set on the device."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
+from ddpp_jax.core import named_key
+
+Real: TypeAlias = Float[Array, "real height width channels"]
+"""Real images of a class; as many as the distilled ones they need not be."""
+
+ClassLossFn: TypeAlias = Callable[[Int[Array, ""], PRNGKey, Real, Images], Scalar]
+"""`loss_fn(label, key, real, distilled)`: the loss of a class, by its images of both kinds."""
+
+
+class Pool(NamedTuple):
+    """The training set, sorted by class.
+
+    Attributes:
+        images: all of them.
+        places: where the images of each class are in it, padded.
+        counts: how many each class has.
+    """
+
+    images: Float[Array, "images height width channels"]
+    places: Int[Array, "classes most"]
+    counts: Int[Array, " classes"]
+
+
+class Work(NamedTuple):
+    """By what the work of a step is counted.
+
+    Attributes:
+        image: operations of a forward pass of one image, floating-point.
+        ipc: distilled images of each class.
+    """
+
+    image: float
+    ipc: int
+
+
+NO_WORK = Work(0.0, 0)
+"""Where nobody asks."""
+
+
+class RealImages:
+    """A feed that gives every step the whole training set, on the device."""
+
+    def __init__(self, images: FloatArray, labels: Int[np.ndarray, " images"]) -> None:
+        """Put the training set on the device.
+
+        Args:
+            images: of the training set.
+            labels: of those, 0 to classes - 1.
+        """
+        self.waited = 0.0
+        places, counts = _by_class(labels)
+        self._pool = Pool(jnp.asarray(images), jnp.asarray(places), jnp.asarray(counts))
+
+    def take(self, count: int, *, rows: int) -> Pool:
+        """The training set."""
+        del count, rows
+        return self._pool
+
+    def close(self) -> None:
+        """Nothing is held that others do not hold."""
+
+
+def pool_like(shape: tuple[int, ...], labels: Int[np.ndarray, " images"]) -> Pool:
+    """The shapes and dtypes of a pool, as `jax.ShapeDtypeStruct`.
+
+    Args:
+        shape: of an image: (height, width, channels).
+        labels: of the training set.
+    """
+    places, counts = _by_class(labels)
+    images = jax.ShapeDtypeStruct((len(labels), *shape), jnp.float32)
+    rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
+    return Pool(*cast(Any, (images, *rest)))
+
+
+def draw_places(key: PRNGKey, pool: Pool, count: int) -> Int[Array, "classes count"]:
+    """Where some random images of each class are in the pool; none comes twice.
+
+    Args:
+        key: of this draw.
+        pool: the training set.
+        count: images of each class; no more than the smallest has.
+    """
+    draws = jax.random.uniform(key, pool.places.shape)
+    there = jnp.arange(pool.places.shape[1])[None] < pool.counts[:, None]
+    _, chosen = lax.top_k(jnp.where(there, draws, -1.0), count)
+    return jnp.take_along_axis(pool.places, chosen, axis=1)
+
+
+def over_classes(
+    loss_fn: ClassLossFn, key: PRNGKey, pool: Pool, distilled: Images, *, batch: int
+) -> tuple[Float[Array, " classes"], Images]:
+    """The loss of each class, and the gradient of their sum in the distilled images.
+
+    The classes are taken in turn, so that activations are held for one of them alone.
+
+    Args:
+        loss_fn: of a class, with a key of its own.
+        key: of all draws.
+        pool: the training set.
+        distilled: class by class, as many of each.
+        batch: real images of each class.
+    """
+    places = draw_places(named_key(key, "real images"), pool, batch)
+    classes = len(places)
+    keys = jax.random.split(named_key(key, "augment"), classes)
+    own = distilled.reshape(classes, -1, *distilled.shape[1:])
+
+    def of_class(x: tuple[Array, Array, Array, Images]) -> tuple[Scalar, Images]:
+        label, key, there, images = x
+        real = pool.images[there]
+        return jax.value_and_grad(lambda images: loss_fn(label, key, real, images))(images)
+
+    losses, gradients = lax.map(of_class, (jnp.arange(classes), keys, places, own))
+    return losses, gradients.reshape(distilled.shape)
+
+
+def same_for_all(augment_fn: AugmentFn, key: Array, images: Images) -> Images:
+    """The images, each augmented by the same draws ("siamese", Zhao and Bilen, ICML 2021)."""
+    return jax.vmap(lambda image: augment_fn(key, image[None])[0])(images)
+
+
+def in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
+    """What a function makes of the images, one part after another, along the first axis."""
+    if parts == 1:
+        return fn(images)
+    found = lax.map(fn, images.reshape(parts, -1, *images.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+
+def mean_in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
+    """The mean over the images of what a function gives for each, one part after another."""
+    cut = images.reshape(parts, -1, *images.shape[1:])
+    found = lax.map(lambda part: jax.tree.map(lambda x: x.mean(axis=0), fn(part)), cut)
+    return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+
+
+def _by_class(
+    labels: Int[np.ndarray, " images"],
+) -> tuple[Int[np.ndarray, "classes most"], Int[np.ndarray, " classes"]]:
+    counts = np.bincount(labels).astype(np.int32)
+    places = np.zeros((len(counts), counts.max()), np.int32)
+    for label, count in enumerate(counts):
+        places[label, :count] = np.flatnonzero(labels == label)
+    return places, counts
