@@ -217,6 +217,29 @@ def test_stopped_at_any_checkpoint_it_ends_with_the_same_bits(name, tmp_path, mo
 
 
 @every
+def test_slow_steps_are_kept_by_the_clock(name, tmp_path, monkeypatch):
+    """Long before the fiftieth, and one goes on from there with the same bits."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(loop, "_SECONDS_PER_CALL", 0.0)
+    whole, saved = run(tmp_path / "whole", name)[f"{name} 0"].distilled, []
+    save = loop.Checkpoints.save
+
+    def stop(checkpoints, step, states):
+        save(checkpoints, step, states)
+        saved.append(step)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Checkpoints, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", name)
+    assert saved == [1, 2, 3]
+    resumed = run(tmp_path / "stopped", name)[f"{name} 0"].distilled
+    np.testing.assert_array_equal(whole.images, resumed.images)
+
+
+@every
 def test_memory_and_one_step_can_be_told_beforehand(name, tmp_path):
     method, (member,) = MAKE[name][0](), members(tmp_path, name, 0)
     assert distill.memory(method, member) > 1000
@@ -241,8 +264,8 @@ MORE = {
     "dc": "--real-batch 20",
     "dsa": "--real-batch 20 --updates 2",
     "dm": "--real-batch 20",
-    "cafe": "--real-batch 20",
-    "kip": "--real-batch 2",
+    "cafe": "--real-batch 20 --steps 12 --eval-every 6 --settled 1 --moved 0",
+    "kip": "--real-batch 2 --steps 60 --eval-every 30",
 }
 
 
@@ -292,3 +315,51 @@ def test_two_methods_are_shown_beside_one_another(tmp_path_factory, tmp_path):
     page = (tmp_path / "both.html").read_text()
     for words in ("DDPP (threshold 0.1)", "DM", "quared distance of the class means"):
         assert words in page
+
+
+def test_several_methods_are_one_table_and_one_page(tmp_path):
+    arguments = shlex.split(f"{FLAGS} --methods dm,dsa --steps 4 --eval-every 2 --out both")
+    done = call(tmp_path, "distill", *arguments)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.rindex("trained on") :]
+    assert [table.count(name) for name in ("random real images", "DM", "DSA")] == [1, 1, 1]
+    page = (tmp_path / "both" / "comparison.html").read_text()
+    assert all(words in page for words in ("DM", "DSA", "random real images"))
+    rows = {
+        name: json.loads((tmp_path / "both" / name / "result.json").read_text())["rows"]
+        for name in ("dm", "dsa")
+    }
+    assert {name: [row["method"] for row in found] for name, found in rows.items()} == {
+        "dm": ["random real images", "DM"],
+        "dsa": ["DSA"],
+    }
+    # Both start from the same real images.
+    starts = [
+        (tmp_path / "both" / name / "history" / "000000.safetensors").read_bytes()
+        for name in ("dm", "dsa")
+    ]
+    assert len(starts[0]) == len(starts[1])
+    again = call(tmp_path, "distill", *arguments)
+    assert again.stdout.count("is complete; its results") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--methods dm,dn", "--methods names 'dn'; wanted one of"),
+        ("--methods dm,dm", "names one twice"),
+        ("--methods dm,dsa --method dc", "--method and --methods are both given"),
+        ("--methods dm,dsa --updates 3", "for dm: Unrecognized options: --updates"),
+        ("--methods dm,dsa --sweep seed=0,1", "--sweep is of one method"),
+        ("--methods", "--methods names ''"),
+        ("--method dc --siamese", "--method dsa is what this is"),
+        ("--method dsa --no-siamese", "--method dc is what this is"),
+        ("--method kip --image-size 112 --depth 5", "give a lower --depth, or --image-size 32"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(arguments, words, tmp_path):
+    done = call(tmp_path, "distill", *shlex.split(arguments))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

@@ -171,13 +171,19 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         place = importlib.import_module("ddpp_jax.cli.distill")
         monkeypatch.setattr(place, "find_settings", lambda search, *_: search.asked)
         monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
+        monkeypatch.setattr(place, "prepare_run", lambda *_: None)
     for name in WORK[stage]:
         place = importlib.import_module(f"ddpp_jax.cli.{stage}")
         monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))
     with pytest.raises(SystemExit) as leaving:
         run_command(stage, arguments)
     assert leaving.value.code == 0
-    assert len(calls) == ("--list-settings" not in arguments)
+    wanted = (
+        len(arguments[arguments.index("--methods") + 1].split(","))
+        if "--methods" in arguments
+        else 1
+    )
+    assert len(calls) == wanted * ("--list-settings" not in arguments)
 
 
 def own_data(folder):
@@ -213,7 +219,10 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     for name in ("RUN", "OTHER"):
         shutil.copytree(finished[0] / "run", tmp_path / name)
     words = [str(SHARED) if word == "DATA" else word for word in arguments]
-    size = SIZES.get("dm" if "dm" in words else stage, "").split()
+    named = flag_value("--method", words) or flag_value("--methods", words) or "ddpp"
+    trajectories = {"ddpp", "mtt"} & set(named.split(","))
+    size = SIZES.get(stage if stage != "distill" or trajectories else "dm", "").split()
+    size = SIZES["dm"].split() if flag_value("--methods", words) else size
     size = [] if "--list-settings" in words or "--dry-run" in words else size
     size = ["--per-class", "50"] if "cifar100-ipc50" in words else size
     done = call(tmp_path, stage, *words, *size)

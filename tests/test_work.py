@@ -21,7 +21,7 @@ def places(tmp_path):
 
 def test_the_stages_of_the_main_job(places):
     job = setting("digits")
-    found = work.stages(job, 10, ["MTT", "DDPP"])
+    found = work.stages(job, 10, ["MTT", "DDPP"], prepare(job, places).raw)
     assert found == [
         work.Stage("teachers", epochs=200),
         # Steps 0, 200, ..., 1,000 of both are evaluated, the last set among them.
@@ -30,6 +30,13 @@ def test_the_stages_of_the_main_job(places):
         work.Stage("evaluate MTT", evaluations=0),
         work.Stage("evaluate DDPP", evaluations=0),
     ]
+
+
+def test_the_kernel_evaluates_its_own_set_too(places):
+    """355 test images, as a share of the 10 x 20 of a step, which has a gradient."""
+    job = setting("digits", "kip")
+    *_, last = work.stages(job, 0, ["KIP"], prepare(job, places).raw)
+    assert last == work.Stage("evaluate KIP by its kernel", steps=355 / 200 / 4)
 
 
 def test_operations_of_the_main_job_by_hand(places):

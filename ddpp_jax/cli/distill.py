@@ -1,25 +1,26 @@
-"""`python -m ddpp_jax.distill`: the whole job."""
+"""`python -m ddpp_jax.distill`: the whole job, or several of them."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NoReturn
 
-from ddpp_jax import distill
-from ddpp_jax.cli.baseline import evaluate_random
-from ddpp_jax.cli.flags import Hooks, Shown, base, named, run_with_setting
-from ddpp_jax.cli.methods import Sources, make_method, start_of
-from ddpp_jax.cli.outcomes import doubts_of, draw_run, member_row, plain_outcome, say_outcome
+from ddpp_jax.cli.environment import require_device
+from ddpp_jax.cli.flags import (
+    Hooks,
+    Shown,
+    base,
+    named,
+    parse_varied,
+    report_of,
+    run_with_setting,
+)
+from ddpp_jax.cli.job import run_distill
+from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.runs import (
-    Run,
-    describe_work,
-    described,
-    made_of,
     prepare_run,
-    require_run,
-    stages_of,
 )
 from ddpp_jax.cli.search import (
     Search,
@@ -32,178 +33,12 @@ from ddpp_jax.cli.search import (
     size_up,
     wants_search,
 )
+from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_each
 from ddpp_jax.cli.tune import find_settings, require_search
 from ddpp_jax.configs import DistillJob, Places, check_method, members_of
 from ddpp_jax.configs.jobs import Config
-from ddpp_jax.data import Dataset
-from ddpp_jax.evaluate import Evaluations, Procedure, Tests
-from ddpp_jax.planning import work
-from ddpp_jax.planning.limits import check_free
-from ddpp_jax.planning.problem import (
-    describe,
-    evaluation_key,
-    finished,
-    load,
-    origin_of,
-    result,
-    show,
-    teacher_row,
-    train_teachers,
-)
-from ddpp_jax.planning.programs import keep_programs
-from ddpp_jax.planning.sizes import choose_reading
 from ddpp_jax.progress import Report
-from ddpp_jax.report import pictures, write_report
-from ddpp_jax.sets import DistilledSet
-from ddpp_jax.storage import claimed_folder, write_json
-from ddpp_jax.tuning import TUNING, read_tuning, seconds_of
-
-
-def run_distill(
-    job: DistillJob,
-    places: Places,
-    out: Path | None,
-    report: Report,
-    *,
-    sweep: str | None = None,
-    dry: bool = False,
-    tuning: Path | None = None,
-) -> None:
-    """The whole job: teachers, distillation, evaluation, pictures and a table.
-
-    Args:
-        job: what is asked for.
-        places: where things are kept.
-        out: the run's folder; None chooses one below `runs`.
-        report: told as it goes on.
-        sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
-        dry: only say what would be done.
-        tuning: the file that says how the settings were found; None where they were given.
-    """
-    run = prepare_run(job, places, out, sweep)
-    for seed, problem in run.problems.items():
-        own = dataclasses.replace(job, seed=seed)
-        describe(own, problem, report, with_teachers=run.needs_teachers)
-    report.say(described(run))
-    stream = False
-    if run.needs_teachers:
-        copies = len(run.problems)
-        stream = choose_reading(job, run.problem, places.read, report, copies=copies)
-    check_free(run.folder, run.identity, proven=run.proven)
-    if not (run.folder / "result.json").exists():
-        require_run(run, places, stream=stream)
-    if dry:
-        describe_work(run, report)
-        return
-    keep_programs(places.cache_dir)
-    with claimed_folder(run.folder, run.identity, name="config.json", proven=run.proven):
-        if run.is_complete():
-            found = finished(run.folder)
-            draw_run(run, found, report, only_missing=True)
-            write_report(run.folder, only_stale=True)
-            report.say(f"{run.folder} is complete; its results:")
-            show(found, report)
-            return
-        if tuning is not None:
-            found = read_tuning(tuning)
-            write_json(run.folder / TUNING, found)
-            title = f"{run.problem.raw.name}: how the settings were found"
-            pictures.save_trials(run.folder / "tuning.png", found["trials"], title=title)
-        costs = work.operations(job, run.problem, made_of(run).method.operations)
-        report.expect({stage.name: costs.of(stage) for stage in stages_of(run)})
-        with report.run(run.folder, run.identity):
-            dataset = load(job, run.problem, places, report)
-            if run.needs_teachers:
-                for seed, problem in run.problems.items():
-                    train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
-            found = _compute(run, Sources(run.problems, dataset, stream), report)
-        write_report(run.folder)
-    show(found, report)
-    report.say(f"Images, curves, metrics and settings are in {run.folder}; open its report.html")
-
-
-def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
-    """Distil, evaluate and draw; what `result.json` of the folder then holds."""
-    job, dataset, network = run.job, sources.dataset, run.problem.network
-    assert dataset is not None
-    procedure = Procedure(job.evaluation, job.data.operations, dataset.classes)
-    evaluations = Evaluations(procedure, run.folder)
-    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
-    keys = {member.title: evaluation_key(member.job.seed) for member in run.members}
-    on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
-    outcomes = _distilled(run, sources, on_the_way, report)
-    rows = []
-    if job.baselines and job.random_draws and run.sweep is None:
-        rows.append(evaluate_random(job, evaluations, network, dataset, tests, report))
-    for member in run.members:
-        outcome = outcomes.get(member.title)
-        if outcome is not None:
-            say_outcome(member.title, outcome, run, report)
-            found = evaluations.evaluate(
-                network,
-                outcome.distilled,
-                tests,
-                report,
-                key=keys[member.title],
-                name=member.title,
-            )
-            rows.append(member_row(member, outcome, found["test"]))
-    if job.baselines and run.needs_teachers and run.sweep is None:
-        rows.append(teacher_row(job, run.problem))
-    found = result(job, run.problem.raw, rows) | {
-        "ipc": job.distillation.ipc,
-        "distillation": {name: plain_outcome(outcome) for name, outcome in outcomes.items()},
-    }
-    found |= {} if run.sweep is None else {"sweep": run.sweep}
-    doubts = doubts_of(run, outcomes, rows, dataset)
-    found |= {"doubts": doubts} if doubts else {}
-    draw_run(run, found, report, only_missing=False)
-    write_json(run.folder / "result.json", found)
-    evaluations.close()
-    return found
-
-
-def _distilled(
-    run: Run, sources: Sources, evaluate_fn: distill.EvaluateFn, report: Report
-) -> dict[str, distill.Outcome]:
-    """Distil all members; what each left, by its title."""
-    job, dataset = run.job, sources.dataset
-    assert dataset is not None
-    made = make_method(job, sources)
-    members = [
-        distill.Member(
-            name=member.title,
-            seed=member.job.seed,
-            start=start_of(member.job.distillation, dataset, member.job.seed),
-            hparams=made.hparams_fn(member.job.distillation),
-            folder=run.place(member),
-            origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),
-        )
-        for member in run.members
-    ]
-    settings = run.members[0].job.distillation
-    return distill.run(
-        made.method,
-        members,
-        distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
-        run.folder,
-        report,
-        seen=distill.pictured(dataset),
-        evaluate_fn=evaluate_fn,
-    )
-
-
-def _accuracies(
-    evaluations: Evaluations, run: Run, dataset: Dataset, key: Any, small: DistilledSet
-) -> dict[str, float]:
-    """What an evaluation on the way finds."""
-    quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
-    tests = {"test": (dataset.x_test, dataset.y_test)}
-    if len(dataset.y_held):
-        tests["held-out"] = (dataset.x_held, dataset.y_held)
-    found = evaluations.evaluate(run.problem.network, small, tests, Report(None), key=key)
-    means = {quantities[test]: evaluation.mean for test, evaluation in found.items()}
-    return means | {f"{quantities[test]}_std": one.std for test, one in found.items()}
+from ddpp_jax.tuning import TUNING, seconds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +50,9 @@ class _Distill(Generic[Config]):
     out: Path | None = None
     """The run's folder, never one of another run; by default runs/DATASET-ipcIPC-SETTINGS."""
 
+    methods: str | None = None
+    """Several methods, such as dm,dsa,ddpp, each with its own settings and all in one table."""
+
     sweep: str | None = None
     """Several distillations side by side, such as threshold=none,0.05,0.1; none for one."""
 
@@ -225,37 +63,34 @@ class _Distill(Generic[Config]):
     """How long the search for settings may take, such as 90s or 1h; a run takes 3 times it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The main job: `python -m ddpp_jax.distill [SETTING]`."""
-    asked: dict[str, Search] = {}
+_ABOUT = (
+    "Distil a dataset into a few images per class, and evaluate them: finds settings where the "
+    "data have no named ones, trains missing teachers, distils with and without pruning, trains "
+    "fresh networks on the results, draws them."
+)
 
-    def base_fn(name: str | None, flags: Sequence[str]) -> DistillJob:
-        method = named("--method", flags)
-        check_method(method or "ddpp")
-        name = name or published_name(flags)
-        if wants_search(name, flags):
-            job, fixed = search_from(None if name is None else base(name), method)
-            asked["search"] = Search(asked=job, fixed=fixed | given_names(job, flags), seconds=0.0)
-            return job
-        return base(name, method)
 
-    def search_of(command: _Distill[Any]) -> Search | None:
-        if "search" not in asked:
-            return None
-        return dataclasses.replace(
-            asked["search"],
-            asked=command.config,
-            seconds=seconds_of(command.budget),
-            members=len(members_of(command.config, command.sweep)),
-            sweep=command.sweep is not None,
+class _Request:
+    """What one command line asks for: settings to vary, and maybe a search for better ones."""
+
+    def __init__(self) -> None:
+        self._search: Search | None = None
+        self.hooks = Hooks(
+            kind_fn=lambda command: _Distill[type(command.config.distillation)],
+            base_fn=self._base,
+            settings_fn=self._settings,
         )
 
-    def settings_fn(command: _Distill[Any]) -> DistillJob:
-        search = search_of(command)
-        return command.config if search is None else settings_found(search)
+    def parse(self, program: str, given: list[str]) -> _Distill[Any]:
+        """The command that some arguments ask for."""
+        default = lambda job: _Distill(config=job)  # noqa: E731
+        return parse_varied("distill", _ABOUT, program, given, default, self.hooks)[0]
 
-    def work(command: _Distill[Any], report: Report) -> None:
-        search, job, tuning = search_of(command), command.config, None
+    def work(
+        self, command: _Distill[Any], report: Report, *, out: Path | None = None
+    ) -> Path | None:
+        """Do what the command asks for; the folder of the run, where one is known."""
+        search, job, tuning = self._search_of(command), command.config, None
         if search is not None:
             sized = size_up(search)
             tuning = sized.folder / TUNING
@@ -264,33 +99,79 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             if raw is None:
                 job = found_in(search, tuning)
             elif command.shown.dry_run:
-                return
+                return None
             else:
                 job = find_settings(search, sized, raw, command.places, report)
-        run_distill(
+        return run_distill(
             job,
             command.places,
-            command.out,
+            out or command.out,
             report,
             sweep=command.sweep,
             dry=command.shown.dry_run,
             tuning=tuning,
         )
 
-    about = (
-        "Distil a dataset into a few images per class, and evaluate them: finds settings where the "
-        "data have no named ones, trains missing teachers, distils with and without pruning, "
-        "trains fresh networks on the results, draws them."
-    )
+    def _base(self, name: str | None, flags: Sequence[str]) -> DistillJob:
+        method = named("--method", flags)
+        check_method(method or "ddpp")
+        name = name or published_name(flags)
+        if wants_search(name, flags):
+            job, fixed = search_from(None if name is None else base(name), method)
+            fixed |= given_names(job, flags)
+            self._search = Search(asked=job, fixed=fixed, seconds=0.0)
+            return job
+        return base(name, method)
+
+    def _search_of(self, command: _Distill[Any]) -> Search | None:
+        if self._search is None:
+            return None
+        return dataclasses.replace(
+            self._search,
+            asked=command.config,
+            seconds=seconds_of(command.budget),
+            members=len(members_of(command.config, command.sweep)),
+            sweep=command.sweep is not None,
+        )
+
+    def _settings(self, command: _Distill[Any]) -> DistillJob:
+        search = self._search_of(command)
+        return command.config if search is None else settings_found(search)
+
+
+def _run_several(program: str, given: list[str]) -> None:
+    """The runs of `--methods`."""
+    names, flags = methods_in(given)
+    requests = [_Request() for _ in names]
+    left = iter(requests)
+    found = parse_each(names, flags, lambda arguments: next(left).parse(program, arguments))
+    commands = dict(zip(names, zip(requests, found, strict=True), strict=True))
+    require_device()
+    report = report_of(found[0].shown, program, given)
+    for command in found:  # Refused before any begins.
+        prepare_run(command.config, command.places, None, None)
+
+    def run(name: str, out: Path | None, *, first: bool) -> Path | None:
+        request, command = commands[name]
+        if not first:
+            config = dataclasses.replace(command.config, random_draws=0)
+            command = dataclasses.replace(command, config=config)
+        return request.work(command, report, out=out)
+
+    run_each(names, found[0].out, run, report, dry=found[0].shown.dry_run)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The main job: `python -m ddpp_jax.distill [SETTING]`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if asks_for_several(given) and not {"-h", "--help", "--list-settings"} & set(given):
+        run_command("distill", given, _run_several)
+    request = _Request()
     run_with_setting(
         "distill",
-        about,
-        arguments,
+        _ABOUT,
+        given,
         lambda job: _Distill(config=job),
-        work,
-        Hooks(
-            kind_fn=lambda command: _Distill[type(command.config.distillation)],
-            base_fn=base_fn,
-            settings_fn=settings_fn,
-        ),
+        request.work,
+        request.hooks,
     )

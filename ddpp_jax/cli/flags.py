@@ -62,7 +62,8 @@ class Shown:
     """Show every named setting, a line each, and do nothing else."""
 
 
-def _report(shown: Shown, program: str, given: Sequence[str]) -> Report:
+def report_of(shown: Shown, program: str, given: Sequence[str]) -> Report:
+    """What is told as a command goes on."""
     traces = shown.profile
     if traces is not None and shown.dry_run:
         if traces.exists() and not traces.is_dir():
@@ -101,7 +102,7 @@ def run_with_setting(
     about: str,
     arguments: Sequence[str] | None,
     default: Callable[[DistillJob], Parsed],
-    work: Callable[[Parsed, Report], None],
+    work: Callable[[Parsed, Report], object],
     hooks: Hooks = AS_MOST,
 ) -> NoReturn:
     """Parse the flags that vary a named setting, and work.
@@ -119,29 +120,55 @@ def run_with_setting(
         if "--list-settings" in given:
             _list_settings()
             return
-        setting_name, flags = _setting_name(name, given)
-        usage = program if name == "evaluate" else f"{program} [SETTING]"
-        names = "--setting names" if name == "evaluate" else "SETTING is"
-        more = (
-            f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
-            "--list-settings shows them all."
-        )
-        first = default(hooks.base_fn(setting_name, flags))
-        command = parse_flags(first, usage, more, flags, kind=hooks.kind_fn(first))
-        other = hooks.better(command)
-        if other is not None:
-            command = parse_flags(other, usage, more, flags, kind=hooks.kind_fn(other))
+        command, first = parse_varied(name, about, program, given, default, hooks)
         if command.shown.print_settings:
             print(json.dumps(dataclasses.asdict(hooks.settings_fn(command)), indent=2))
             return
         require_device()
-        report = _report(command.shown, program, given)
+        report = report_of(command.shown, program, given)
         others = command.config.data != first.config.data
-        if setting_name is None and name in _OF_THE_DIGITS and others:
+        named_one = _setting_name(name, given)[0]
+        if named_one is None and name in _OF_THE_DIGITS and others:
             report.say("Settings: those of the digits, where no flag says otherwise; name others")
         work(command, report)
 
     run_command(name, arguments, body)
+
+
+def parse_varied(
+    name: str,
+    about: str,
+    program: str,
+    given: list[str],
+    default: Callable[[DistillJob], Parsed],
+    hooks: Hooks,
+) -> tuple[Parsed, Parsed]:
+    """The command that some arguments ask for, and the one that they vary.
+
+    Args:
+        name: of the command.
+        about: what it does, for its help.
+        program: how it is called.
+        given: the arguments, which may name a setting.
+        default: the command, with its defaults, that belongs to a named setting.
+        hooks: what it does otherwise than most commands.
+
+    Raises:
+        InputError: they cannot be taken.
+    """
+    setting_name, flags = _setting_name(name, given)
+    usage = program if name == "evaluate" else f"{program} [SETTING]"
+    names = "--setting names" if name == "evaluate" else "SETTING is"
+    more = (
+        f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
+        "--list-settings shows them all."
+    )
+    first = default(hooks.base_fn(setting_name, flags))
+    command = parse_flags(first, usage, more, flags, kind=hooks.kind_fn(first))
+    other = hooks.better(command)
+    if other is not None:
+        command = parse_flags(other, usage, more, flags, kind=hooks.kind_fn(other))
+    return command, first
 
 
 def base(name: str | None, method: str | None = None) -> DistillJob:
@@ -174,10 +201,10 @@ def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[
     asked = any(argument.partition("=")[0] == "--settings" for argument in arguments)
     if asked and (not name or name.startswith("-")):
         raise InputError("--settings names nothing; wanted a named setting or a .json file")
-    return name, _without("--settings", arguments)
+    return name, without("--settings", arguments)
 
 
-def _without(flag: str, arguments: Sequence[str]) -> list[str]:
+def without(flag: str, arguments: Sequence[str]) -> list[str]:
     """The arguments without a flag and its value."""
     left, value = [], False
     for argument in arguments:

@@ -48,8 +48,10 @@ from ddpp_jax.methods import (
 from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.sets import DistilledSet
+from ddpp_jax.storage import gib
 
 _FEW_STUDENT_STEPS = 4
+_MOST_OF_A_PAIR = 2**26
 
 
 class Sources(NamedTuple):
@@ -119,6 +121,24 @@ def check(settings: DistillConfig, data: Dataset) -> None:
             f"does, such as {divisor}"
         )
     require_per_class(data, settings.ipc)
+
+
+def check_kernel(job: DistillJob, data: Dataset) -> None:
+    """Refuse a kernel whose pairs of images are beyond reason.
+
+    Raises:
+        InputError: the covariance of a pair takes too much memory.
+    """
+    settings = job.distillation
+    if not isinstance(settings, KernelConfig):
+        return
+    side, entries = data.x_train.shape[1], infinite_of(job, settings).entries(data.x_train.shape[1])
+    if 4 * entries > _MOST_OF_A_PAIR:
+        raise InputError(
+            f"--method kip at --depth {job.model.depth} holds {gib(4 * entries)} for each pair of "
+            f"{side}x{side} images, and a step takes thousands of pairs; give a lower --depth, or "
+            "--image-size 32 or less"
+        )
 
 
 def lighter(job: DistillJob) -> tuple[DistillJob, float]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
-from ddpp_jax.cli.methods import start_of
+from ddpp_jax.cli.methods import infinite_of, start_of
 from ddpp_jax.cli.runs import Run, made_of
-from ddpp_jax.configs import (
-    MemberJob,
-)
+from ddpp_jax.configs import KernelConfig, MemberJob
 from ddpp_jax.data import Dataset
+from ddpp_jax.evaluate import Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
+from ddpp_jax.planning.work import by_kernel
 from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
@@ -29,6 +29,28 @@ def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> 
     row = tables.evaluated_row(member.title, len(small.labels), [evaluation], **about)
     row["means"] = outcome.means
     return row if member.value is None else row | {"value": member.value}
+
+
+def kernel_row(
+    member: MemberJob,
+    settings: KernelConfig,
+    outcome: distill.Outcome,
+    dataset: Dataset,
+    tests: Tests,
+    report: Report,
+) -> dict[str, Any]:
+    """The row of a set of KIP as its own kernel finds it."""
+    name = by_kernel(member.title)
+    found = evaluate_by_kernel(
+        infinite_of(member.job, settings),
+        outcome.distilled,
+        tests,
+        report,
+        ridge=settings.ridge,
+        classes=dataset.classes,
+        name=f"evaluate {name}",
+    )
+    return member_row(member, outcome, found["test"]) | {"method": name}
 
 
 def say_outcome(name: str, outcome: distill.Outcome, run: Run, report: Report) -> None:

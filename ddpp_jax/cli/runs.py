@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ddpp_jax import distill
-from ddpp_jax.cli.methods import Made, Sources, check, lighter, make_method, words
+from ddpp_jax.cli.methods import Made, Sources, check, check_kernel, lighter, make_method, words
 from ddpp_jax.configs import (
     DistillJob,
     MemberJob,
@@ -88,6 +88,7 @@ def prepare_run(job: DistillJob, places: Places, out: Path | None, sweep: str | 
     members = members_of(job, sweep)
     raw = load_raw(job.data)
     check(job.distillation, raw)
+    check_kernel(job, raw)
     # Members of one seed share their teachers, members of all seeds their data.
     of_seed = {member.job.seed: member.job for member in members}
     problems = {seed: prepare(one, places, raw) for seed, one in of_seed.items()}
@@ -152,7 +153,8 @@ def stages_of(run: Run) -> list[work.Stage]:
     """The stages of a run that has not begun."""
     problems = run.problems.values() if run.needs_teachers else ()
     missing = sum(len(one.store.missing(run.job.teaching.teachers)) for one in problems)
-    return work.stages(run.job, missing, [member.title for member in run.members])
+    titles = [member.title for member in run.members]
+    return work.stages(run.job, missing, titles, run.problem.raw)
 
 
 def made_of(run: Run) -> Made:

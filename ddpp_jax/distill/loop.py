@@ -32,6 +32,9 @@ from ddpp_jax.storage import Checkpoints, digest_of
 CHECKPOINT_EVERY = 50
 """Distillation steps between checkpoints."""
 
+CHECKPOINT_SECONDS = 300.0
+"""Where steps are slow, the time after which another one is due."""
+
 _SECONDS_PER_CALL = 2.0
 _METRICS_SHOWN = 3
 
@@ -186,8 +189,9 @@ class _Loop:
                     info = jax.device_get(info)
                     clock.record(time.perf_counter() - began, count)
                     self._record(states, info, first, count)
-                    if (first + count) % CHECKPOINT_EVERY == 0:
+                    if (first + count) % CHECKPOINT_EVERY == 0 or clock.is_late():
                         checkpoints.save(first + count, states)
+                        clock.saved = time.monotonic()
                     tick(first + count, _shown(method, info, count))
             for index in self._active():
                 self._keepers[index].finish(self._small(states, index), steps)
@@ -243,6 +247,11 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds, self.pace = 0.0, math.inf
+        self.saved = time.monotonic()
+
+    def is_late(self) -> bool:
+        """Whether the last checkpoint is long ago."""
+        return time.monotonic() - self.saved > CHECKPOINT_SECONDS
 
     def record(self, seconds: float, count: int) -> None:
         """Take in a call of so many steps."""

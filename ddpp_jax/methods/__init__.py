@@ -3,7 +3,7 @@
 from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.distribution import match_distributions
 from ddpp_jax.methods.gradient import Loops, match_gradients
-from ddpp_jax.methods.kernel import induce_points
+from ddpp_jax.methods.kernel import centred_labels, induce_points, regress
 from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
@@ -30,6 +30,7 @@ __all__ = [
     "Streamed",
     "Work",
     "align_features",
+    "centred_labels",
     "device_room",
     "induce_points",
     "match_distributions",
@@ -37,5 +38,6 @@ __all__ = [
     "match_trajectories",
     "pool_like",
     "read_all",
+    "regress",
     "steps_key",
 ]

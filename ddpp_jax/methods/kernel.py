@@ -106,9 +106,11 @@ def induce_points(
 
         def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
             labels = state.labels if trained.labels is None else trained.labels
-            guess = regress(network, trained.images, values(labels, classes), real, ridge=ridge)
+            guess = regress(
+                network, trained.images, centred_labels(labels, classes), real, ridge=ridge
+            )
             right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
-            return jnp.square(guess - values(targets, classes)).mean() / 2, right
+            return jnp.square(guess - centred_labels(targets, classes)).mean() / 2, right
 
         (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
         velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
@@ -187,7 +189,7 @@ def predicted(
     return others @ jax.scipy.linalg.solve(regular, labels, assume_a="pos")
 
 
-def values(labels: Targets, classes: int) -> Values:
+def centred_labels(labels: Targets, classes: int) -> Values:
     """Labels as a regression takes them: one-hot, or probabilities, less their mean."""
     rows = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
     return rows - 1 / classes

@@ -5,14 +5,19 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ddpp_jax.configs import DistillJob, EvaluateConfig
-from ddpp_jax.data import seen_by_teachers
+from ddpp_jax.configs import DistillJob, EvaluateConfig, KernelConfig
+from ddpp_jax.data import Dataset, seen_by_teachers
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 
 _TRAINING = 3
 """Passes over a network that an SGD step takes: forward, and for the gradients of both factors."""
+
+
+_WITH_GRADIENT = 4
+"""Times that a kernel takes with its gradient."""
 
 
 class Stage(NamedTuple):
@@ -57,13 +62,19 @@ def teaching(missing: int, epochs: int) -> Stage:
     return Stage("teachers", epochs=missing * epochs)
 
 
-def stages(job: DistillJob, missing: int, members: Sequence[str]) -> list[Stage]:
+def by_kernel(name: str) -> str:
+    """What the evaluation of a method's set by the kernel itself is called."""
+    return f"{name} by its kernel"
+
+
+def stages(job: DistillJob, missing: int, members: Sequence[str], raw: Dataset) -> list[Stage]:
     """The stages of a job whose distillations have not begun, in order.
 
     Args:
         job: what is asked for.
         missing: teachers that are not trained yet, of all seeds.
         members: the names of the distillations, which go side by side.
+        raw: the data.
     """
     settings = job.distillation
     on_the_way = settings.steps // settings.eval_every + 1 if settings.eval_every else 0
@@ -74,7 +85,13 @@ def stages(job: DistillJob, missing: int, members: Sequence[str]) -> list[Stage]
     found.append(Stage("distil", steps=count * settings.steps, evaluations=count * on_the_way))
     if job.baselines and job.random_draws:
         found.append(Stage("evaluate random real images", evaluations=job.random_draws))
-    return found + [Stage(f"evaluate {name}", evaluations=at_the_end) for name in members]
+    for name in members:
+        found.append(Stage(f"evaluate {name}", evaluations=at_the_end))
+        if isinstance(settings, KernelConfig):
+            batch = raw.classes * min(settings.real_batch, int(np.bincount(raw.y_train).min()))
+            share = len(raw.y_test) / batch / _WITH_GRADIENT
+            found.append(Stage(f"evaluate {by_kernel(name)}", steps=share))
+    return found
 
 
 def operations(job: DistillJob, problem: Problem, step: float) -> Costs:

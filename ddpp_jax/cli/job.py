@@ -1,0 +1,201 @@
+"""The whole job: teachers, distillation, evaluation, pictures and a table."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ddpp_jax import distill
+from ddpp_jax.cli.baseline import evaluate_random
+from ddpp_jax.cli.methods import Sources, make_method, start_of
+from ddpp_jax.cli.outcomes import (
+    doubts_of,
+    draw_run,
+    kernel_row,
+    member_row,
+    plain_outcome,
+    say_outcome,
+)
+from ddpp_jax.cli.runs import (
+    Run,
+    describe_work,
+    described,
+    made_of,
+    prepare_run,
+    require_run,
+    stages_of,
+)
+from ddpp_jax.configs import DistillJob, KernelConfig, Places
+from ddpp_jax.data import Dataset
+from ddpp_jax.evaluate import Evaluations, Procedure, Tests
+from ddpp_jax.planning import work
+from ddpp_jax.planning.limits import check_free
+from ddpp_jax.planning.problem import (
+    describe,
+    evaluation_key,
+    finished,
+    load,
+    origin_of,
+    result,
+    show,
+    teacher_row,
+    train_teachers,
+)
+from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.planning.sizes import choose_reading
+from ddpp_jax.progress import Report
+from ddpp_jax.report import pictures, write_report
+from ddpp_jax.sets import DistilledSet
+from ddpp_jax.storage import claimed_folder, write_json
+from ddpp_jax.tuning import TUNING, read_tuning
+
+
+def run_distill(
+    job: DistillJob,
+    places: Places,
+    out: Path | None,
+    report: Report,
+    *,
+    sweep: str | None = None,
+    dry: bool = False,
+    tuning: Path | None = None,
+) -> Path:
+    """The whole job: teachers, distillation, evaluation, pictures and a table; the run's folder.
+
+    Args:
+        job: what is asked for.
+        places: where things are kept.
+        out: the run's folder; None chooses one below `runs`.
+        report: told as it goes on.
+        sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
+        dry: only say what would be done.
+        tuning: the file that says how the settings were found; None where they were given.
+    """
+    run = prepare_run(job, places, out, sweep)
+    for seed, problem in run.problems.items():
+        own = dataclasses.replace(job, seed=seed)
+        describe(own, problem, report, with_teachers=run.needs_teachers)
+    report.say(described(run))
+    stream = False
+    if run.needs_teachers:
+        copies = len(run.problems)
+        stream = choose_reading(job, run.problem, places.read, report, copies=copies)
+    check_free(run.folder, run.identity, proven=run.proven)
+    if not (run.folder / "result.json").exists():
+        require_run(run, places, stream=stream)
+    if dry:
+        describe_work(run, report)
+        return run.folder
+    keep_programs(places.cache_dir)
+    with claimed_folder(run.folder, run.identity, name="config.json", proven=run.proven):
+        if run.is_complete():
+            found = finished(run.folder)
+            draw_run(run, found, report, only_missing=True)
+            write_report(run.folder, only_stale=True)
+            report.say(f"{run.folder} is complete; its results:")
+            show(found, report)
+            return run.folder
+        if tuning is not None:
+            found = read_tuning(tuning)
+            write_json(run.folder / TUNING, found)
+            title = f"{run.problem.raw.name}: how the settings were found"
+            pictures.save_trials(run.folder / "tuning.png", found["trials"], title=title)
+        costs = work.operations(job, run.problem, made_of(run).method.operations)
+        report.expect({stage.name: costs.of(stage) for stage in stages_of(run)})
+        with report.run(run.folder, run.identity):
+            dataset = load(job, run.problem, places, report)
+            if run.needs_teachers:
+                for seed, problem in run.problems.items():
+                    train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
+            found = _compute(run, Sources(run.problems, dataset, stream), report)
+        write_report(run.folder)
+    show(found, report)
+    report.say(f"Images, curves, metrics and settings are in {run.folder}; open its report.html")
+    return run.folder
+
+
+def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
+    """Distil, evaluate and draw; what `result.json` of the folder then holds."""
+    job, dataset, network = run.job, sources.dataset, run.problem.network
+    assert dataset is not None
+    procedure = Procedure(job.evaluation, job.data.operations, dataset.classes)
+    evaluations = Evaluations(procedure, run.folder)
+    tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
+    keys = {member.title: evaluation_key(member.job.seed) for member in run.members}
+    on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
+    outcomes = _distilled(run, sources, on_the_way, report)
+    rows = []
+    if job.baselines and job.random_draws and run.sweep is None:
+        rows.append(evaluate_random(job, evaluations, network, dataset, tests, report))
+    for member in run.members:
+        outcome = outcomes.get(member.title)
+        if outcome is not None:
+            say_outcome(member.title, outcome, run, report)
+            found = evaluations.evaluate(
+                network,
+                outcome.distilled,
+                tests,
+                report,
+                key=keys[member.title],
+                name=member.title,
+            )
+            rows.append(member_row(member, outcome, found["test"]))
+            settings = member.job.distillation
+            if isinstance(settings, KernelConfig):
+                rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
+    if job.baselines and run.needs_teachers and run.sweep is None:
+        rows.append(teacher_row(job, run.problem))
+    found = result(job, run.problem.raw, rows) | {
+        "ipc": job.distillation.ipc,
+        "distillation": {name: plain_outcome(outcome) for name, outcome in outcomes.items()},
+    }
+    found |= {} if run.sweep is None else {"sweep": run.sweep}
+    doubts = doubts_of(run, outcomes, rows, dataset)
+    found |= {"doubts": doubts} if doubts else {}
+    draw_run(run, found, report, only_missing=False)
+    write_json(run.folder / "result.json", found)
+    evaluations.close()
+    return found
+
+
+def _distilled(
+    run: Run, sources: Sources, evaluate_fn: distill.EvaluateFn, report: Report
+) -> dict[str, distill.Outcome]:
+    """Distil all members; what each left, by its title."""
+    job, dataset = run.job, sources.dataset
+    assert dataset is not None
+    made = make_method(job, sources)
+    members = [
+        distill.Member(
+            name=member.title,
+            seed=member.job.seed,
+            start=start_of(member.job.distillation, dataset, member.job.seed),
+            hparams=made.hparams_fn(member.job.distillation),
+            folder=run.place(member),
+            origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),
+        )
+        for member in run.members
+    ]
+    settings = run.members[0].job.distillation
+    return distill.run(
+        made.method,
+        members,
+        distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
+        run.folder,
+        report,
+        seen=distill.pictured(dataset),
+        evaluate_fn=evaluate_fn,
+    )
+
+
+def _accuracies(
+    evaluations: Evaluations, run: Run, dataset: Dataset, key: Any, small: DistilledSet
+) -> dict[str, float]:
+    """What an evaluation on the way finds."""
+    quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
+    tests = {"test": (dataset.x_test, dataset.y_test)}
+    if len(dataset.y_held):
+        tests["held-out"] = (dataset.x_held, dataset.y_held)
+    found = evaluations.evaluate(run.problem.network, small, tests, Report(None), key=key)
+    means = {quantities[test]: evaluation.mean for test, evaluation in found.items()}
+    return means | {f"{quantities[test]}_std": one.std for test, one in found.items()}
