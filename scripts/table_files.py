@@ -14,7 +14,10 @@ from ddpp_jax.results import spread
 from ddpp_jax.results.tables import comparison_words, comparisons
 from ddpp_jax.storage import Replacement
 
+KIP = "KIP"
 RANDOM, MTT, DDPP = "random real images", "MTT (no pruning)", "DDPP (threshold 0.1)"
+NO_RIVALS = ("full data (the teachers)",)
+"""What DDPP is not compared with."""
 CSV = (
     "table scale column setting network method seeds mean over_seeds standard_error over_networks "
     "paper_mean paper_std evaluated_with"
@@ -31,6 +34,7 @@ class Column:
         paper: the paper's mean and deviation in %, by method.
         architecture: of the networks that are trained on the sets.
         flags: of an evaluation of its own; without them that of the run is taken.
+        vary: flags by which the setting's distillation is varied.
     """
 
     title: str
@@ -38,6 +42,7 @@ class Column:
     paper: dict
     architecture: str = "convnet"
     flags: tuple = ()
+    vary: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,10 @@ def cell_words(found):
 
 
 def paper_words(column, method):
-    return "{:.1f} ± {:.1f}".format(*column.paper[method]) if method in column.paper else "-"
+    if method not in column.paper:
+        return "-"
+    mean, deviation = column.paper[method]
+    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def disagreements(column, rows):
@@ -123,11 +131,15 @@ def markdown(table, seeds, command):
         "networks of a seed). Distilled sets: the last. Paper: its own figures, ± over networks.",
         "",
     ]
+    if any(column.vary for column in columns):
+        varied = (f"{column.title} {' '.join(column.vary)}" for column in columns if column.vary)
+        lines += [f"Distilled with: {'; '.join(varied)}.", ""]
     if any(column.flags for column in columns):
         flags = (f"{column.title} {' '.join(column.flags)}" for column in columns)
         lines += [f"Evaluated with: {'; '.join(flags)}; else as the setting and the sets say.", ""]
     for column, rows in pairs:
-        lines += [f"- {words}." for words in differences(column, rows, (RANDOM, MTT))]
+        others = [name for name in methods_of(rows) if name != DDPP and name not in NO_RIVALS]
+        lines += [f"- {words}." for words in differences(column, rows, others)]
     lines += ["", "Other order than in the paper:", ""]
     other = [f"- {words}." for column, rows in pairs for words in disagreements(column, rows)]
     lines += other or ["- nowhere."]
@@ -170,7 +182,7 @@ def draw(path, table):
     for ax, (column, rows) in zip(axes, table.pairs, strict=True):
         found = [figures(rows, method) for method in methods]
         here = [(100 * f.mean, 100 * np.nan_to_num(f.over_seeds)) if f else (0, 0) for f in found]
-        paper = [column.paper.get(method, (0, 0)) for method in methods]
+        paper = [np.nan_to_num(column.paper.get(method, (0, 0))) for method in methods]
         means, deviations = zip(*here, strict=True)
         ax.barh(places + 0.2, means, 0.4, xerr=deviations, label="here, ± over seeds")
         means, deviations = zip(*paper, strict=True)

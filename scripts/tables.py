@@ -1,4 +1,4 @@
-"""Tables 1, 3 and 4 of the paper, from commands that are run cell by cell.
+"""Tables 1 to 4 of the paper, from commands that are run cell by cell.
 
 Started by scripts/tables. A cell that is complete is not run again, and a command that was killed
 goes on, so a killed table goes on too. Leaves tableN.md, tableN.csv and tableN.png in the folder of
@@ -13,18 +13,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from table_files import DDPP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
+from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
 
 import ddpp_jax
-from ddpp_jax.configs import SETTINGS
+from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import Replacement, claimed_folder, read_json, write_json
 
+OTHERS_OF = {"1": ("dsa", "dm", "cafe"), "2": ("kip",)}
+"""Methods beside MTT and DDPP, by table."""
 SELECTIONS = ("random", "forgetting", "forgetting-least", "herding", "k-centre")
 METHODS = {
     "random": RANDOM,
     "forgetting": "forgetting (most forgotten)",
     "herding": "herding",
+    "DSA": "DSA",
+    "DM": "DM",
+    "CAFE": "CAFE",
+    "KIP": KIP,
     "MTT": MTT,
     "DDPP": DDPP,
     "full data": "full data (the teachers)",
@@ -33,6 +39,8 @@ METHODS = {
 # What all rows of a column share, whichever command they come from.
 SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
 ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18")
+HALF = ("--image-size", "16", "--depth", "2")
+"""Images on which two cores can afford KIP's kernel."""
 FEW_NETWORKS = ("--networks", "3", "--eval-epochs", "100")
 
 
@@ -41,7 +49,7 @@ def read_paper():
     found = {}
     with Path(__file__).with_name("paper.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            figures = (float(row["mean"]), float(row["deviation"]))
+            figures = (float(row["mean"]), float(row["deviation"] or "nan"))
             found.setdefault((row["table"], row["column"]), {})[METHODS[row["method"]]] = figures
     return found
 
@@ -55,6 +63,12 @@ def of_setting(table, title, dataset, ipc, scale=""):
     return Column(f"{title}, {ipc}", f"{dataset}{scale}-ipc{ipc}", paper)
 
 
+def of_kernel(title, dataset, ipc, scale="", vary=()):
+    """A column of Table 2, whose sets the same run distils and evaluates."""
+    column = of_setting("2", title, dataset, ipc, scale)
+    return dataclasses.replace(column, vary=vary)
+
+
 def of_architecture(name, setting, *flags):
     """A column whose sets are evaluated once more, by another architecture."""
     return Column(name, setting, PAPER["3", name], architecture=name, flags=flags)
@@ -66,6 +80,19 @@ COLUMNS = {
         of_setting("1", title, dataset, ipc)
         for title, dataset in (("CIFAR-10", "cifar10"), ("CIFAR-100", "cifar100"))
         for ipc in (1, 10, 50)
+    ],
+    # The paper has no digits; they are there since the kernel is cheap on 8x8 pixels.
+    ("2", "small"): [
+        Column("digits, 1", "digits", {}),
+        of_kernel("CIFAR-10 at 16x16", "cifar10", 1, "-small", HALF),
+    ],
+    ("2", "paper"): [
+        of_kernel(title, dataset, ipc)
+        for title, dataset, many in (
+            ("CIFAR-10", "cifar10", (1, 10, 50)),
+            ("CIFAR-100", "cifar100", (1, 10)),
+        )
+        for ipc in many
     ],
     # At the small scale AlexNet, which normalises nothing, stays at chance at the learned alpha.
     ("3", "small"): [
@@ -98,12 +125,17 @@ class Runner:
         places = ("--data-dir", self.data_dir, "--out", str(out))
         return [f"ddpp_jax.{stage}", *named, *flags, *places], out
 
-    def call(self, name, stage, setting, *flags):
+    def call(self, name, stage, named, *flags):
         """Run one command, unless it was complete before; the folder of its results."""
-        command, out = self.command(name, stage, setting, *flags)
+        command, out = self.command(name, stage, named, *flags)
         mark = self.folder / "done" / f"{name}.json"
         cell = {"command": command, "version": ddpp_jax.__version__}
-        cell["settings"] = dataclasses.asdict(SETTINGS[setting])
+        method = (
+            flags[flags.index("--method") + 1]
+            if stage == "distill" and "--method" in flags
+            else "ddpp"
+        )
+        cell["settings"] = dataclasses.asdict(setting(named, method))
         left = out / ("distilled.safetensors" if stage == "select" else "result.json")
         if not (left.exists() and mark.exists() and read_json(mark) == cell):
             print(f"\n== {name}", flush=True)
@@ -117,10 +149,14 @@ def rows_of(folder, seed):
     return [row | SAME | {"seed": seed} for row in read_json(folder / "result.json")["rows"]]
 
 
-def distillation(column, seed):
+def distillation(column, seed, method="ddpp"):
     """What a `Runner` takes to distil the sets of a column and to evaluate them."""
-    flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0")
-    return f"distill-{column.setting}-seed{seed}", "distill", column.setting, *flags
+    flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0", *column.vary)
+    name = column.setting + "".join(f"-{word}" for word in column.vary if word.isdecimal())
+    if method == "ddpp":
+        return f"distill-{name}-seed{seed}", "distill", column.setting, *flags
+    flags = ("--method", method, *flags)
+    return f"distill-{method}-{name}-seed{seed}", "distill", column.setting, *flags
 
 
 def cells(runner, table, column, seed):
@@ -130,6 +166,8 @@ def cells(runner, table, column, seed):
         name = f"evaluate-{column.setting}-{column.architecture}-seed{seed}"
         flags = (str(run / "mtt"), str(run), "--architectures", column.architecture, *column.flags)
         return rows_of(runner.call(name, "evaluate", column.setting, *flags), seed)
+    if table == "2":
+        return others(runner, table, column, seed) + rows_of(run, seed)
     if table != "1":
         return rows_of(run, seed)
     selected = []
@@ -139,7 +177,13 @@ def cells(runner, table, column, seed):
         selected.append(runner.call(name, "select", column.setting, *flags))
     name = f"evaluate-selected-{column.setting}-seed{seed}"
     evaluated = runner.call(name, "evaluate", column.setting, *map(str, selected))
-    return rows_of(evaluated, seed) + rows_of(run, seed)
+    return rows_of(evaluated, seed) + others(runner, table, column, seed) + rows_of(run, seed)
+
+
+def others(runner, table, column, seed):
+    """The rows of the methods beside MTT and DDPP."""
+    runs = [runner.call(*distillation(column, seed, method)) for method in OTHERS_OF[table]]
+    return [row for run in runs for row in rows_of(run, seed)]
 
 
 def all_cells(runner, table, columns, seeds):
@@ -151,20 +195,24 @@ def all_cells(runner, table, columns, seeds):
     return results
 
 
-def show_costs(runner, columns, seed):
+def show_costs(runner, table, columns, seed):
     """Print what each distillation of a table will take on this machine; start none."""
-    for setting, column in {column.setting: column for column in columns}.items():
-        command, _ = runner.command(*distillation(column, seed))
-        command = [sys.executable, "-m", *command, "--dry-run"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        lines = (done.stderr if done.returncode else done.stdout).splitlines()
-        first = next((n for n, line in enumerate(lines) if line.startswith("Time:")), len(lines))
-        print("\n".join([f"== {setting}", *(lines[-1:] if done.returncode else lines[first:])]))
+    for column in {column.setting: column for column in columns}.values():
+        for method in ("ddpp", *OTHERS_OF.get(table, ())):
+            name, *cell = distillation(column, seed, method)
+            command, _ = runner.command(name, *cell)
+            command = [sys.executable, "-m", *command, "--dry-run"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            lines = (done.stderr if done.returncode else done.stdout).splitlines()
+            times = [n for n, line in enumerate(lines) if line.startswith("Time:")]
+            said = lines[-1:] if done.returncode else lines[min(times, default=len(lines)) :]
+            title = column.setting if method == "ddpp" else f"{column.setting}, {method}"
+            print("\n".join([f"== {title}", *said]))
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/tables", description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=("1", "3", "4"), help="which of the paper's tables")
+    parser.add_argument("table", choices=("1", "2", "3", "4"), help="which of the paper's tables")
     scales = ("small", "paper")
     parser.add_argument("--scale", choices=scales, default="small", help="by default small")
     parser.add_argument("--data-dir", required=True, help="folder that holds the datasets")
@@ -199,7 +247,7 @@ def main():
     columns = COLUMNS[given.table, given.scale]
     seeds = list(dict.fromkeys(map(int, given.seeds.split(","))))
     if given.dry_run:
-        show_costs(Runner(given.out, given.data_dir), columns, seeds[0])
+        show_costs(Runner(given.out, given.data_dir), given.table, columns, seeds[0])
         return
     try:
         with claimed_folder(given.out, {"tables": given.scale}, name="tables.json"):

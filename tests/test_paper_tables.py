@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpp_jax.configs import SETTINGS
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 MEANS = {
     "random real images": 0.2,
@@ -19,9 +21,20 @@ MEANS = {
     "forgetting (most forgotten)": 0.1,
     "forgetting (least forgotten)": 0.3,
     "k-centre": 0.15,
+    "DSA": 0.35,
+    "DM": 0.32,
+    "CAFE": 0.37,
+    "KIP": 0.33,
+    "KIP by its kernel": 0.4,
     "MTT (no pruning)": 0.45,
     "DDPP (threshold 0.1)": 0.43,
     "full data (the teachers)": 0.6,
+}
+
+OF_METHOD = {
+    "ddpp": list(MEANS)[-3:],
+    "kip": ["KIP", "KIP by its kernel"],
+    **{name.lower(): [name] for name in ("DSA", "DM", "CAFE")},
 }
 
 
@@ -47,9 +60,9 @@ class Commands:
         stage, out = flags["-m"].removeprefix("ddpp_jax."), Path(flags["--out"])
         seed = int(flags["--seed"]) if "--seed" in flags else int(out.name[-1])
         if stage == "distill":
-            methods = list(MEANS)[5:]
+            methods = OF_METHOD[flags.get("--method", "ddpp")]
         elif "mtt" in " ".join(command):
-            methods = list(MEANS)[5:7]
+            methods = OF_METHOD["ddpp"][:2]
         else:
             methods = list(MEANS)[:5]
         out.mkdir(parents=True, exist_ok=True)
@@ -80,8 +93,8 @@ def run(script, monkeypatch, folder, commands, table="1", scale="small"):
 def test_a_killed_table_goes_on_with_the_cell_it_was_at(script, monkeypatch, tmp_path):
     whole = Commands()
     run(script, monkeypatch, tmp_path / "whole", whole)
-    # Two columns and three seeds, each a distillation, five choices and their evaluation.
-    assert len(whole.calls) == 2 * 3 * 7
+    # Two columns and three seeds, each four distillations, five choices and their evaluation.
+    assert len(whole.calls) == 2 * 3 * 10
     killed, rest = Commands(killed_at=20), Commands()
     with pytest.raises(SystemExit, match="status -9; then this one goes on"):
         run(script, monkeypatch, tmp_path / "cut", killed)
@@ -101,8 +114,8 @@ def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
     for number, seed in enumerate(("1", "1", "2")):
         runner.call("cell", "select", "digits", "--seed", seed)
         assert len(commands.calls) == (1, 1, 2)[number]
-    other = dataclasses.replace(script.SETTINGS["digits"], real_rate=0.02)
-    monkeypatch.setitem(script.SETTINGS, "digits", other)
+    other = dataclasses.replace(SETTINGS["digits"], real_rate=0.02)
+    monkeypatch.setitem(SETTINGS, "digits", other)
     runner.call("cell", "select", "digits", "--seed", "2")
     assert len(commands.calls) == 3
     (tmp_path / "cell" / "distilled.safetensors").unlink()
@@ -130,7 +143,7 @@ def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
     assert "one seed only" not in text
     with (tmp_path / "table1.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * len(MEANS)
+    assert len(rows) == 2 * (len(MEANS) - 2)
     assert {row["seeds"] for row in rows} == {"3"}
     assert float(rows[0]["mean"]) == pytest.approx(22.0)
     with Image.open(tmp_path / "table1.png") as image:
@@ -138,11 +151,11 @@ def test_what_table_1_says(script, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("scale", ["small", "paper"])
-@pytest.mark.parametrize(("table", "columns"), [("1", 2), ("3", 4), ("4", 2)])
+@pytest.mark.parametrize(("table", "columns"), [("1", 2), ("2", 2), ("3", 4), ("4", 2)])
 def test_every_table_and_scale_names_settings_that_there_are(
     script, monkeypatch, tmp_path, table, columns, scale
 ):
-    from ddpp_jax.configs import SETTINGS, check_architecture
+    from ddpp_jax.configs import check_architecture
 
     cells = script.COLUMNS[table, scale]
     assert len(cells) >= columns
@@ -163,16 +176,18 @@ def test_the_papers_figures_are_those_of_the_published_tables(script):
     rows = [line.replace("*", "").strip("| ").split(" | ") for line in lines if "±" in line]
     first = [row for row in rows if len(row) >= 9]
     assert len(first) == 6
-    of_table = {number: {} for number in "134"}
+    of_table = {number: {} for number in "1234"}
     for (number, name), column in script.PAPER.items():
         of_table[number][name] = column
     for (name, column), row in zip(of_table["1"].items(), first, strict=True):
         cells = [tuple(map(float, cell.split("±"))) for cell in row[-8:]]
-        here = list(column.values())[:5]
-        assert here == [cells[0], cells[1], cells[2], cells[6], cells[7]]
+        assert list(column.values())[:8] == cells
         assert name.rpartition("ipc")[2] in row
     text = " ".join(lines)
     words = {"convnet": "ConvNet", "alexnet": "AlexNet", "vgg11": "VGG11", "resnet18": "ResNet18"}
+    table_2 = text[text.index("Table 2") : text.index("Table 3")]
+    for column in of_table["2"].values():
+        assert f"/{column['KIP'][0]}/{column[script.DDPP][0]}" in table_2
     for name, column in of_table["3"].items():
         mean, deviation = column[script.DDPP]
         assert f"{words[name]} {mean}±{deviation}" in text
@@ -181,6 +196,13 @@ def test_the_papers_figures_are_those_of_the_published_tables(script):
         assert start + listed in text
     listed = ", ".join("{}±{}".format(*c[script.MTT]) for c in of_table["3"].values())
     assert listed in text
+
+
+NAMES = [
+    name if method == "ddpp" else f"{name}, {method}"
+    for name in ("cifar10-small-ipc1", "cifar10-small-ipc10")
+    for method in ("ddpp", "dsa", "dm", "cafe")
+]
 
 
 def test_what_a_table_costs_is_said_without_a_run(script, monkeypatch, tmp_path, capsys):
@@ -203,8 +225,7 @@ def test_what_a_table_costs_is_said_without_a_run(script, monkeypatch, tmp_path,
         "== cifar10-small-ipc1",
         "Time: about 3 min from the start",
         "  teachers: 1 min",
-        "== cifar10-small-ipc10",
-        "no such dataset",
+        *(line for name in NAMES[1:] for line in (f"== {name}", "no such dataset")),
     ]
     assert all(command[-1] == "--dry-run" for command in commands)
     assert not folder.exists()

@@ -178,12 +178,13 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as leaving:
         run_command(stage, arguments)
     assert leaving.value.code == 0
-    wanted = (
-        len(arguments[arguments.index("--methods") + 1].split(","))
-        if "--methods" in arguments
-        else 1
-    )
+    several = flag_value("--methods", arguments)
+    wanted = 1 if several is None else len(several.split(","))
     assert len(calls) == wanted * ("--list-settings" not in arguments)
+
+
+def flag_value(flag, arguments):
+    return arguments[arguments.index(flag) + 1] if flag in arguments else None
 
 
 def own_data(folder):
