@@ -17,7 +17,7 @@ SMALL = (
 
 def read(folder, *words):
     done = subprocess.run(
-        [sys.executable, SCRIPTS / "bench" / "reading.py", *words],
+        [sys.executable, SCRIPTS / "reading.py", *words],
         cwd=folder,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,

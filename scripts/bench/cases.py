@@ -12,6 +12,9 @@ from itertools import pairwise
 
 TEACHER_BATCH = 256
 TEACHER_IMAGES = 2 * TEACHER_BATCH
+REAL_BATCH = 256
+"""Real images of each class in an update of DC, DSA, DM and CAFE."""
+UPDATES = ("dc", "dsa", "dm", "cafe")
 CLASSES = 10
 THRESHOLD = 0.1
 SIDE_BY_SIDE, IN_TURN, AT_ONCE = "side by side", "in turn", "at once"
@@ -24,7 +27,8 @@ class Case:
     """What is measured.
 
     Attributes:
-        kind: `step` (a distillation step), `teacher`, `networks` (fresh ones on a small set), or a
+        kind: `step` (a distillation step), `teacher`, `networks` (fresh ones on a small set); an
+            update of the images by `dc`, `dsa`, `dm` or `cafe`, with a network that is fresh; or a
             limit of the machine: `product` (of two matrices) or `sum` (of two arrays).
         width: of the network, or of the matrix.
         networks: how many members: distillations, teachers or fresh networks.
@@ -62,6 +66,7 @@ class Case:
             f"batch {self.batch}",
             "teacher": f"{count}teacher{many} {size} batch {self.batch}",
             "networks": f"{count}network{many} {size} on {self.images} images",
+            **{kind: f"{kind.upper()} update {size} IPC {self.ipc}" for kind in UPDATES},
         }.get(self.kind, f"{self.kind} of {self.width}x{self.width}")
 
     @property
@@ -91,6 +96,12 @@ class Case:
         first, others = per_image[0], sum(per_image[1:])
         if self.kind == "step":
             return self.units * self.batch * self.student_steps * (6 * first + 9 * others)
+        real, own = CLASSES * REAL_BATCH, self.images
+        if self.kind in ("dc", "dsa"):
+            return real * (2 * first + 3 * others) + own * (6 * first + 9 * others)
+        if self.kind in UPDATES:  # The linear layer plays no part.
+            others -= per_image[-1]
+            return real * (first + others) + own * (2 * first + 2 * others)
         batch = TEACHER_BATCH if self.kind == "teacher" else self.images
         return self.units * batch * (2 * first + 3 * others)
 
@@ -113,6 +124,7 @@ MAIN = [
     Case("networks", networks=5, ipc=10, epochs=3),
     Case("networks", networks=5, width=32, epochs=40),
     Case("networks", networks=5, width=16, epochs=40),
+    *(Case(kind, ipc=ipc) for kind in UPDATES for ipc in (1, 10)),
 ]
 ON_GPU = [Case("step", ipc=50, student_steps=30, student_batch=256)]
 GROWTH = {
@@ -134,6 +146,7 @@ TINY_LIMITS = {"flops": Case("product", width=256), "bytes": Case("sum", width=2
 TINY = [
     Case("step", width=8, student_steps=2, side=8, depth=2),
     Case("networks", width=8, epochs=2, networks=2, side=8, depth=2),
+    *(Case(kind, width=8, side=8, depth=2) for kind in UPDATES),
 ]
 
 
@@ -228,6 +241,8 @@ def _program(case, *, parts=True):
     y = jnp.arange(case.images) % CLASSES
     if case.kind == "step":
         return _step(case, network, x, y)
+    if case.kind in UPDATES:
+        return _update(case, network, x, y)
     return _training(case, network, x, y)
 
 
@@ -260,6 +275,52 @@ def _step(case, network, x, y):
         return method.step(key, state, pair, hparams)
 
     return program, state, [(jax.random.key(1), pair)]
+
+
+def _update(case, network, x, y):
+    """An update of the images by a method that reads real ones, its Info included."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from ddpp_jax import methods
+    from ddpp_jax.core import augment
+    from ddpp_jax.methods.alignment import gradient_of
+    from ddpp_jax.methods.pixels import begin, descend
+    from ddpp_jax.sets import DistilledSet
+
+    count = 2 * REAL_BATCH
+    real = jax.random.normal(jax.random.key(2), (CLASSES * count, *x.shape[1:]))
+    places = jnp.arange(CLASSES * count).reshape(CLASSES, count)
+    pool = methods.Pool(real, places, jnp.full(CLASSES, count))
+    order = jnp.argsort(y)
+    start, optimizer = DistilledSet(x[order], y[order], 0.01), optax.trace(0.5)
+    own = {"pool": pool, "real_batch": REAL_BATCH, "optimizer": optimizer}
+    made = None
+    if case.kind == "dm":
+        made = methods.match_distributions(
+            network, lambda seed, done: None, augment_fn=lambda key, x: x, **own
+        )
+    elif case.kind != "cafe":
+        made = methods.match_gradients(
+            network,
+            lambda seed, done: None,
+            loops=methods.Loops(),
+            augment_fn=augment if case.kind == "dsa" else None,
+            **own,
+        )
+    if made is not None:
+        hparams = methods.PixelHParams(0.1)
+        program = lambda state, key, pool: made.step(key, state, pool, hparams)  # noqa: E731
+        return program, made.init(jax.random.key(0), start), [(jax.random.key(1), pool)]
+
+    def update(state, key, pool):  # Without the loops, whose length the accuracies decide.
+        params = network.init_fn(key)
+        gradient, info = gradient_of(key, params, state.images, pool, network, REAL_BATCH, None)
+        return descend(state, gradient, 0.1, optimizer), info
+
+    state = begin(optimizer)(jax.random.key(0), start)
+    return update, state, [(jax.random.key(1), pool)]
 
 
 def _training(case, network, x, y):

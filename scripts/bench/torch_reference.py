@@ -14,7 +14,8 @@ from math import prod
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from bench.cases import CLASSES, TEACHER_BATCH, THRESHOLD
+from bench.cases import CLASSES, REAL_BATCH, TEACHER_BATCH, THRESHOLD
+from bench.torch_methods import UPDATES, as_they_are, siamese
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
@@ -42,14 +43,19 @@ class ConvNet:
         pieces = vector.split([prod(shape) for shape in self.shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
-    def logits(self, tensors, images):
-        *blocks, weight, bias = tensors
+    def features(self, tensors, images):
+        """What the ReLU of each block gives, and last the flat features."""
+        blocks, found = tensors[:-2], []
         for low in range(0, len(blocks), 4):
             kernel, shift, norm_scale, norm_shift = blocks[low : low + 4]
             images = F.conv2d(images, kernel, shift, padding=1)
             images = F.group_norm(images, images.shape[1], norm_scale, norm_shift)
-            images = F.avg_pool2d(F.relu(images), 2)
-        return F.linear(images.flatten(1), weight, bias)
+            found.append(F.relu(images))
+            images = F.avg_pool2d(found[-1], 2)
+        return [*found, images.flatten(1)]
+
+    def logits(self, tensors, images):
+        return F.linear(self.features(tensors, images)[-1], *tensors[-2:])
 
     def initial(self, generator=None, device=None):
         """Fresh tensors by PyTorch's own rule, norms at one and zero."""
@@ -177,6 +183,8 @@ class TorchProgram:
             batches = batches.view(case.student_steps, case.batch).to(self.where)
             point = (x.requires_grad_(), y, alpha, start, start * (1 + 0.1 * noise), batches)
             return partial(distillation_step, net, *point, threshold=THRESHOLD)
+        if case.kind in UPDATES:
+            return self._update(case, net, x, generator)
         logits_fn = torch.compile(net.logits) if variant == "compiled" else net.logits
         members = [[tensor.clone() for tensor in tensors] for _ in range(case.networks)]
         how = {"epochs": case.epochs} if case.kind == "networks" else {"batch_size": TEACHER_BATCH}
@@ -185,5 +193,24 @@ class TorchProgram:
         def run():
             for own in members:
                 train_fn(logits_fn, own, x, y, rate=0.01, **how)
+
+        return run
+
+    def _update(self, case, net, x, generator):
+        """An update of the images by a method that reads real ones, with a fresh network."""
+        shape = (CLASSES, 2 * REAL_BATCH, *x.shape[1:])
+        pool = torch.randn(shape, generator=generator).to(self.where)
+        augment_fn = siamese(0) if case.kind == "dsa" else as_they_are
+        velocity = torch.zeros_like(x)
+
+        def run():
+            nonlocal x
+            tensors = [tensor.requires_grad_() for tensor in net.initial(generator, self.where)]
+            places = (torch.randperm(len(pool[0]), generator=generator) for _ in pool)
+            chosen = zip(pool, places, strict=True)
+            real = torch.stack([images[place[:REAL_BATCH]] for images, place in chosen])
+            _, gradient = UPDATES[case.kind](net, tensors, x, real, augment_fn)
+            velocity.mul_(0.5).add_(gradient)
+            x = x - 0.1 * velocity
 
         return run

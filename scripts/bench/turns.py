@@ -101,7 +101,7 @@ def torch_variants(case):
     `torch.compile` refuses the distillation step: "does not currently support double backward".
     """
     eager = ["eager", "channels-last"]
-    return eager if case.kind == "step" else [*eager, "compiled"]
+    return [*eager, "compiled"] if case.kind in ("teacher", "networks") else eager
 
 
 def beside_torch(case, *, rounds, precision):

@@ -1,7 +1,7 @@
 """How long data and teachers take to be read, and what distillation steps wait for teachers:
 
-    .venv/bin/python scripts/bench/reading.py data --dataset cifar10 --data-dir DATA --zca
-    .venv/bin/python scripts/bench/reading.py teachers --teachers 20 --epochs 50
+    .venv/bin/python scripts/reading.py data --dataset cifar10 --data-dir DATA --zca
+    .venv/bin/python scripts/reading.py teachers --teachers 20 --epochs 50
 
 `data` loads a dataset on to the device and prints the seconds of each stage; with --zca the
 whitening is fitted the first time and read from --cache-dir after that. `teachers` writes random
