@@ -39,6 +39,13 @@ def test_the_count_by_the_mathematics_is_xlas_but_for_what_is_recomputed(kind):
     assert low < counted < high
 
 
+@pytest.mark.parametrize("kind", cases.UPDATES)
+def test_the_count_of_an_update_is_xlas_too(kind):
+    case = cases.Case(kind, width=32, side=16, depth=2)
+    counted = cases.JaxProgram(case).xla_counts()["flops"] / case.flops
+    assert 0.9 < counted < 1.6
+
+
 def test_operations_grow_with_what_is_done():
     assert replace(STEP, student_steps=6).flops == 2 * STEP.flops
     assert replace(STEP, ipc=4).flops == 4 * STEP.flops

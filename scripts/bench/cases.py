@@ -192,6 +192,7 @@ class JaxProgram:
         case = self.case
         single = replace(case, student_steps=1, networks=1, epochs=1)
         turns = case.units * (case.student_steps if case.kind == "step" else 1)
+        turns *= CLASSES if case.kind in UPDATES else 1
         program, member, pieces = _program(single, parts=False)
         lowered = jax.jit(program).lower(member, *pieces[0])
         counted, moved = lowered.cost_analysis(), lowered.compile().cost_analysis()
