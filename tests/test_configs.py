@@ -1,12 +1,14 @@
 """Settings: their checks and their digest."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from ddpp_jax.configs import (
     DIGITS,
+    METHODS,
     SETTINGS,
     DataConfig,
     DistillJob,
@@ -16,6 +18,8 @@ from ddpp_jax.configs import (
     TeachersJob,
     TrajectoryConfig,
     digest,
+    job_of,
+    provenance,
     setting,
 )
 from ddpp_jax.errors import InputError
@@ -111,3 +115,31 @@ def test_named_settings_share_what_the_paper_says_of_all():
 def test_an_unknown_setting_is_told_what_comes_close():
     with pytest.raises(InputError, match=r"no setting 'cifar10_ipc1'.*cifar10-ipc1"):
         setting("cifar10_ipc1")
+
+
+def test_settings_that_nobody_published_say_whose_they_are():
+    assert provenance("dsa", "cifar10-ipc10", "cifar10", 10) is None
+    assert provenance("ddpp", "cxr-ipc1", "chest_xray", 1) is None
+    assert "CIFAR-10's, since nobody" in provenance("dm", "cxr-ipc1", "chest_xray", 1)
+    assert "nobody has published any for cifar100 at 50" in provenance(
+        "kip", "cifar100-ipc50", "cifar100", 50
+    )
+    assert "this project's own" in provenance("cafe", "digits", "digits", 1)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_every_method_has_numbers_for_every_named_setting(method, name):
+    job = setting(name, method)
+    assert job.method == method
+    assert job.distillation.ipc == SETTINGS[name].distillation.ipc
+    assert job_of(json.loads(json.dumps(dataclasses.asdict(job)))) == job
+
+
+def test_published_loops_and_starts():
+    """Updates and epochs by images per class, and what images start from."""
+    found = [setting(f"cifar10-ipc{ipc}", "dsa").distillation for ipc in (1, 10, 50)]
+    assert [(one.updates, one.network_epochs) for one in found] == [(1, 1), (10, 50), (50, 10)]
+    starts = {n: setting("cifar10-ipc1", n).distillation.start for n in ("dc", "dsa", "cafe")}
+    assert starts == {"dc": "noise", "dsa": "real", "cafe": "noise"}
+    assert setting("cifar100-ipc1", "kip").distillation.real_batch == 50

@@ -363,3 +363,26 @@ def test_what_cannot_be_is_refused_in_a_line(arguments, words, tmp_path):
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_learned_labels_go_through_every_stage(tmp_path):
+    """Probabilities in the set, its page, its exports and its evaluation."""
+    arguments = shlex.split(f"{FLAGS} --method kip --learn-labels --real-batch 2 --steps 4")
+    done = call(tmp_path, "distill", *arguments, "--eval-every", "2", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    small = read_distilled(tmp_path / "run" / "distilled.safetensors")
+    assert small.labels.shape == (10, 10)
+    np.testing.assert_allclose(small.labels.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(small.hard_labels, np.arange(10))
+    assert "KIP (labels learned) by its kernel" in (tmp_path / "run" / "report.html").read_text()
+    done = call(tmp_path, "export", "run", "--formats", "npz", "--out", "exported")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "exported" / "distilled.npz") as file:
+        np.testing.assert_array_equal(file["labels"], small.labels)
+    done = call(
+        tmp_path, "evaluate", "exported/distilled.npz", "--eval-epochs", "5", "--width", "8"
+    )
+    assert done.returncode == 0, done.stderr
+    done = call(tmp_path, "export", "run", "--formats", "png", "--out", "pictures")
+    assert done.returncode == 2
+    assert "this set has probabilities; choose others" in done.stderr

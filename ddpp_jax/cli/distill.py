@@ -35,7 +35,7 @@ from ddpp_jax.cli.search import (
 )
 from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_each
 from ddpp_jax.cli.tune import find_settings, require_search
-from ddpp_jax.configs import DistillJob, Places, check_method, members_of
+from ddpp_jax.configs import DistillJob, Places, check_method, members_of, provenance
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
@@ -75,6 +75,7 @@ class _Request:
 
     def __init__(self) -> None:
         self._search: Search | None = None
+        self._name: str | None = None
         self.hooks = Hooks(
             kind_fn=lambda command: _Distill[type(command.config.distillation)],
             base_fn=self._base,
@@ -91,6 +92,9 @@ class _Request:
     ) -> Path | None:
         """Do what the command asks for; the folder of the run, where one is known."""
         search, job, tuning = self._search_of(command), command.config, None
+        whose = self._whose(job)
+        if whose is not None:
+            report.say(f"Settings of {job.distillation.title}: {whose}")
         if search is not None:
             sized = size_up(search)
             tuning = sized.folder / TUNING
@@ -121,7 +125,14 @@ class _Request:
             fixed |= given_names(job, flags)
             self._search = Search(asked=job, fixed=fixed, seconds=0.0)
             return job
+        self._name = name or "digits"
         return base(name, method)
+
+    def _whose(self, job: DistillJob) -> str | None:
+        """Where the settings come from, where they are nobody's published ones."""
+        if self._name is None:
+            return None
+        return provenance(job.method, self._name, job.data.dataset, job.distillation.ipc)
 
     def _search_of(self, command: _Distill[Any]) -> Search | None:
         if self._search is None:

@@ -23,7 +23,7 @@ from ddpp_jax.configs.methods import (
     RealConfig,
     check_method,
 )
-from ddpp_jax.configs.published import is_published
+from ddpp_jax.configs.published import provenance
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
 from ddpp_jax.configs.stages import (
     DataConfig,
@@ -63,9 +63,9 @@ __all__ = [
     "differences_of",
     "digest",
     "evaluate_job",
-    "is_published",
     "job_of",
     "members_of",
+    "provenance",
     "setting",
     "swept_name",
     "untuned",

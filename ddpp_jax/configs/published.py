@@ -34,9 +34,25 @@ _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-def is_published(method: str, dataset: str, ipc: int) -> bool:
-    """Whether anybody has published figures of a method for a dataset and images per class."""
-    return ipc in _PUBLISHED.get(method, {}).get(dataset, ())
+def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
+    """Where the settings of a method for a named setting come from, where nobody has published any.
+
+    None of trajectory matching, whose settings are MTT's, and where there are published ones.
+
+    Args:
+        method: of distillation.
+        name: of the setting.
+        dataset: by its name.
+        ipc: images per class.
+    """
+    known = _PUBLISHED.get(method)
+    if known is None:
+        return None
+    if name in _SMALL or name in _ALSO:
+        return "this project's own, to suit two CPU cores"
+    if ipc in known.get(dataset, ()):
+        return None
+    return f"CIFAR-10's, since nobody has published any for {dataset} at {ipc} per class"
 
 
 def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> DistillConfig:

@@ -22,6 +22,7 @@ from ddpp_jax.data import (
     small_record,
     transform_from,
 )
+from ddpp_jax.errors import InputError
 from ddpp_jax.export.card import write_card
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Replacement, write_json, write_tensors
@@ -54,10 +55,11 @@ def export(
         channels_first: of `npz` and `safetensors`; the tensors of PyTorch are so anyway.
 
     Raises:
-        InputError: a format needs a package that is not installed.
+        InputError: a format needs a package that is not installed, or has no place for
+            probabilities.
         OSError: the folder cannot be written to.
     """
-    order = np.argsort(small.labels, kind="stable")
+    order = np.argsort(small.hard_labels, kind="stable")
     small = small._replace(
         images=small.images[order], pixels=small.looks[order], labels=small.labels[order]
     )
@@ -80,6 +82,11 @@ def _png(what: Export) -> list[Path]:
     holds what tells it from others.
     """
     small, folder = what.small, what.folder / "images"
+    if small.labels.ndim == 2:
+        raise InputError(
+            "the format png has a class for each image, and this set has probabilities; choose "
+            "others by --formats, such as npz"
+        )
     low, high = pixel_range(small.looks)
     levels = np.rint((small.looks - low) / (high - low) * 255).astype(np.uint8)
     names = file_names(small.class_names)
@@ -123,7 +130,7 @@ def _arrays(what: Export) -> dict[str, np.ndarray]:
     arrays = {
         "images": _placed(small.images, what.channels_first),
         "pixels": _placed(small.looks, what.channels_first),
-        "labels": small.labels.astype(np.int64),
+        "labels": _labels(small),
         "lr": np.asarray(small.alpha, np.float32),
     }
     return arrays | _transform(small, channels_first=what.channels_first)
@@ -133,6 +140,11 @@ def _transform(small: DistilledSet, *, channels_first: bool) -> dict[str, np.nda
     """The arrays of the transform, in the order in which the images beside them are flattened."""
     transform = transform_from(small.transform)
     return arrays_of(transform, small.images.shape[1:], channels_first=channels_first)
+
+
+def _labels(small: DistilledSet) -> np.ndarray:
+    """Classes as whole numbers, or a row with the probability of each."""
+    return small.labels.astype(np.int64 if small.labels.ndim == 1 else np.float32)
 
 
 def _layout(what: Export) -> str:
@@ -157,7 +169,7 @@ def _tensors(images: str, labels: str, rate: str) -> Callable[[Export], list[Pat
         transform = _transform(small, channels_first=True)
         found = {
             images: torch.from_numpy(pictures),
-            labels: torch.from_numpy(small.labels.astype(np.int64)),
+            labels: torch.from_numpy(_labels(small)),
             rate: torch.tensor(small.alpha, dtype=torch.float32),
             TRANSFORM_FILE: {
                 **{name: torch.from_numpy(array) for name, array in transform.items()},

@@ -34,8 +34,8 @@ def last_frame(method: Method) -> Frame:
     step = int(small.origin.get("step", 0))
     if method.frames and method.frames[-1].step == step:
         return method.frames[-1]
-    places = first_of_each(small.labels)
-    return Frame(step, small.looks[places], small.labels[places])
+    places = first_of_each(small.hard_labels)
+    return Frame(step, small.looks[places], small.hard_labels[places])
 
 
 def shown_classes(method: Method) -> list[str]:

@@ -60,7 +60,7 @@ def save_grid(path: Path, distilled: DistilledSet, *, title: str) -> None:
         distilled: the set.
         title: stands over the grid.
     """
-    images, labels = shown_pixels(distilled), distilled.labels
+    images, labels = shown_pixels(distilled), distilled.hard_labels
     names = distilled.class_names
     by_class = [np.flatnonzero(labels == label) for label in range(len(names))]
     ipc = max(len(members) for members in by_class)

@@ -61,6 +61,12 @@ class DistilledSet(NamedTuple):
             raise ValueError("this set has no pixels; undo its transform first")
         return self.pixels
 
+    @property
+    def hard_labels(self) -> Int[np.ndarray, " images"]:
+        """A class for each image, the likeliest where labels are probabilities."""
+        labels = np.asarray(self.labels)
+        return labels if labels.ndim == 1 else labels.argmax(axis=1).astype(np.int32)
+
     def seen(self, pixels: Any) -> Float[np.ndarray, "..."]:
         """Real images as the networks of this set must see them: apply it to test images.
 
