@@ -51,6 +51,8 @@ from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import gib
 
 _FEW_STUDENT_STEPS = 4
+_FEW_UPDATES = 2
+_FEW_EPOCHS = 5
 _MOST_OF_A_PAIR = 2**26
 
 
@@ -141,14 +143,18 @@ def check_kernel(job: DistillJob, data: Dataset) -> None:
         )
 
 
-def lighter(job: DistillJob) -> tuple[DistillJob, float]:
-    """The same job with steps that are quickly tried, and how many times its own take as long."""
+def lighter(job: DistillJob) -> DistillJob:
+    """The same job with steps that are quickly tried; a step's work is told by its operations."""
     settings = job.distillation
-    if not isinstance(settings, TrajectoryConfig):
-        return job, 1.0
-    few = min(settings.student_steps, _FEW_STUDENT_STEPS)
-    light = dataclasses.replace(settings, student_steps=few)
-    return dataclasses.replace(job, distillation=light), settings.student_steps / few
+    few: dict[str, int] = {}
+    if isinstance(settings, TrajectoryConfig):
+        few = {"student_steps": min(settings.student_steps, _FEW_STUDENT_STEPS)}
+    if isinstance(settings, GradientConfig):
+        few = {
+            "updates": min(settings.updates, _FEW_UPDATES),
+            "network_epochs": min(settings.network_epochs, _FEW_EPOCHS),
+        }
+    return dataclasses.replace(job, distillation=dataclasses.replace(settings, **few))
 
 
 def words(settings: DistillConfig) -> str:

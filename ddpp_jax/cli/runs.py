@@ -139,8 +139,8 @@ def describe_work(run: Run, report: Report) -> None:
     if (run.folder / "result.json").exists():
         report.say(f"{run.folder} is complete, and takes no more time")
         return
-    light, times = lighter(run.job)
-    small, quick = example_of(run, light)
+    small, quick = example_of(run, lighter(run.job))
+    times = made_of(run).method.operations / quick.method.operations
     examples = [small] * len(run.members)
     step_fn = partial(trial.step_seconds, quick.method, examples, needed=needed)
     tried = partial(
@@ -157,16 +157,16 @@ def stages_of(run: Run) -> list[work.Stage]:
     return work.stages(run.job, missing, titles, run.problem.raw)
 
 
-def made_of(run: Run) -> Made:
-    """The method, not to be fed yet."""
+def made_of(run: Run, job: DistillJob | None = None) -> Made:
+    """The method, not to be fed yet: of the run's job, or of one that differs in its steps."""
     shape = run.problem.raw.x_train.shape[1:]
     operations = work.forward_operations(run.problem.network, shape)
-    return make_method(run.job, Sources(run.problems), image_operations=operations)
+    return make_method(job or run.job, Sources(run.problems), image_operations=operations)
 
 
 def example_of(run: Run, job: DistillJob) -> tuple[distill.Member, Made]:
     """A distillation of the job's sizes, with made-up images, and its method."""
-    made, raw = make_method(job, Sources(run.problems)), run.problem.raw
+    made, raw = made_of(run, job), run.problem.raw
     labels = np.arange(job.distillation.ipc * raw.classes, dtype=np.int32) % raw.classes
     shape = (len(labels), *raw.x_train.shape[1:])
     images = np.asarray(jax.random.normal(jax.random.key(0), shape, np.float32))

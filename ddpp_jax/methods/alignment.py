@@ -170,7 +170,8 @@ def align_features(
             own = jax.random.fold_in(key, epochs)
             images, labels = carry.pixels.images, carry.pixels.labels
             rest = training.optimizer.init(params)  # Plain SGD has nothing to keep.
-            params, _, _ = train_epoch(own, params, rest, images, labels, training)
+            of_epoch = named_key(own, "epoch")
+            params, _, _ = train_epoch(of_epoch, params, rest, images, labels, training)
             return params, _seen(seen, query(own, params, pool)), epochs + 1
 
         begun = (carry.params, jnp.zeros(_WINDOW), jnp.int32(0))
