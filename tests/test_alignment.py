@@ -35,7 +35,13 @@ def means(golden, images):
 def aligned(golden, images):
     pool = torch_layout.pool(golden["real"])
     return gradient_of(
-        jax.random.key(0), params_of(golden), images, pool, NETWORK, golden["real"].shape[1], None
+        jax.random.key(0),
+        params_of(golden),
+        images,
+        pool,
+        NETWORK,
+        batch=golden["real"].shape[1],
+        augment_fn=None,
     )
 
 
@@ -86,8 +92,8 @@ def test_real_images_in_parts_give_the_same(golden):
         images,
         torch_layout.pool(golden["real"]),
         NETWORK._replace(at_once=2),
-        4,
-        None,
+        batch=4,
+        augment_fn=None,
     )
     jax.tree.map(lambda a, b: close(a, b, 1e-10), parts, whole)
 
@@ -110,8 +116,7 @@ def method_of(loops, pool, steps=10):
         pool=pool,
         real_batch=4,
         optimizer=optax.trace(0.5),
-        loops=loops,
-        steps=steps,
+        loops=loops._replace(steps=steps),
     )
 
 

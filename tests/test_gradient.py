@@ -13,13 +13,13 @@ from test_distribution import operation
 from test_goldens import close
 
 from ddpp_jax.core import augment
-from ddpp_jax.methods import Loops, PixelHParams, match_gradients
-from ddpp_jax.methods.gradient import class_distance, row_distances
+from ddpp_jax.methods import GradientLoops, PixelHParams, match_gradients
+from ddpp_jax.methods.gradient import _trained, class_distance, row_distances
 from ddpp_jax.methods.pixels import begin, descend
 from ddpp_jax.methods.real import over_classes, same_for_all
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.training import cross_entropy
+from ddpp_jax.training import Training, cross_entropy
 
 NETWORK = make_network(ConvNet(classes=3, width=6, depth=2, image_size=8, channels=3), (8, 8, 3))
 
@@ -84,11 +84,7 @@ def test_two_updates_with_the_network_trained_between(golden):
     state = begin(optimizer)(jax.random.key(0), start)
     params = params_of(golden)
     for outer, theta in enumerate(("theta", "theta_inner")):
-        close(
-            jnp.concatenate([x.ravel() for x in jax.tree.leaves(params)]),
-            jnp.concatenate([x.ravel() for x in jax.tree.leaves(params_of(golden, theta))]),
-            1e-9,
-        )
+        same(params, params_of(golden, theta))
         by_class, gradient = matched(golden, state.images, outer=outer, theta=theta)
         close(by_class.sum(), golden[f"outer_loss_{outer}"], 1e-9)
         close(gradient, torch_layout.images(golden[f"outer_grad_{outer}"]), 1e-8)
@@ -102,6 +98,29 @@ def test_two_updates_with_the_network_trained_between(golden):
 
             slope = jax.grad(loss_fn)(params)
             params = jax.tree.map(lambda p, g: p - float(golden["lr_net"]) * g, params, slope)
+
+
+def test_training_between_updates(golden):
+    """`_trained`, a golden minibatch at a time, each of which it takes whole and in order."""
+    training = Training(
+        NETWORK.apply_fn, optax.sgd(float(golden["lr_net"])), 256, lambda key, images: images
+    )
+    params, labels = params_of(golden), jnp.asarray(golden["labels"])
+    images = torch_layout.images(golden["images_after_1"])
+    for step, batch in enumerate(golden["inner_batches"]):
+        key = jax.random.key(step)
+        params = _trained(key, params, images[batch], labels[batch], training, 1)
+        if step == 0:
+            same(params, params_of(golden, "theta_after_first_batch"))
+    same(params, params_of(golden, "theta_inner"))
+
+
+def same(params, wanted):
+    close(ravel(params), ravel(wanted), 1e-9)
+
+
+def ravel(params):
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
 
 
 SMALL = make_network(ConvNet(classes=3, width=4, depth=1, image_size=4, channels=1), (4, 4, 1))
@@ -129,22 +148,22 @@ def stepped(loops, augment_fn=None, seed=0):
 
 
 def test_one_update_trains_no_network():
-    one = stepped(Loops(updates=1, epochs=1))
-    np.testing.assert_array_equal(one, stepped(Loops(updates=1, epochs=9, rate=5.0)))
+    one = stepped(GradientLoops(updates=1, epochs=1))
+    np.testing.assert_array_equal(one, stepped(GradientLoops(updates=1, epochs=9, rate=5.0)))
 
 
 def test_between_updates_the_network_is_trained():
-    few, many = (stepped(Loops(updates=2, epochs=epochs)) for epochs in (1, 5))
+    few, many = (stepped(GradientLoops(updates=2, epochs=epochs)) for epochs in (1, 5))
     assert np.any(few != many)
-    assert np.any(stepped(Loops(updates=1)) != stepped(Loops(updates=2, rate=1e-9)))
+    assert np.any(stepped(GradientLoops(updates=1)) != stepped(GradientLoops(updates=2, rate=1e-9)))
 
 
 def test_training_in_minibatches_differs_from_whole_sets():
-    whole, parts = (stepped(Loops(updates=2, epochs=3, batch=b)) for b in (6, 2))
+    whole, parts = (stepped(GradientLoops(updates=2, epochs=3, batch=b)) for b in (6, 2))
     assert np.any(whole != parts)
 
 
 def test_augmentation_is_drawn():
-    found = [stepped(Loops(), augment, seed) for seed in (0, 1)]
+    found = [stepped(GradientLoops(), augment, seed) for seed in (0, 1)]
     assert np.any(found[0] != found[1])
-    assert np.any(found[0] != stepped(Loops()))
+    assert np.any(found[0] != stepped(GradientLoops()))

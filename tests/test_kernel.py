@@ -10,7 +10,7 @@ from test_goldens import close
 from test_infinite import NETWORKS
 
 from ddpp_jax.methods import PixelHParams, induce_points
-from ddpp_jax.methods.kernel import predicted, regress
+from ddpp_jax.methods.kernel import coefficients, fit, predict
 from ddpp_jax.networks import Infinite, among
 from ddpp_jax.sets import DistilledSet
 
@@ -20,11 +20,15 @@ def golden(float64):
     return torch_layout.load("kip.npz")
 
 
+def regress(network, images, labels, unknown, ridge):
+    return predict(network, fit(network, images, labels, ridge=ridge), unknown)
+
+
 def loss_fn(golden, network, ridge):
     target, wanted = torch_layout.images(golden["target"]), jnp.asarray(golden["target_labels"])
 
     def loss(images, labels):
-        guess = regress(network, images, labels, target, ridge=ridge)
+        guess = regress(network, images, labels, target, ridge)
         return jnp.square(guess - wanted).mean() / 2, guess
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -42,14 +46,27 @@ def test_loss_and_gradients(golden, name, end, ridge):
     close(gradients[1], golden[f"{name}_grad_labels{end}"], 1e-9)
 
 
+def test_float32_is_near_at_the_published_ridge():
+    """1e-6 of the mean diagonal is near rounding; predictions are off by little all the same."""
+    golden = torch_layout.load("kip.npz")
+    images, target = (
+        jnp.asarray(torch_layout.images(golden[name]), jnp.float32)
+        for name in ("support", "target")
+    )
+    labels = jnp.asarray(golden["support_labels"], jnp.float32)
+    found = jax.jit(lambda: regress(NETWORKS["d2"], images, labels, target, 1e-6))()
+    assert found.dtype == jnp.float32
+    close(found, golden["d2_pred"], 2e-3)
+
+
 def test_ridge_by_numpy():
     generator = np.random.default_rng(0)
     features = generator.normal(size=(9, 20))
     own, others = features[:6] @ features[:6].T, features[6:] @ features[:6].T
     labels = generator.normal(size=(6, 2))
     inverse = np.linalg.inv(own + 0.1 * np.diag(own).mean() * np.eye(6))
-    found = predicted(*(jnp.asarray(x) for x in (own, others, labels)), ridge=0.1)
-    np.testing.assert_allclose(found, others @ inverse @ labels, rtol=1e-3, atol=1e-4)
+    found = coefficients(jnp.asarray(own), jnp.asarray(labels), ridge=0.1)
+    np.testing.assert_allclose(others @ found, others @ inverse @ labels, rtol=1e-3, atol=1e-4)
 
 
 def test_equal_images_give_finite_gradients():
@@ -60,7 +77,7 @@ def test_equal_images_give_finite_gradients():
 
     def loss(images):
         labels = jnp.eye(3) - 1 / 3
-        guess = regress(Infinite(2), images, labels, target, ridge=1e-2)
+        guess = regress(Infinite(2), images, labels, target, 1e-2)
         return jnp.square(guess - labels).mean()
 
     found, gradient = jax.jit(jax.value_and_grad(loss))(images)
@@ -76,7 +93,7 @@ def test_gradients_by_finite_differences(float64):
 
     @jax.jit
     def loss(images):
-        guess = regress(Infinite(1, front=True), images, labels, target, ridge=1e-3)
+        guess = regress(Infinite(1, front=True), images, labels, target, 1e-3)
         return jnp.square(guess).mean()
 
     step = 1e-5

@@ -18,9 +18,10 @@ from ddpp_jax import distill
 from ddpp_jax.configs import METHODS, RealConfig, setting
 from ddpp_jax.core import augment
 from ddpp_jax.distill import loop
+from ddpp_jax.distill.frames import read_frame
 from ddpp_jax.methods import (
     AlignmentLoops,
-    Loops,
+    GradientLoops,
     PixelHParams,
     RealImages,
     align_features,
@@ -59,7 +60,7 @@ def by_gradients(augment_fn=None):
         **parts(),
         real_batch=5,
         optimizer=optax.trace(0.5),
-        loops=Loops(updates=2, epochs=2),
+        loops=GradientLoops(updates=2, epochs=2),
         augment_fn=augment_fn,
     )
 
@@ -70,8 +71,7 @@ def by_alignment():
         **parts(),
         real_batch=5,
         optimizer=optax.trace(0.5),
-        loops=AlignmentLoops(queries=8),
-        steps=6,
+        loops=AlignmentLoops(queries=8, steps=6),
         augment_fn=partial(augment, operations=("crop",)),
     )
 
@@ -240,6 +240,26 @@ def test_slow_steps_are_kept_by_the_clock(name, tmp_path, monkeypatch):
 
 
 @every
+def test_by_vmap_steps_are_the_same_to_rounding(name):
+    """As members go on a GPU."""
+    method, hparams = MAKE[name][0](), MAKE[name][1]
+    keys = jax.random.split(jax.random.key(0), 2)
+    states = [method.init(key, small.start(seed=seed)) for seed, key in enumerate(keys)]
+    batch = first_batch(method)
+    alone = [
+        jax.jit(method.step)(k, s, batch, hparams)[0] for k, s in zip(keys, states, strict=True)
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    step = jax.jit(jax.vmap(method.step, in_axes=(0, 0, None, None)))
+    together, _ = step(keys, stacked, batch, hparams)
+    for place, one in enumerate(alone):
+        found = jax.tree.map(lambda leaf, place=place: leaf[place], together)
+        np.testing.assert_allclose(
+            method.distilled(found).images, method.distilled(one).images, rtol=1e-3, atol=1e-3
+        )
+
+
+@every
 def test_memory_and_one_step_can_be_told_beforehand(name, tmp_path):
     method, (member,) = MAKE[name][0](), members(tmp_path, name, 0)
     assert distill.memory(method, member) > 1000
@@ -323,6 +343,7 @@ def test_several_methods_are_one_table_and_one_page(tmp_path):
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.rindex("trained on") :]
     assert [table.count(name) for name in ("random real images", "DM", "DSA")] == [1, 1, 1]
+    assert done.stdout.count("evaluate random real images") == 1
     page = (tmp_path / "both" / "comparison.html").read_text()
     assert all(words in page for words in ("DM", "DSA", "random real images"))
     rows = {
@@ -331,16 +352,29 @@ def test_several_methods_are_one_table_and_one_page(tmp_path):
     }
     assert {name: [row["method"] for row in found] for name, found in rows.items()} == {
         "dm": ["random real images", "DM"],
-        "dsa": ["DSA"],
+        "dsa": ["random real images", "DSA"],
     }
-    # Both start from the same real images.
     starts = [
-        (tmp_path / "both" / name / "history" / "000000.safetensors").read_bytes()
+        read_frame(tmp_path / "both" / name / "history" / "000000.safetensors")[0]
         for name in ("dm", "dsa")
     ]
-    assert len(starts[0]) == len(starts[1])
+    np.testing.assert_array_equal(*starts)
     again = call(tmp_path, "distill", *arguments)
     assert again.stdout.count("is complete; its results") == 2
+    # A run is the same whether it is made beside others or alone.
+    alone = shlex.split(f"{FLAGS} --method dsa --steps 4 --eval-every 2 --out both/dsa")
+    assert "is complete; its results" in call(tmp_path, "distill", *alone).stdout
+
+
+def test_a_method_that_cannot_be_run_leaves_the_others(tmp_path):
+    """The second folder is somebody else's, and that is found out before the first begins."""
+    (tmp_path / "both" / "dsa").mkdir(parents=True)
+    (tmp_path / "both" / "dsa" / "thesis.txt").write_text("years of work")
+    arguments = shlex.split(f"{FLAGS} --methods dm,dsa --steps 4 --eval-every 2 --out both")
+    done = call(tmp_path, "distill", *arguments)
+    assert done.returncode == 2
+    assert not (tmp_path / "both" / "dm").exists()
+    assert (tmp_path / "both" / "dsa" / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(
@@ -350,10 +384,12 @@ def test_several_methods_are_one_table_and_one_page(tmp_path):
         ("--methods dm,dm", "names one twice"),
         ("--methods dm,dsa --method dc", "--method and --methods are both given"),
         ("--methods dm,dsa --updates 3", "for dm: Unrecognized options: --updates"),
-        ("--methods dm,dsa --sweep seed=0,1", "--sweep is of one method"),
+        ("--methods dm,dsa --sweep seed=0,1", "--sweep takes a single method"),
         ("--methods", "--methods names ''"),
-        ("--method dc --siamese", "--method dsa is what this is"),
-        ("--method dsa --no-siamese", "--method dc is what this is"),
+        ("--method dc --siamese all", "--method dc augments nothing; --method dsa is"),
+        ("--method dsa --siamese none", "--method dsa augments by nothing"),
+        ("--method dsa --augment none", "--method dsa augments by nothing"),
+        ("--method cafe --siamese flip,flip", "each once, or all, none or augment"),
         ("--method kip --image-size 112 --depth 5", "give a lower --depth, or --image-size 32"),
     ],
 )
@@ -375,8 +411,9 @@ def test_learned_labels_go_through_every_stage(tmp_path):
     np.testing.assert_allclose(small.labels.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(small.hard_labels, np.arange(10))
     assert "KIP (labels learned) by its kernel" in (tmp_path / "run" / "report.html").read_text()
-    done = call(tmp_path, "export", "run", "--formats", "npz", "--out", "exported")
+    done = call(tmp_path, "export", "run", "--out", "exported")
     assert done.returncode == 0, done.stderr
+    assert "png is left out: the labels of this set are probabilities" in done.stderr + done.stdout
     with np.load(tmp_path / "exported" / "distilled.npz") as file:
         np.testing.assert_array_equal(file["labels"], small.labels)
     done = call(
@@ -385,4 +422,4 @@ def test_learned_labels_go_through_every_stage(tmp_path):
     assert done.returncode == 0, done.stderr
     done = call(tmp_path, "export", "run", "--formats", "png", "--out", "pictures")
     assert done.returncode == 2
-    assert "this set has probabilities; choose others" in done.stderr
+    assert "png and mtt have no place; give others by --formats" in done.stderr

@@ -1,5 +1,7 @@
 """Random real images, what a distilled set is first compared with."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,11 +13,34 @@ from ddpp_jax.evaluate import Evaluations, Tests
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import evaluation_key
 from ddpp_jax.progress import Report
-from ddpp_jax.results import tables
+from ddpp_jax.results import read_result, tables
 from ddpp_jax.sets import DistilledSet
 
 RANDOM = "random real images"
 """What tables call them."""
+
+_DECIDES = ("data", "model", "evaluation", "seed", "random_draws", "real_rate")
+"""The settings that decide which they are and how they are evaluated, beside their number."""
+
+
+def random_of(folder: Path | None, job: DistillJob) -> dict[str, Any] | None:
+    """The row of random real images that a run beside this one has, where it would be the same.
+
+    Args:
+        folder: of the other run; None where there is none.
+        job: of this one.
+
+    Raises:
+        InputError: the other run's results are damaged.
+    """
+    if folder is None:
+        return None
+    found = read_result(folder / "result.json")
+    own, other = dataclasses.asdict(job), found["config"]
+    alike = all(own[name] == other.get(name) for name in _DECIDES)
+    alike &= own["distillation"]["ipc"] == other["distillation"]["ipc"]
+    rows = [row for row in found["rows"] if row["method"] == RANDOM]
+    return rows[0] if rows and alike else None
 
 
 def evaluate_random(

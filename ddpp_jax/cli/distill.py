@@ -12,16 +12,14 @@ from ddpp_jax.cli.flags import (
     Hooks,
     Shown,
     base,
+    flag_names,
     named,
     parse_varied,
     report_of,
     run_with_setting,
 )
-from ddpp_jax.cli.job import run_distill
+from ddpp_jax.cli.job import check_distill, run_distill
 from ddpp_jax.cli.running import run_command
-from ddpp_jax.cli.runs import (
-    prepare_run,
-)
 from ddpp_jax.cli.search import (
     Search,
     found_in,
@@ -35,7 +33,15 @@ from ddpp_jax.cli.search import (
 )
 from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_each
 from ddpp_jax.cli.tune import find_settings, require_search
-from ddpp_jax.configs import DistillJob, Places, check_method, members_of, provenance
+from ddpp_jax.configs import (
+    SETTINGS,
+    DistillJob,
+    Places,
+    check_method,
+    members_of,
+    provenance,
+    setting,
+)
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
@@ -76,6 +82,7 @@ class _Request:
     def __init__(self) -> None:
         self._search: Search | None = None
         self._name: str | None = None
+        self._flags: frozenset[str] = frozenset()
         self.hooks = Hooks(
             kind_fn=lambda command: _Distill[type(command.config.distillation)],
             base_fn=self._base,
@@ -88,13 +95,22 @@ class _Request:
         return parse_varied("distill", _ABOUT, program, given, default, self.hooks)[0]
 
     def work(
-        self, command: _Distill[Any], report: Report, *, out: Path | None = None
+        self,
+        command: _Distill[Any],
+        report: Report,
+        *,
+        out: Path | None = None,
+        beside: Path | None = None,
     ) -> Path | None:
         """Do what the command asks for; the folder of the run, where one is known."""
         search, job, tuning = self._search_of(command), command.config, None
         whose = self._whose(job)
         if whose is not None:
             report.say(f"Settings of {job.distillation.title}: {whose}")
+        unused = sorted(self._flags & {field.name for field in dataclasses.fields(job.teaching)})
+        if unused and job.distillation.last_epoch is None:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            report.warn(f"{flags} plays no part: {job.distillation.title} needs no teachers")
         if search is not None:
             sized = size_up(search)
             tuning = sized.folder / TUNING
@@ -114,10 +130,11 @@ class _Request:
             sweep=command.sweep,
             dry=command.shown.dry_run,
             tuning=tuning,
+            beside=beside,
         )
 
     def _base(self, name: str | None, flags: Sequence[str]) -> DistillJob:
-        method = named("--method", flags)
+        method, self._flags = named("--method", flags), flag_names(flags)
         check_method(method or "ddpp")
         name = name or published_name(flags)
         if wants_search(name, flags):
@@ -128,9 +145,16 @@ class _Request:
         self._name = name or "digits"
         return base(name, method)
 
+    @property
+    def searches(self) -> bool:
+        """Whether settings are to be found."""
+        return self._search is not None
+
     def _whose(self, job: DistillJob) -> str | None:
         """Where the settings come from, where they are nobody's published ones."""
-        if self._name is None:
+        if self._name not in SETTINGS:
+            return None
+        if job.distillation != setting(self._name, job.method).distillation:
             return None
         return provenance(job.method, self._name, job.data.dataset, job.distillation.ipc)
 
@@ -159,17 +183,17 @@ def _run_several(program: str, given: list[str]) -> None:
     commands = dict(zip(names, zip(requests, found, strict=True), strict=True))
     require_device()
     report = report_of(found[0].shown, program, given)
-    for command in found:  # Refused before any begins.
-        prepare_run(command.config, command.places, None, None)
+    above = found[0].out
+    for name, (request, command) in commands.items():  # Refused before any begins.
+        if not request.searches:
+            out = None if above is None else above / name
+            check_distill(command.config, command.places, out)
 
-    def run(name: str, out: Path | None, *, first: bool) -> Path | None:
+    def run(name: str, out: Path | None, beside: Path | None) -> Path | None:
         request, command = commands[name]
-        if not first:
-            config = dataclasses.replace(command.config, random_draws=0)
-            command = dataclasses.replace(command, config=config)
-        return request.work(command, report, out=out)
+        return request.work(command, report, out=out, beside=beside)
 
-    run_each(names, found[0].out, run, report, dry=found[0].shown.dry_run)
+    run_each(names, above, run, report, dry=found[0].shown.dry_run)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

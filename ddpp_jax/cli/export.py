@@ -19,6 +19,8 @@ from ddpp_jax.sets import load_distilled
 from ddpp_jax.storage import TeacherStore, claimed_folder, read_claim
 from ddpp_jax.teachers import teachers_in, write_buffers
 
+_CLASSES_ALONE = ("png", "mtt")
+"""Formats whose labels are classes."""
 _BUFFERS = "mtt-buffers"
 _MANIFEST = "manifest.json"
 
@@ -54,6 +56,8 @@ def run_export(
         _export_buffers(path, formats, out, report)
         return
     small = load_distilled(path, which=which)
+    if small.labels.ndim == 2:
+        formats = _for_probabilities(formats, report)
     folder = out or (path if path.is_dir() else path.parent) / "export"
     content = small.images.tobytes() + small.labels.tobytes() + repr(small.alpha).encode()
     identity = {
@@ -66,6 +70,23 @@ def run_export(
             report.say(f"{written}")
     count, classes = len(small.labels), len(small.class_names)
     report.say(f"{count} images of {classes} classes, alpha {small.alpha:.4g}, are in {folder}")
+
+
+def _for_probabilities(formats: Sequence[str], report: Report) -> Sequence[str]:
+    """The formats that have a place for probabilities; what is left out is said.
+
+    Raises:
+        InputError: none has.
+    """
+    left = [name for name in formats if name not in _CLASSES_ALONE]
+    if not set(left) - {"card"}:
+        raise InputError(
+            "the labels of this set are probabilities, for which "
+            f"{' and '.join(_CLASSES_ALONE)} have no place; give others by --formats, such as npz"
+        )
+    for name in sorted(set(formats) - set(left)):
+        report.warn(f"{name} is left out: the labels of this set are probabilities")
+    return left
 
 
 def _export_buffers(path: Path, formats: Sequence[str], out: Path | None, report: Report) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpp_jax import distill
-from ddpp_jax.cli.baseline import evaluate_random
+from ddpp_jax.cli.baseline import evaluate_random, random_of
 from ddpp_jax.cli.methods import Sources, make_method, start_of
 from ddpp_jax.cli.outcomes import (
     doubts_of,
@@ -59,6 +59,7 @@ def run_distill(
     sweep: str | None = None,
     dry: bool = False,
     tuning: Path | None = None,
+    beside: Path | None = None,
 ) -> Path:
     """The whole job: teachers, distillation, evaluation, pictures and a table; the run's folder.
 
@@ -70,6 +71,11 @@ def run_distill(
         sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
         dry: only say what would be done.
         tuning: the file that says how the settings were found; None where they were given.
+        beside: the folder of a run whose figures of random real images may be taken; None evaluates
+            them.
+
+    Raises:
+        InputError: it cannot be done, or its folder is another's.
     """
     run = prepare_run(job, places, out, sweep)
     for seed, problem in run.problems.items():
@@ -107,14 +113,27 @@ def run_distill(
             if run.needs_teachers:
                 for seed, problem in run.problems.items():
                     train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
-            found = _compute(run, Sources(run.problems, dataset, stream), report)
+            found = _compute(run, Sources(run.problems, dataset, stream), report, beside)
         write_report(run.folder)
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {run.folder}; open its report.html")
     return run.folder
 
 
-def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
+def check_distill(job: DistillJob, places: Places, out: Path | None) -> None:
+    """Refuse what `run_distill` would refuse before its first step; begin and write nothing.
+
+    Raises:
+        InputError: as there.
+    """
+    run = prepare_run(job, places, out, None)
+    check_free(run.folder, run.identity, proven=run.proven)
+    if not (run.folder / "result.json").exists():
+        stream = run.needs_teachers and choose_reading(job, run.problem, places.read, Report(None))
+        require_run(run, places, stream=stream)
+
+
+def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) -> dict[str, Any]:
     """Distil, evaluate and draw; what `result.json` of the folder then holds."""
     job, dataset, network = run.job, sources.dataset, run.problem.network
     assert dataset is not None
@@ -126,7 +145,8 @@ def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
     outcomes = _distilled(run, sources, on_the_way, report)
     rows = []
     if job.baselines and job.random_draws and run.sweep is None:
-        rows.append(evaluate_random(job, evaluations, network, dataset, tests, report))
+        known = random_of(beside, job)
+        rows.append(known or evaluate_random(job, evaluations, network, dataset, tests, report))
     for member in run.members:
         outcome = outcomes.get(member.title)
         if outcome is not None:
@@ -141,7 +161,7 @@ def _compute(run: Run, sources: Sources, report: Report) -> dict[str, Any]:
             )
             rows.append(member_row(member, outcome, found["test"]))
             settings = member.job.distillation
-            if isinstance(settings, KernelConfig):
+            if isinstance(settings, KernelConfig) and run.sweep is None:
                 rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
     if job.baselines and run.needs_teachers and run.sweep is None:
         rows.append(teacher_row(job, run.problem))

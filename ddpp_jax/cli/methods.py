@@ -11,6 +11,7 @@ import optax
 from ddpp_jax import distill
 from ddpp_jax.configs import (
     AlignmentConfig,
+    AugmentedConfig,
     DistillConfig,
     DistillJob,
     DistributionConfig,
@@ -26,8 +27,8 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
     AlignmentLoops,
     Feed,
+    GradientLoops,
     HParams,
-    Loops,
     Method,
     OnDevice,
     Parts,
@@ -151,8 +152,8 @@ def lighter(job: DistillJob) -> DistillJob:
         few = {"student_steps": min(settings.student_steps, _FEW_STUDENT_STEPS)}
     if isinstance(settings, GradientConfig):
         few = {
-            "updates": min(settings.updates, _FEW_UPDATES),
-            "network_epochs": min(settings.network_epochs, _FEW_EPOCHS),
+            "updates": min(settings.loops[0], _FEW_UPDATES),
+            "network_epochs": min(settings.loops[1], _FEW_EPOCHS),
         }
     return dataclasses.replace(job, distillation=dataclasses.replace(settings, **few))
 
@@ -220,7 +221,6 @@ def _from_real_images(
             held.append(RealImages(sources.dataset.x_train, sources.dataset.y_train))
         return held[0]
 
-    augment_fn = partial(augment, operations=job.data.operations)
     batch, optimizer = min(settings.real_batch, smallest), _optimizer(settings)
     work = Work(image_operations, settings.ipc)
     pool = pool_like(raw.x_train.shape[1:], raw.y_train)
@@ -235,6 +235,9 @@ def _from_real_images(
             learns_labels=settings.learn_labels,
             images=settings.ipc * raw.classes,
         )
+    assert isinstance(settings, AugmentedConfig)
+    operations = settings.operations(job.data.operations)
+    augment_fn = partial(augment, operations=operations)
     if isinstance(settings, DistributionConfig):
         return match_distributions(
             network,
@@ -246,7 +249,7 @@ def _from_real_images(
             work=work,
         )
     assert isinstance(settings, NetworkConfig)
-    siamese = augment_fn if settings.siamese else None
+    siamese = augment_fn if operations else None
     if isinstance(settings, GradientConfig):
         return match_gradients(
             network,
@@ -254,12 +257,7 @@ def _from_real_images(
             pool=pool,
             real_batch=batch,
             optimizer=optimizer,
-            loops=Loops(
-                settings.updates,
-                settings.network_epochs,
-                settings.network_rate,
-                settings.network_batch,
-            ),
+            loops=GradientLoops(*settings.loops, settings.network_rate, settings.network_batch),
             augment_fn=siamese,
             work=work,
         )
@@ -276,8 +274,8 @@ def _from_real_images(
             settings.network_rate,
             settings.network_batch,
             min(AlignmentLoops().queries, smallest),
+            settings.steps,
         ),
-        steps=settings.steps,
         augment_fn=siamese,
         work=work,
     )

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from ddpp_jax.cli.flags import flag_names, named
-from ddpp_jax.configs import SETTINGS, DistillJob, digest, job_of, untuned
-from ddpp_jax.data import load_raw
+from ddpp_jax.configs import SETTINGS, DistillJob, KernelConfig, digest, job_of, untuned
+from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.errors import InputError
+from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.problem import identity_of
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import (
@@ -23,6 +24,11 @@ from ddpp_jax.tuning import (
     settings_for,
     student_batch_for,
 )
+
+_SECONDS_OF_AN_ENTRY = {True: 1e-7, False: 1e-9}
+"""What an entry of the covariance of two images takes with its gradient, on a CPU or elsewhere."""
+_STEPS_OF_A_SEARCH = 60
+_LEAST_KERNEL_BATCH, _MOST_KERNEL_BATCH = 2, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +193,8 @@ def size_up(search: Search) -> Sized:
         "held_out": held_out_for(len(raw.y_train)),
         "student_batch": student_batch_for(images, raw.classes),
     }
+    if isinstance(asked.distillation, KernelConfig) and "real_batch" not in search.fixed:
+        found["real_batch"] = _kernel_batch(search, raw, found)
     identity = identity_of(asked, raw) | {
         "fixed": sorted(search.fixed),
         "seconds": search.seconds,
@@ -195,3 +203,26 @@ def size_up(search: Search) -> Sized:
     }
     name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
     return Sized(Path("runs/tuning") / name, identity, search.with_found(asked, found))
+
+
+def _kernel_batch(search: Search, raw: Dataset, found: Mapping[str, Any]) -> int:
+    """Real images of each class in a step of KIP that the time of a search allows.
+
+    Raises:
+        InputError: it allows fewer than two.
+    """
+    asked = search.asked
+    size = found["image_size"] or raw.x_train.shape[1]
+    depth = asked.model.depth if "depth" in search.fixed else found["depth"]
+    front = asked.distillation.front if isinstance(asked.distillation, KernelConfig) else False
+    entries = Infinite(depth, front=front).entries(size)
+    pair = entries * _SECONDS_OF_AN_ENTRY[jax.default_backend() == "cpu"]
+    step = search.seconds / _STEPS_OF_A_SEARCH
+    batch = int(step / (pair * asked.distillation.ipc * raw.classes**2))
+    if batch < _LEAST_KERNEL_BATCH:
+        raise InputError(
+            f"--method kip takes about {pair:.2g} s for a pair of {size}x{size} images at depth "
+            f"{depth}, and a search of {search.seconds:.0f} s has no time for its steps; give "
+            "--image-size 16 or less, a longer --budget, or the settings by --settings"
+        )
+    return min(batch, _MOST_KERNEL_BATCH)

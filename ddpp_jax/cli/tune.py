@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ddpp_jax.cli.methods import check
+from ddpp_jax.cli.methods import check, check_kernel
 from ddpp_jax.cli.pilots import Quick, pieces_of, pilots_of
 from ddpp_jax.cli.search import Search, Sized, found_in
 from ddpp_jax.configs import (
@@ -66,6 +66,7 @@ def require_search(search: Search, found: Sized, places: Places) -> Dataset:
         )
     raw = load_raw(job.data)
     check(job.distillation, raw)
+    check_kernel(job, raw)
     require_data(job, raw, places)
     pilots_of(search, job)
     check_free(folder, identity, proven=True)

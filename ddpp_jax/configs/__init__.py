@@ -16,6 +16,7 @@ from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swep
 from ddpp_jax.configs.methods import (
     METHODS,
     AlignmentConfig,
+    AugmentedConfig,
     DistributionConfig,
     GradientConfig,
     KernelConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "METHODS",
     "SETTINGS",
     "AlignmentConfig",
+    "AugmentedConfig",
     "DataConfig",
     "DistillConfig",
     "DistillJob",

@@ -62,7 +62,7 @@ class DistillJob(TeachersJob, Generic[Config]):
         TeachersJob.__post_init__(self)
         at_least(0, random_draws=self.random_draws)
         above_zero(real_rate=self.real_rate)
-        check_settings(self.method, self.distillation)
+        check_settings(self.method, self.distillation, self.data.operations)
         last = self.distillation.last_epoch
         if last is not None and last > self.teaching.last_kept:
             name = "epochs" if self.teaching.keep_epochs is None else "keep-epochs"

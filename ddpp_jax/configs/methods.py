@@ -6,9 +6,16 @@ The defaults are the published ones for CIFAR-10 at one image per class.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ddpp_jax._types import OPERATIONS
 from ddpp_jax.configs.checks import above_zero, at_least, zero_or_more
 from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
 from ddpp_jax.errors import InputError
+
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+"""Updates of the images for each network and epochs between them, by images per class.
+
+Zhao, Mopuri and Bilen (ICLR 2021), `get_loops` of their code, which has no others.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +37,38 @@ class RealConfig(DistillConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistributionConfig(RealConfig):
+class AugmentedConfig(RealConfig):
+    """What a method is told that augments real and distilled images alike."""
+
+    siamese: str = "augment"
+    """DSA operations, as for --augment, for all images of a class alike; augment takes its own."""
+
+    def operations(self, augment: tuple[str, ...]) -> tuple[str, ...]:
+        """The operations.
+
+        Args:
+            augment: those of `--augment`.
+        """
+        if self.siamese == "augment":
+            return augment
+        if self.siamese == "none":
+            return ()
+        return OPERATIONS if self.siamese == "all" else tuple(self.siamese.split(","))
+
+    def __post_init__(self) -> None:
+        """Check the ranges and the names of the operations."""
+        RealConfig.__post_init__(self)
+        named = self.operations(())
+        unknown = [name for name in named if name not in OPERATIONS]
+        if unknown or len(set(named)) < len(named):
+            raise InputError(
+                f"--siamese is {self.siamese!r}; wanted some of {','.join(OPERATIONS)}, each once, "
+                "or all, none or augment"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionConfig(AugmentedConfig):
     """DM: matching the mean features of each class in random networks."""
 
     steps: int = 20000
@@ -49,7 +87,7 @@ class DistributionConfig(RealConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkConfig(RealConfig):
+class NetworkConfig(AugmentedConfig):
     """What a method is told whose networks are trained on the distilled images."""
 
     network_rate: float = 0.01
@@ -58,19 +96,16 @@ class NetworkConfig(RealConfig):
     network_batch: int = 256
     """Distilled images in a minibatch of theirs."""
 
-    siamese: bool = True
-    """DSA: augment real and distilled images of a class alike, and the networks' minibatches."""
-
     def __post_init__(self) -> None:
         """Check the ranges."""
-        RealConfig.__post_init__(self)
+        AugmentedConfig.__post_init__(self)
         at_least(1, network_batch=self.network_batch)
         zero_or_more(network_rate=self.network_rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GradientConfig(NetworkConfig):
-    """DC and DSA: matching the gradients of each class's loss; DC where nothing is augmented."""
+    """DSA: matching the gradients of each class's loss, real and distilled images augmented."""
 
     steps: int = 1000
     """Distillation steps, each with a network of its own; 1,000 as published."""
@@ -78,21 +113,52 @@ class GradientConfig(NetworkConfig):
     pixel_rate: float = 0.1
     """Learning rate of the pixels, in normalised units; 0.1 as published."""
 
-    updates: int = 1
-    """Updates of the images for each network; 1, 10 and 50 for 1, 10 and 50 images per class."""
+    updates: int | None = None
+    """Updates of the images for each network; none takes what is published for this --ipc."""
 
-    network_epochs: int = 1
-    """Epochs on the distilled images between two updates; 1, 50 and 10 for those."""
+    network_epochs: int | None = None
+    """Epochs on the distilled images between two updates; none takes what is published."""
 
     @property
     def title(self) -> str:
         """What tables call the method."""
-        return "DSA" if self.siamese else "DC"
+        return "DSA"
+
+    @property
+    def loops(self) -> tuple[int, int]:
+        """Updates for each network and epochs between them: as given, or of the nearest IPC."""
+        updates, epochs = LOOPS[min(LOOPS, key=lambda known: abs(known - self.ipc))]
+        return self.updates or updates, self.network_epochs or epochs
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         NetworkConfig.__post_init__(self)
-        at_least(1, updates=self.updates, network_epochs=self.network_epochs)
+        at_least(1, updates=self.loops[0], network_epochs=self.loops[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainGradientConfig(GradientConfig):
+    """DC: matching the gradients of each class's loss, nothing augmented."""
+
+    start: Literal["real", "noise"] = "noise"
+    """What the distilled images start from: random real images, or Gaussian noise."""
+
+    siamese: str = "none"
+    """Nothing is augmented; --method dsa is where something is."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        return "DC"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        GradientConfig.__post_init__(self)
+        if self.siamese != "none":
+            raise InputError(
+                f"--siamese is {self.siamese!r}, and --method dc augments nothing; --method dsa is "
+                "DC with augmentation"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +183,7 @@ class AlignmentConfig(NetworkConfig):
     @property
     def title(self) -> str:
         """What tables call the method."""
-        return "CAFE" if self.siamese else "CAFE (no augmentation)"
+        return "CAFE (no augmentation)" if self.siamese == "none" else "CAFE"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -169,7 +235,7 @@ class KernelConfig(RealConfig):
 METHODS: dict[str, type[DistillConfig]] = {
     "ddpp": TrajectoryConfig,
     "mtt": TrajectoryConfig,
-    "dc": GradientConfig,
+    "dc": PlainGradientConfig,
     "dsa": GradientConfig,
     "dm": DistributionConfig,
     "cafe": AlignmentConfig,
@@ -189,8 +255,13 @@ def check_method(name: str) -> str:
     return name
 
 
-def check_settings(method: str, settings: DistillConfig) -> None:
+def check_settings(method: str, settings: DistillConfig, augment: tuple[str, ...]) -> None:
     """Refuse settings that are not of the method.
+
+    Args:
+        method: of distillation.
+        settings: its own.
+        augment: the operations of `--augment`.
 
     Raises:
         InputError: they are another method's, or make it another one.
@@ -202,6 +273,10 @@ def check_settings(method: str, settings: DistillConfig) -> None:
         raise InputError(
             f"--threshold is {threshold:g}, but --method mtt prunes nothing; give one of them"
         )
-    if isinstance(settings, GradientConfig) and settings.siamese != (method == "dsa"):
-        other = "dsa" if settings.siamese else "dc"
-        raise InputError(f"--method {method} augments otherwise; --method {other} is what this is")
+    if method == "dsa" and isinstance(settings, PlainGradientConfig):
+        raise InputError("the settings are of another method than dsa")
+    augmented = not isinstance(settings, GradientConfig) or settings.operations(augment)
+    if method == "dsa" and not augmented:
+        raise InputError(
+            "--method dsa augments by nothing; give --siamese all, or --augment, or --method dc"
+        )

@@ -22,7 +22,7 @@ from ddpp_jax.distill.member import (
     outcome_of,
     was_given_up,
 )
-from ddpp_jax.distill.program import States, begin, compiled, steps_per_call
+from ddpp_jax.distill.program import States, begin, compiled, no_batches, steps_per_call
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Info, Method
 from ddpp_jax.progress import Report
@@ -177,7 +177,8 @@ class _Loop:
                 span = (done, steps)
                 keeper = Keeper(member, method, span, report, self._seen, run=self._folder)
                 self._keepers.append(keeper)
-            advance = compiled(method, self._members, states, rows)
+            empty = no_batches(method, rows) if not method.shared else feeds[0].take(0, rows=rows)
+            advance = compiled(method, self._members, states, [empty] * len(feeds))
             with report.progress(name, steps, unit="step", done=done) as tick:
                 if done == 0:
                     self._begin(states)

@@ -56,7 +56,7 @@ def begin(method: Method, member: Member) -> State:
 
 
 def compiled(
-    method: Method, members: Sequence[Member], states: States, rows: int
+    method: Method, members: Sequence[Member], states: States, batches: Sequence[Batch]
 ) -> Callable[[States, int, int, Sequence[Batch]], tuple[States, Info]]:
     """`advance(states, first, count, batches)`: some steps of all members, compiled.
 
@@ -64,10 +64,10 @@ def compiled(
         method: of distillation.
         members: whose steps these are.
         states: of them, for their shapes.
-        rows: the most steps in a call.
+        batches: what each of them reads, for its shapes.
     """
     call = partial(stepper(method), members)
-    call(states, 0, 0, [no_batches(method, rows)] * len(members))  # Compiles, and makes no step.
+    call(states, 0, 0, batches)  # Compiles, and makes no step.
     return call
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ddpp_jax.evaluate.evaluation import Evaluation, evaluation_of
 from ddpp_jax.evaluate.networks import Tests
-from ddpp_jax.methods import centred_labels, regress
+from ddpp_jax.methods import centred_labels, fit, predict
 from ddpp_jax.networks import Infinite
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
@@ -36,11 +36,9 @@ def evaluate_by_kernel(
         name: what the progress calls it.
     """
     labels = centred_labels(jnp.asarray(small.labels), classes)
-    guess = jax.jit(
-        lambda unknown: regress(
-            network, jnp.asarray(small.images), labels, unknown, ridge=ridge
-        ).argmax(axis=1)
-    )
+    fit_fn = jax.jit(lambda images: fit(network, images, labels, ridge=ridge))
+    fitted = fit_fn(jnp.asarray(small.images))
+    predict_fn = jax.jit(lambda fitted, unknown: predict(network, fitted, unknown))
     total, done, found = sum(len(images) for images, _ in tests.values()), 0, {}
     with report.progress(name, total, unit="image") as tick:
         for test, (images, truth) in tests.items():
@@ -49,9 +47,14 @@ def evaluate_by_kernel(
                 part = images[first : first + _IMAGES_PER_CALL]
                 padded = np.zeros((_IMAGES_PER_CALL, *part.shape[1:]), np.float32)
                 padded[: len(part)] = part
-                guesses.append(np.asarray(guess(jnp.asarray(padded)))[: len(part)])
+                guesses.append(np.asarray(predict_fn(fitted, jnp.asarray(padded)))[: len(part)])
                 done += len(part)
                 tick(done, {})
-            every = np.concatenate(guesses)[None]
-            found[test] = evaluation_of(every, np.asarray(truth), classes)
+            every = np.concatenate(guesses)
+            found[test] = evaluation_of(
+                every.argmax(axis=1)[None],
+                np.asarray(truth),
+                classes,
+                diverged=int(not np.isfinite(every).all()),
+            )
     return found

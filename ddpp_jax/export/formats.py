@@ -83,10 +83,7 @@ def _png(what: Export) -> list[Path]:
     """
     small, folder = what.small, what.folder / "images"
     if small.labels.ndim == 2:
-        raise InputError(
-            "the format png has a class for each image, and this set has probabilities; choose "
-            "others by --formats, such as npz"
-        )
+        raise InputError("the format png has no place for probabilities; choose npz")
     low, high = pixel_range(small.looks)
     levels = np.rint((small.looks - low) / (high - low) * 255).astype(np.uint8)
     names = file_names(small.class_names)

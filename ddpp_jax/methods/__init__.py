@@ -2,21 +2,21 @@
 
 from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.distribution import match_distributions
-from ddpp_jax.methods.gradient import Loops, match_gradients
-from ddpp_jax.methods.kernel import centred_labels, induce_points, regress
+from ddpp_jax.methods.gradient import GradientLoops, match_gradients
+from ddpp_jax.methods.kernel import centred_labels, fit, induce_points, predict
 from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
-from ddpp_jax.methods.real import Pool, RealImages, Work, pool_like
+from ddpp_jax.methods.real import Pool, RealImages, Work, made_up_pool, pool_like
 from ddpp_jax.methods.trajectory import HParams, Schedule, match_trajectories
 
 __all__ = [
     "AlignmentLoops",
     "Feed",
+    "GradientLoops",
     "HParams",
     "Info",
-    "Loops",
     "Method",
     "Metric",
     "OnDevice",
@@ -32,12 +32,14 @@ __all__ = [
     "align_features",
     "centred_labels",
     "device_room",
+    "fit",
     "induce_points",
+    "made_up_pool",
     "match_distributions",
     "match_gradients",
     "match_trajectories",
     "pool_like",
+    "predict",
     "read_all",
-    "regress",
     "steps_key",
 ]

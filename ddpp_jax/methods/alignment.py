@@ -69,6 +69,7 @@ class AlignmentLoops(NamedTuple):
         rate: learning rate of the network, plain SGD.
         batch: distilled images in a minibatch of it.
         queries: real images of each class by which an accuracy is told.
+        steps: of the distillation; the pixel rate is halved at parts of them.
     """
 
     settled: float = 0.04
@@ -76,6 +77,7 @@ class AlignmentLoops(NamedTuple):
     rate: float = 0.01
     batch: int = 256
     queries: int = 128
+    steps: int = 2000
 
 
 class State(NamedTuple):
@@ -90,7 +92,7 @@ class _Carry(NamedTuple):
 
     pixels: PixelState
     params: Params
-    seen: Float[Array, " window"]
+    accuracies: Float[Array, " window"]
     updates: Int[Array, ""]
     epochs: Int[Array, ""]
     losses: Float[Array, " 3"]
@@ -104,7 +106,6 @@ def align_features(
     real_batch: int,
     optimizer: optax.GradientTransformation,
     loops: AlignmentLoops,
-    steps: int,
     augment_fn: AugmentFn | None = None,
     work: Work = NO_WORK,
 ) -> Method:
@@ -120,10 +121,9 @@ def align_features(
         real_batch: real images of each class for an update; no more than the smallest has.
         optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         loops: when the network is trained further, and when another one is drawn.
-        steps: of the distillation; the learning rate is halved at parts of them.
         augment_fn: one draw for all real and all distilled images of a class in an update, and
             minibatches of the network's training; None is CAFE without DSA.
-        work: what its steps are counted by, where anybody asks.
+        work: what the work of its steps is estimated from.
     """
     training = Training(
         network.apply_fn,
@@ -148,57 +148,71 @@ def align_features(
 
         return lax.map(share, (jnp.arange(len(places)), places)).mean()
 
-    def update(key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
+    def updated(key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
+        """After an update of the images, and with the network's accuracy after it."""
         gradient, losses = gradient_of(
-            key, carry.params, carry.pixels.images, pool, network, real_batch, augment_fn
+            key,
+            carry.params,
+            carry.pixels.images,
+            pool,
+            network,
+            batch=real_batch,
+            augment_fn=augment_fn,
         )
-        pixels = descend(carry.pixels, gradient, rate, optimizer)
         return carry._replace(
-            pixels=pixels, updates=carry.updates + 1, losses=carry.losses + jnp.stack(losses)
+            pixels=descend(carry.pixels, gradient, rate, optimizer),
+            accuracies=_later(carry.accuracies, query(key, carry.params, pool)),
+            updates=carry.updates + 1,
+            losses=carry.losses + jnp.stack(losses),
         )
 
     def trained(key: PRNGKey, carry: _Carry, pool: Pool) -> _Carry:
-        """The network after epochs until its accuracy has moved."""
+        """After epochs of the network until its accuracy has moved."""
 
-        def goes_on(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
-            _, seen, epochs = x
-            moved = (epochs >= _WINDOW) & (_range(seen) > loops.moved)
+        def has_not_moved(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
+            _, accuracies, epochs = x
+            moved = (epochs >= _WINDOW) & (_range(accuracies) > loops.moved)
             return ~moved & (epochs < _MOST_EPOCHS)
 
         def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
-            params, seen, epochs = x
-            own = jax.random.fold_in(key, epochs)
-            images, labels = carry.pixels.images, carry.pixels.labels
-            rest = training.optimizer.init(params)  # Plain SGD has nothing to keep.
-            of_epoch = named_key(own, "epoch")
-            params, _, _ = train_epoch(of_epoch, params, rest, images, labels, training)
-            return params, _seen(seen, query(own, params, pool)), epochs + 1
+            params, accuracies, epochs = x
+            of_epoch = jax.random.fold_in(key, epochs)
+            params, _, _ = train_epoch(
+                named_key(of_epoch, "epoch"),
+                params,
+                training.optimizer.init(params),  # Plain SGD has nothing to keep.
+                carry.pixels.images,
+                carry.pixels.labels,
+                training,
+            )
+            accuracy = query(of_epoch, params, pool)
+            return params, _later(accuracies, accuracy), epochs + 1
 
         begun = (carry.params, jnp.zeros(_WINDOW), jnp.int32(0))
-        params, _, epochs = lax.while_loop(goes_on, epoch, begun)
+        params, _, epochs = lax.while_loop(has_not_moved, epoch, begun)
         return carry._replace(params=params, epochs=carry.epochs + epochs)
 
     def step(key: PRNGKey, state: State, pool: Pool, hparams: PixelHParams) -> tuple[State, Info]:
-        fallen = jnp.stack([state.made >= int(share * steps) for share in _FALLS]).sum()
-        rate = jnp.asarray(hparams.pixel_rate) / 2**fallen
+        ends = jnp.asarray([max(1, int(share * loops.steps)) for share in _FALLS])
+        rate = jnp.asarray(hparams.pixel_rate) / 2 ** (state.made >= ends).sum()
 
-        def is_settled(carry: _Carry) -> Bool[Array, ""]:
-            settled = (carry.updates >= _WINDOW) & (_range(carry.seen) < loops.settled)
-            return settled | (carry.updates >= _MOST_UPDATES)
+        def is_unsettled(carry: _Carry) -> Bool[Array, ""]:
+            settled = (carry.updates >= _WINDOW) & (_range(carry.accuracies) < loops.settled)
+            return ~settled & (carry.updates < _MOST_UPDATES)
+
+        def key_of(update: Array) -> PRNGKey:
+            return jax.random.fold_in(named_key(key, "updates"), update)
 
         def turn(carry: _Carry) -> _Carry:
-            own = jax.random.fold_in(named_key(key, "updates"), carry.updates)
-            carry = update(own, carry, pool, rate)
-            carry = carry._replace(seen=_seen(carry.seen, query(own, carry.params, pool)))
-            own = named_key(own, "network training")
-            return lax.cond(
-                is_settled(carry), lambda carry: carry, lambda c: trained(own, c, pool), carry
-            )
+            of_training = named_key(key_of(carry.updates - 1), "network training")
+            carry = trained(of_training, carry, pool)
+            return updated(key_of(carry.updates), carry, pool, rate)
 
         params = network.init_fn(named_key(key, "network"))
         none = jnp.int32(0)
         carry = _Carry(state.pixels, params, jnp.zeros(_WINDOW), none, none, jnp.zeros(3))
-        carry = lax.while_loop(lambda c: ~is_settled(c), turn, carry)
+        carry = updated(key_of(none), carry, pool, rate)
+        carry = lax.while_loop(is_unsettled, turn, carry)
         total, alignment, discrimination = carry.losses / carry.updates
         metrics = {
             "loss": total,
@@ -206,11 +220,11 @@ def align_features(
             "discrimination": discrimination,
             "updates": carry.updates.astype(jnp.float32),
             "epochs": carry.epochs.astype(jnp.float32),
-            "query_accuracy": carry.seen[-1],
+            "query_accuracy": carry.accuracies[-1],
         }
         finite = all_finite(carry.losses, carry.pixels.images)
-        updated = State(carry.pixels, state.made + 1)
-        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+        after = State(carry.pixels, state.made + 1)
+        return finite_or_same(finite, after, state), Info(metrics, ~finite)
 
     own, classes = work.ipc, pool.counts.shape[0]
     update_images = classes * (real_batch + (1 + _TRAINING) * own + loops.queries)
@@ -224,6 +238,9 @@ def align_features(
         shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",
+        least_memory=pool.images.size,
+        held="the training set on the device",
+        remedy="lower --image-size or --per-class",
         operations=work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
     )
 
@@ -234,6 +251,7 @@ def gradient_of(
     images: Images,
     pool: Pool,
     network: Network,
+    *,
     batch: int,
     augment_fn: AugmentFn | None,
 ) -> tuple[Images, tuple[Scalar, Scalar, Scalar]]:
@@ -311,9 +329,10 @@ def weights(kinds: int) -> tuple[float, ...]:
     return (*[FIRST_BLOCKS] * (kinds - 2), LAST_BLOCK, FLAT)
 
 
-def _seen(seen: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:
-    return jnp.concatenate([seen[1:], value[None]])
+def _later(accuracies: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:
+    """The last accuracies with another one after them."""
+    return jnp.concatenate([accuracies[1:], value[None]])
 
 
-def _range(seen: Float[Array, " window"]) -> Scalar:
-    return seen.max() - seen.min()
+def _range(accuracies: Float[Array, " window"]) -> Scalar:
+    return accuracies.max() - accuracies.min()

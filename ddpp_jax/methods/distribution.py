@@ -60,7 +60,7 @@ def match_distributions(
         real_batch: real images of each class in a step; no more than the smallest has.
         optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         augment_fn: applied to the images of a class, one by one with the same key.
-        work: what its steps are counted by, where anybody asks.
+        work: what the work of its steps is estimated from.
     """
 
     def step(
@@ -92,6 +92,9 @@ def match_distributions(
         shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate",
+        least_memory=pool.images.size,
+        held="the training set on the device",
+        remedy="lower --image-size or --per-class",
         operations=work.image * pool.counts.shape[0] * (real_batch + _TRAINING * work.ipc),
     )
 

@@ -40,7 +40,7 @@ _TRAINING = 3
 _Carry: TypeAlias = tuple[PixelState, Params]
 
 
-class Loops(NamedTuple):
+class GradientLoops(NamedTuple):
     """How a network is trained between updates of the images.
 
     Attributes:
@@ -63,7 +63,7 @@ def match_gradients(
     pool: Pool,
     real_batch: int,
     optimizer: optax.GradientTransformation,
-    loops: Loops,
+    loops: GradientLoops,
     augment_fn: AugmentFn | None = None,
     work: Work = NO_WORK,
 ) -> Method:
@@ -81,7 +81,7 @@ def match_gradients(
         loops: how the network is trained in between.
         augment_fn: DSA: one draw for all real and all distilled images of a class in an update, and
             minibatches of the network's training; None is DC.
-        work: what its steps are counted by, where anybody asks.
+        work: what the work of its steps is estimated from.
     """
     training = Training(
         network.apply_fn,
@@ -133,7 +133,10 @@ def match_gradients(
         batch=pool,
         shared=True,
         metrics=METRICS,
-        advice="lower --pixel-rate or --network-rate",
+        advice="lower --pixel-rate" + (" or --network-rate" if loops.updates > 1 else ""),
+        least_memory=pool.images.size,
+        held="the training set on the device",
+        remedy="lower --image-size or --per-class",
         operations=work.image * images,
     )
 

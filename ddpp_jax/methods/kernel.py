@@ -21,7 +21,7 @@ from ddpp_jax.methods.method import (
 )
 from ddpp_jax.methods.pixels import PixelHParams
 from ddpp_jax.methods.real import Pool, draw_places
-from ddpp_jax.networks import Infinite, among, between
+from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
 
 METRICS = (
@@ -106,9 +106,8 @@ def induce_points(
 
         def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
             labels = state.labels if trained.labels is None else trained.labels
-            guess = regress(
-                network, trained.images, centred_labels(labels, classes), real, ridge=ridge
-            )
+            fitted = fit(network, trained.images, centred_labels(labels, classes), ridge=ridge)
+            guess = predict(network, fitted, real)
             right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
             return jnp.square(guess - centred_labels(targets, classes)).mean() / 2, right
 
@@ -141,56 +140,82 @@ def induce_points(
         metrics=METRICS,
         advice="lower --pixel-rate, or give a larger --ridge",
         operations=_OPERATIONS * pairs * entries,
-        least_memory=_HELD * entries,
-        held=f"the covariance of a pair of {side}x{side} images",
+        least_memory=_HELD * entries + pool.images.size,
+        held=f"the training set, and the covariance of a pair of {side}x{side} images,",
+        remedy="lower --depth, --image-size or --per-class",
     )
 
 
-def regress(
-    network: Infinite,
-    images: Images,
-    labels: Values,
-    unknown: Float[Array, "unknown height width channels"],
-    *,
-    ridge: float,
-) -> Float[Array, "unknown classes"]:
-    """What ridge regression on some images predicts for others.
+class Fitted(NamedTuple):
+    """A kernel regression on some images.
+
+    Attributes:
+        images: that it was fitted to.
+        variances: what pairs with them need of them.
+        coefficients: by which their kernels with another image are weighed.
+    """
+
+    images: Images
+    variances: Variances
+    coefficients: Float[Array, "images classes"]
+
+
+def fit(network: Infinite, images: Images, labels: Values, *, ridge: float) -> Fitted:
+    """Ridge regression of labels on images: (K + ridge mean(diag K) I)^-1 labels.
 
     Args:
-        network: whose neural tangent kernel is taken.
+        network: whose neural tangent kernel K is.
         images: to learn from.
         labels: of those.
-        unknown: what is predicted.
         ridge: what is added to the diagonal, as a share of its mean.
     """
-    tile = tile_of(network, images.shape[1])
-    own, of = among(network, images, tile=tile)
-    others = between(network, unknown, images, of, tile=tile)
-    return predicted(own.ntk, others.ntk, labels, ridge=ridge)
+    own, of = among(network, images, tile=tile_of(network, images.shape[1]))
+    return Fitted(images, of, coefficients(own.ntk, labels, ridge=ridge))
 
 
-def predicted(
+def predict(
+    network: Infinite,
+    fitted: Fitted,
+    unknown: Float[Array, "unknown height width channels"],
+) -> Float[Array, "unknown classes"]:
+    """What a regression predicts for other images.
+
+    Args:
+        network: that it was fitted with.
+        fitted: the regression.
+        unknown: what is predicted.
+    """
+    tile = tile_of(network, fitted.images.shape[1])
+    others = between(network, unknown, fitted.images, fitted.variances, tile=tile)
+    # Coefficients are large and of both signs: TF32 would lose what is left of their sum.
+    return jnp.matmul(others.ntk, fitted.coefficients, precision="highest")
+
+
+def coefficients(
     own: Float[Array, "images images"],
-    others: Float[Array, "unknown images"],
     labels: Float[Array, "images classes"],
     *,
     ridge: float,
-) -> Float[Array, "unknown classes"]:
-    """Others (own + ridge mean(diag own) I)^-1 labels.
+) -> Float[Array, "images classes"]:
+    """(own + ridge mean(diag own) I)^-1 labels.
 
     Args:
         own: kernel of the images that are learned from.
-        others: kernel of the unknown ones with those.
-        labels: of those that are learned from.
+        labels: of those.
         ridge: as a share of the mean of the diagonal.
     """
     shift = jnp.abs(ridge) * jnp.trace(own) / len(own)
     regular = own + shift * jnp.eye(len(own), dtype=own.dtype)
-    return others @ jax.scipy.linalg.solve(regular, labels, assume_a="pos")
+    return jax.scipy.linalg.solve(regular, labels, assume_a="pos")
 
 
 def centred_labels(labels: Targets, classes: int) -> Values:
-    """Labels as a regression takes them: one-hot, or probabilities, less their mean."""
+    """Labels as a regression takes them: one-hot, or probabilities, less their mean.
+
+    Args:
+        labels: a class for each image, or a row with the probability of each class.
+        classes: how many there are.
+    """
     rows = jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
     return rows - 1 / classes
 

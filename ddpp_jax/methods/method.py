@@ -95,7 +95,8 @@ class Method(NamedTuple):
         parts: what was put in place of the method's own parts, by their names.
         operations: of a step, floating-point, about; by this the time that is left is told.
         least_memory: numbers that a step holds at the least.
-        held: what these are, as in "50 student steps".
+        held: what these are, as in "50 student steps of 320,010 parameters".
+        remedy: what to do where they are too many; empty lowers the width.
     """
 
     init: Callable[[PRNGKey, DistilledSet], State]
@@ -110,6 +111,7 @@ class Method(NamedTuple):
     operations: float = 0.0
     least_memory: int = 0
     held: str = "a distillation step"
+    remedy: str = ""
 
 
 def on_device(images: Images, labels: Targets, alpha: Scalar) -> DistilledSet:

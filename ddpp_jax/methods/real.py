@@ -13,7 +13,7 @@ from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 
 Real: TypeAlias = Float[Array, "real height width channels"]
-"""Real images of a class; as many as the distilled ones they need not be."""
+"""Real images of a class."""
 
 ClassLossFn: TypeAlias = Callable[[Int[Array, ""], PRNGKey, Real, Images], Scalar]
 """`loss_fn(label, key, real, distilled)`: the loss of a class, by its images of both kinds."""
@@ -34,7 +34,7 @@ class Pool(NamedTuple):
 
 
 class Work(NamedTuple):
-    """By what the work of a step is counted.
+    """What the work of a step is estimated from.
 
     Attributes:
         image: operations of a forward pass of one image, floating-point.
@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
 
 NO_WORK = Work(0.0, 0)
-"""Where nobody asks."""
+"""For methods whose work is not to be estimated."""
 
 
 class RealImages:
@@ -83,6 +83,14 @@ def pool_like(shape: tuple[int, ...], labels: Int[np.ndarray, " images"]) -> Poo
     images = jax.ShapeDtypeStruct((len(labels), *shape), jnp.float32)
     rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
     return Pool(*cast(Any, (images, *rest)))
+
+
+def made_up_pool(like: Pool) -> Pool:
+    """A pool of noise of such shapes, the images in turn of each class, to try steps on."""
+    (count, *_), (classes, most) = like.images.shape, like.places.shape
+    places = (jnp.arange(classes * most, dtype=jnp.int32) % count).reshape(classes, most)
+    images = jax.random.normal(jax.random.key(0), like.images.shape, jnp.float32)
+    return Pool(images, places, jnp.full(classes, most, jnp.int32))
 
 
 def draw_places(key: PRNGKey, pool: Pool, count: int) -> Int[Array, "classes count"]:
@@ -128,12 +136,24 @@ def over_classes(
 
 
 def same_for_all(augment_fn: AugmentFn, key: Array, images: Images) -> Images:
-    """The images, each augmented by the same draws ("siamese", Zhao and Bilen, ICML 2021)."""
+    """The images, each augmented by the same draws ("siamese", Zhao and Bilen, ICML 2021).
+
+    Args:
+        augment_fn: that is given one image at a time.
+        key: of the draws.
+        images: of a class.
+    """
     return jax.vmap(lambda image: augment_fn(key, image[None])[0])(images)
 
 
 def in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
-    """What a function makes of the images, one part after another, along the first axis."""
+    """What a function makes of the images, one part after another, along the first axis.
+
+    Args:
+        fn: of some images.
+        images: all of them.
+        parts: into how many equal parts they are cut.
+    """
     if parts == 1:
         return fn(images)
     found = lax.map(fn, images.reshape(parts, -1, *images.shape[1:]))
@@ -141,7 +161,13 @@ def in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
 
 
 def mean_in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
-    """The mean over the images of what a function gives for each, one part after another."""
+    """The mean over the images of what a function gives for each, one part after another.
+
+    Args:
+        fn: of some images.
+        images: all of them.
+        parts: into how many equal parts they are cut.
+    """
     cut = images.reshape(parts, -1, *images.shape[1:])
     found = lax.map(lambda part: jax.tree.map(lambda x: x.mean(axis=0), fn(part)), cut)
     return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)

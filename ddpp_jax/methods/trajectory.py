@@ -193,7 +193,7 @@ def match_trajectories(
         parts=parts.replaced,
         operations=_MATCHING * operations * schedule.student_steps * schedule.student_batch,
         least_memory=(schedule.student_steps + 2) * network.num_params,
-        held=f"{schedule.student_steps} student steps",
+        held=f"{schedule.student_steps} student steps of {network.num_params:,} parameters",
     )
 
 

@@ -2,7 +2,7 @@
 
 from ddpp_jax.networks.alexnet import AlexNet
 from ddpp_jax.networks.convnet import ConvNet
-from ddpp_jax.networks.infinite import Infinite, among, between
+from ddpp_jax.networks.infinite import Infinite, Variances, among, between
 from ddpp_jax.networks.named import make_model
 from ddpp_jax.networks.network import Network, make_network
 from ddpp_jax.networks.resnet import ResNet18
@@ -15,6 +15,7 @@ __all__ = [
     "Infinite",
     "Network",
     "ResNet18",
+    "Variances",
     "among",
     "between",
     "make_model",

@@ -100,7 +100,7 @@ def among(
         images: some images.
         tile: how many pairs are worked on at once.
     """
-    own, diagonal = lax.map(lambda image: variances(network, image), images)
+    own, diagonal = lax.map(jax.checkpoint(lambda image: variances(network, image)), images)
     count = len(images)
     rows, cols = (jnp.asarray(x) for x in np.triu_indices(count, 1))
 
@@ -129,14 +129,14 @@ def between(
 ) -> Kernels:
     """The kernels of images of one set with those of another, shape (images, others).
 
-    Memory does not grow with the number of images, for the gradient in the second set neither.
+    Activations are held for one tile of pairs, in the gradient too.
 
     Args:
         network: the architecture.
-        first: images that are taken as constants would be best: each is read once.
-        second: the other set.
+        first: images, such as many real ones.
+        second: the other set, such as the distilled one.
         of_second: what `among` gives of it.
-        tile: how many images of the second set are worked on at once.
+        tile: how many pairs are worked on at once.
     """
 
     def row(image: Image) -> Kernels:
@@ -146,9 +146,9 @@ def between(
         def pair(x: tuple[Image, Variances]) -> Kernels:
             return kernels(network, image, x[0], of_first, x[1])
 
-        return lax.map(pair, (second, of_second), batch_size=tile)
+        return lax.map(pair, (second, of_second), batch_size=min(tile, len(second)))
 
-    return lax.map(row, first)
+    return lax.map(row, first, batch_size=max(1, min(tile // len(second), len(first))))
 
 
 def _through(

@@ -100,8 +100,8 @@ def require_distillation(
     settings, network = job.distillation, problem.network
     _require_device(
         method.least_memory + _image(job.model.width, problem.raw),
-        what=f"{method.held} of {network.num_params:,} parameters",
-        remedy=_lower(width=job.model.width),
+        what=method.held,
+        remedy=method.remedy or _lower(width=job.model.width),
     )
     if settings.last_epoch is not None and not stream:
         _require_device(

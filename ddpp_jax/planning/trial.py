@@ -13,7 +13,7 @@ from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.data import seen_by_teachers
 from ddpp_jax.evaluate import Procedure, networks
-from ddpp_jax.methods import Method, device_room
+from ddpp_jax.methods import Method, Pool, device_room, made_up_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.planning.work import Costs, Stage
@@ -131,9 +131,21 @@ def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: i
     rows = distill.steps_per_call(method, len(members))
     begun = [distill.begin(method, member) for member in members]
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
-    advance = distill.compiled(method, members, states, rows)
+    batches = [_made_up_batch(method, rows)] * len(members)
+    advance = distill.compiled(method, members, states, batches)
+
+    def call(states: Any, count: int) -> Any:
+        return advance(states, 0, count, batches)[0]
+
+    return _pace(call, states, most=rows, compiles=False) / len(members)
+
+
+def _made_up_batch(method: Method, rows: int) -> Any:
+    """Something for so many steps to read."""
+    if isinstance(method.batch, Pool):
+        return made_up_pool(method.batch)
     key = jax.random.key(0)
-    batch = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: (
             0.1 * jax.random.normal(key, leaf.shape, leaf.dtype)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -141,11 +153,6 @@ def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: i
         ),
         distill.no_batches(method, rows),
     )
-
-    def call(states: Any, count: int) -> Any:
-        return advance(states, 0, count, [batch] * len(members))[0]
-
-    return _pace(call, states, most=rows, compiles=False) / len(members)
 
 
 def evaluation_seconds(

@@ -306,7 +306,7 @@ def _update(case, network, x, y):
         made = methods.match_gradients(
             network,
             lambda seed, done: None,
-            loops=methods.Loops(),
+            loops=methods.GradientLoops(),
             augment_fn=augment if case.kind == "dsa" else None,
             **own,
         )
