@@ -1,7 +1,10 @@
 """The infinitely wide ConvNet against golden kernels."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch_layout
 from test_goldens import close
@@ -87,6 +90,24 @@ def test_sides_that_pooling_does_not_divide(float64, side):
 
     found = both(jnp.asarray(first[None]), jnp.asarray(second[None]))
     np.testing.assert_allclose(found[0, 0], dense(network, first, second), rtol=1e-9)
+
+
+@pytest.mark.parametrize("tile", [1, 4, 12, 100])
+def test_in_float32_too(tile):
+    golden = torch_layout.load("kip.npz")
+    support, target = (
+        jnp.asarray(torch_layout.images(golden[name]), jnp.float32)
+        for name in ("support", "target")
+    )
+
+    @jax.jit
+    def both(support, target):
+        own, of = among(NETWORKS["d2"], support, tile=tile)
+        return own.ntk, between(NETWORKS["d2"], target, support, of, tile=tile).ntk
+
+    for found, name in zip(both(support, target), ("ss", "ts"), strict=True):
+        assert found.dtype == jnp.float32
+        close(found, golden[f"d2_ntk_{name}"], 2e-6)
 
 
 def test_tiles_change_nothing(float64):

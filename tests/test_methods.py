@@ -25,6 +25,7 @@ from ddpp_jax.methods import (
     PixelHParams,
     RealImages,
     align_features,
+    alignment,
     induce_points,
     match_distributions,
     match_gradients,
@@ -237,6 +238,33 @@ def test_slow_steps_are_kept_by_the_clock(name, tmp_path, monkeypatch):
     assert saved == [1, 2, 3]
     resumed = run(tmp_path / "stopped", name)[f"{name} 0"].distilled
     np.testing.assert_array_equal(whole.images, resumed.images)
+
+
+@every
+def test_float32_is_near_float64(name, monkeypatch):
+    """A step's gradient as the library computes it, beside one in double precision."""
+    monkeypatch.setattr(alignment, "_MOST_UPDATES", 1)  # What follows depends on accuracies.
+    plain = partial(augment, operations=())
+    monkeypatch.setitem(MAKE, "dsa", (partial(by_gradients, plain), PIXELS))
+    for trajectory in ("ddpp", "mtt"):
+        unaugmented = partial(small.method, operations=())
+        monkeypatch.setitem(MAKE, trajectory, (unaugmented, MAKE[trajectory][1]))
+    found = []
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype is np.float64):
+            method, hparams = MAKE[name][0](), MAKE[name][1]
+            begun = method.init(jax.random.key(0), small.start())
+
+            def as_wide(leaf, dtype=dtype):
+                wide = np.issubdtype(leaf.dtype, np.floating)
+                return jnp.asarray(leaf, dtype) if wide else leaf
+
+            state, batch = (jax.tree.map(as_wide, x) for x in (begun, first_batch(method)))
+            after, _ = jax.jit(method.step)(jax.random.key(1), state, batch, hparams)
+            images = [np.asarray(method.distilled(x).images) for x in (state, after)]
+            assert images[1].dtype == dtype
+            found.append(images[1] - images[0])
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=2e-3 * np.abs(found[1]).max())
 
 
 @every

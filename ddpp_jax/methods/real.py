@@ -101,7 +101,8 @@ def draw_places(key: PRNGKey, pool: Pool, count: int) -> Int[Array, "classes cou
         pool: the training set.
         count: images of each class; no more than the smallest has.
     """
-    draws = jax.random.uniform(key, pool.places.shape)
+    # Whatever JAX's default is: draws of another width are other draws.
+    draws = jax.random.uniform(key, pool.places.shape, jnp.float32)
     there = jnp.arange(pool.places.shape[1])[None] < pool.counts[:, None]
     _, chosen = lax.top_k(jnp.where(there, draws, -1.0), count)
     return jnp.take_along_axis(pool.places, chosen, axis=1)

@@ -10,6 +10,8 @@ to 2^k - 1 before the k-th pooling from the end ever reach the output. These alo
 32x32 and three blocks that is a fifth of all pairs of places.
 """
 
+import functools
+import operator
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -183,8 +185,16 @@ def _through(
 
 
 def _inputs(first: Image, second: Image, reach: int) -> Band:
-    """Mean products of the channels."""
-    return (_shifted(second, reach) * first[None, None]).mean(axis=-1)
+    """Mean products of the channels.
+
+    Channel by channel: as one `mean` over them, vectorised over both images, jaxlib 0.10.2 gets it
+    wrong on the CPU in float32.
+    """
+    channels = first.shape[-1]
+    products = [
+        _shifted(second[..., c], reach) * first[None, None, ..., c] for c in range(channels)
+    ]
+    return functools.reduce(operator.add, products) / channels
 
 
 def _shifted(array: Float[Array, "height width *rest"], reach: int) -> Float[Array, "..."]:
