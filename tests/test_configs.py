@@ -21,6 +21,7 @@ from ddpp_jax.configs import (
     job_of,
     provenance,
     setting,
+    untuned,
 )
 from ddpp_jax.errors import InputError
 
@@ -139,7 +140,11 @@ def test_every_method_has_numbers_for_every_named_setting(method, name):
 def test_published_loops_and_starts():
     """Updates and epochs by images per class, and what images start from."""
     found = [setting(f"cifar10-ipc{ipc}", "dsa").distillation for ipc in (1, 10, 50)]
-    assert [(one.updates, one.network_epochs) for one in found] == [(1, 1), (10, 50), (50, 10)]
+    assert [one.loops for one in found] == [(1, 1), (10, 50), (50, 10)]
+    # They follow the number of images, wherever the settings come from.
+    assert dataclasses.replace(found[0], ipc=12).loops == (10, 50)
+    assert dataclasses.replace(untuned("dc").distillation, ipc=50).loops == (50, 10)
+    assert dataclasses.replace(found[0], ipc=10, updates=3).loops == (3, 50)
     starts = {n: setting("cifar10-ipc1", n).distillation.start for n in ("dc", "dsa", "cafe")}
     assert starts == {"dc": "noise", "dsa": "real", "cafe": "noise"}
     assert setting("cifar100-ipc1", "kip").distillation.real_batch == 50

@@ -171,7 +171,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         place = importlib.import_module("ddpp_jax.cli.distill")
         monkeypatch.setattr(place, "find_settings", lambda search, *_: search.asked)
         monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
-        monkeypatch.setattr(place, "prepare_run", lambda *_: None)
+        monkeypatch.setattr(place, "check_distill", lambda *_: None)
     for name in WORK[stage]:
         place = importlib.import_module(f"ddpp_jax.cli.{stage}")
         monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))

@@ -1,6 +1,5 @@
 """Random real images, what a distilled set is first compared with."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, random_per_class
 from ddpp_jax.evaluate import Evaluations, Tests
 from ddpp_jax.networks import Network
-from ddpp_jax.planning.problem import evaluation_key
+from ddpp_jax.planning.problem import evaluation_key, plain
 from ddpp_jax.progress import Report
 from ddpp_jax.results import read_result, tables
 from ddpp_jax.sets import DistilledSet
@@ -23,12 +22,13 @@ _DECIDES = ("data", "model", "evaluation", "seed", "random_draws", "real_rate")
 """The settings that decide which they are and how they are evaluated, beside their number."""
 
 
-def random_of(folder: Path | None, job: DistillJob) -> dict[str, Any] | None:
+def random_of(folder: Path | None, job: DistillJob, raw: Dataset) -> dict[str, Any] | None:
     """The row of random real images that a run beside this one has, where it would be the same.
 
     Args:
         folder: of the other run; None where there is none.
         job: of this one.
+        raw: its data.
 
     Raises:
         InputError: the other run's results are damaged.
@@ -36,8 +36,9 @@ def random_of(folder: Path | None, job: DistillJob) -> dict[str, Any] | None:
     if folder is None:
         return None
     found = read_result(folder / "result.json")
-    own, other = dataclasses.asdict(job), found["config"]
+    own, other = plain(job, raw), found["config"]
     alike = all(own[name] == other.get(name) for name in _DECIDES)
+    alike &= found["fingerprint"] == raw.fingerprint
     alike &= own["distillation"]["ipc"] == other["distillation"]["ipc"]
     rows = [row for row in found["rows"] if row["method"] == RANDOM]
     return rows[0] if rows and alike else None

@@ -110,7 +110,7 @@ class _Request:
         unused = sorted(self._flags & {field.name for field in dataclasses.fields(job.teaching)})
         if unused and job.distillation.last_epoch is None:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-            report.warn(f"{flags} plays no part: {job.distillation.title} needs no teachers")
+            report.warn(f"{job.distillation.title} needs no teachers: nothing follows from {flags}")
         if search is not None:
             sized = size_up(search)
             tuning = sized.folder / TUNING

@@ -145,7 +145,7 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     outcomes = _distilled(run, sources, on_the_way, report)
     rows = []
     if job.baselines and job.random_draws and run.sweep is None:
-        known = random_of(beside, job)
+        known = random_of(beside, job, run.problem.raw)
         rows.append(known or evaluate_random(job, evaluations, network, dataset, tests, report))
     for member in run.members:
         outcome = outcomes.get(member.title)
