@@ -8,8 +8,9 @@ import pytest
 import torch_layout
 from test_goldens import close
 
-from ddpp_jax.methods import PixelHParams, alignment
-from ddpp_jax.methods.alignment import AlignmentLoops, align_features, gradient_of, loss, weights
+from ddpp_jax.methods import PixelHParams, alignment, features
+from ddpp_jax.methods.alignment import AlignmentLoops, align_features
+from ddpp_jax.methods.features import gradient_of, loss, weights
 from ddpp_jax.methods.pixels import begin, descend
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.sets import DistilledSet
@@ -67,7 +68,7 @@ def test_loss_and_gradient(golden):
 
 def test_terms_apart(golden, monkeypatch):
     """Without the second term, the gradient of the first."""
-    monkeypatch.setattr(alignment, "DISCRIMINATION", 0.0)
+    monkeypatch.setattr(features, "DISCRIMINATION", 0.0)
     gradient, _ = aligned(golden, torch_layout.images(golden["images"]))
     close(gradient, torch_layout.images(golden["grad_images_alignment"]), 1e-9)
 

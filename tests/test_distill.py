@@ -12,7 +12,7 @@ import torch_layout
 from test_goldens import CASES, close
 
 from ddpp_jax import distill, flatten_params
-from ddpp_jax.cli.methods import check
+from ddpp_jax.cli.demands import check
 from ddpp_jax.distill import loop
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import HParams, OnDevice, Pair, Parts, Plan, Streamed, pairs

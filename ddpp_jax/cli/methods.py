@@ -1,6 +1,5 @@
 """The methods of distillation, made from a job's settings."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
 )
 from ddpp_jax.core import augment
-from ddpp_jax.data import Dataset, require_per_class
+from ddpp_jax.data import Dataset
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
     AlignmentLoops,
@@ -49,12 +48,6 @@ from ddpp_jax.methods import (
 from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.storage import gib
-
-_FEW_STUDENT_STEPS = 4
-_FEW_UPDATES = 2
-_FEW_EPOCHS = 5
-_MOST_OF_A_PAIR = 2**26
 
 
 class Sources(NamedTuple):
@@ -105,74 +98,6 @@ def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledS
     noise = isinstance(settings, RealConfig) and settings.start == "noise"
     return distill.start_from(
         dataset, ipc=settings.ipc, alpha=settings.alpha, seed=seed, noise=noise
-    )
-
-
-def check(settings: DistillConfig, data: Dataset) -> None:
-    """Refuse what the data cannot give, before anything starts.
-
-    Raises:
-        InputError: the student's minibatch does not divide the distilled set, or a class is too
-            small.
-    """
-    count = settings.ipc * data.classes
-    batch = settings.student_batch if isinstance(settings, TrajectoryConfig) else None
-    if batch is not None and count % batch:
-        divisor = next(size for size in range(min(batch, count), 0, -1) if count % size == 0)
-        raise InputError(
-            f"--student-batch {batch} does not divide the {count} distilled images; give one that "
-            f"does, such as {divisor}"
-        )
-    require_per_class(data, settings.ipc)
-
-
-def check_kernel(job: DistillJob, data: Dataset) -> None:
-    """Refuse a kernel whose pairs of images are beyond reason.
-
-    Raises:
-        InputError: the covariance of a pair takes too much memory.
-    """
-    settings = job.distillation
-    if not isinstance(settings, KernelConfig):
-        return
-    side, entries = data.x_train.shape[1], infinite_of(job, settings).entries(data.x_train.shape[1])
-    if 4 * entries > _MOST_OF_A_PAIR:
-        raise InputError(
-            f"--method kip at --depth {job.model.depth} holds {gib(4 * entries)} for each pair of "
-            f"{side}x{side} images, and a step takes thousands of pairs; give a lower --depth, or "
-            "--image-size 32 or less"
-        )
-
-
-def lighter(job: DistillJob) -> DistillJob:
-    """The same job with steps that are quickly tried; a step's work is told by its operations."""
-    settings = job.distillation
-    few: dict[str, int] = {}
-    if isinstance(settings, TrajectoryConfig):
-        few = {"student_steps": min(settings.student_steps, _FEW_STUDENT_STEPS)}
-    if isinstance(settings, GradientConfig):
-        few = {
-            "updates": min(settings.loops[0], _FEW_UPDATES),
-            "network_epochs": min(settings.loops[1], _FEW_EPOCHS),
-        }
-    return dataclasses.replace(job, distillation=dataclasses.replace(settings, **few))
-
-
-def words(settings: DistillConfig) -> str:
-    """What a person wants to know of the settings, in a line."""
-    said = f"pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g}"
-    if isinstance(settings, RealConfig):
-        start = "noise" if settings.start == "noise" else "real images"
-        return (
-            f"{settings.title} from {start}, up to {settings.real_batch} real images of each class "
-            f"in an update, {said}"
-        )
-    if not isinstance(settings, TrajectoryConfig):
-        return said
-    pruning = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
-    return (
-        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
-        f"{pruning}, {said} at rate {settings.alpha_rate:g}"
     )
 
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from ddpp_jax import distill
-from ddpp_jax.cli.methods import Made, Sources, check, check_kernel, lighter, make_method, words
+from ddpp_jax.cli.demands import check, check_kernel, lighter, words
+from ddpp_jax.cli.methods import Made, Sources, make_method
 from ddpp_jax.configs import (
     DistillJob,
     MemberJob,

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ddpp_jax.cli.methods import check, check_kernel
+from ddpp_jax.cli.demands import check, check_kernel
 from ddpp_jax.cli.pilots import Quick, pieces_of, pilots_of
 from ddpp_jax.cli.search import Search, Sized, found_in
 from ddpp_jax.configs import (

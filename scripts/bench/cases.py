@@ -286,7 +286,7 @@ def _update(case, network, x, y):
 
     from ddpp_jax import methods
     from ddpp_jax.core import augment
-    from ddpp_jax.methods.alignment import gradient_of
+    from ddpp_jax.methods.features import gradient_of
     from ddpp_jax.methods.pixels import begin, descend
     from ddpp_jax.sets import DistilledSet
 
