@@ -238,7 +238,7 @@ def test_twenty_steps_are_traced_once_however_they_are_cut(tmp_path):
     method, member = small.method(augment_fn=counted), small.member(tmp_path)
     states = jax.tree.map(lambda leaf: leaf[None], distill.begin(method, member))
     batch = method.feed(0, 0).take(20, rows=20)
-    advance = distill.compiled(method, [member], states, 20)
+    advance = distill.compiled(method, [member], states, [batch])
     traced = len(traces)
     whole, info = advance(states, 0, 20, [batch])
     state, losses = states, []
