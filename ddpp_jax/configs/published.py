@@ -74,7 +74,7 @@ _FEW_OF_TEN = _FEW | {"dc": {"steps": 50}, "dsa": {"steps": 50, "siamese": "all"
 _SMALL: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
         "dc": {"steps": 300, "pixel_rate": 0.3},
-        "dsa": {"steps": 300, "pixel_rate": 0.3},
+        "dsa": {"steps": 300},
         "dm": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},
         "cafe": {"steps": 40, "moved": 0.01},
         "kip": {"steps": 100, "real_batch": 20},
