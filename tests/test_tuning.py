@@ -1,5 +1,6 @@
 """Settings that are derived, and those that are found by trying."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -285,6 +286,21 @@ def test_the_best_pilot_wins_and_the_worse_half_leaves(tmp_path):
         wanted = 1 - (1 - trial["values"]["pixel_rate"]) ** trial["steps"]
         assert trial["accuracy"] == pytest.approx(wanted, rel=1e-4)
     assert not list(tmp_path.glob("pilots-*/*"))
+
+
+def test_the_progress_of_a_race_ends_where_it_was_to_end(tmp_path, monkeypatch):
+    ticks, report = [], Report(None)
+
+    @contextlib.contextmanager
+    def progress(name, total, *, unit):
+        yield lambda done, values: ticks.append((done, total))
+
+    monkeypatch.setattr(report, "progress", progress)
+    pilots = pilots_of((0.01, 0.02, 0.05))
+    race(pilots, pieces_of(score), lambda step: [4, 12, 28], tmp_path, report)
+    done, totals = zip(*ticks, strict=True)
+    assert list(done) == sorted(done)
+    assert set(totals) == {done[-1]} == {6 * 4 + 3 * 8 + 2 * 16}
 
 
 @pytest.mark.parametrize(("images", "epoch"), [(20, 4), (10_000, 2)])

@@ -94,10 +94,11 @@ def race(
         for steps in kept["rungs"]:
             if at + len(going) > len(trials):
                 shown = {} if at == 0 else {"best held-out accuracy": trials[at - 1]["accuracy"]}
+                now = done
                 for group in groups:
                     for made in group.advance(going, steps, report):
-                        done += made
-                        tick(done, shown)
+                        now += made
+                        tick(now, shown)
                 found = {n: trial for group in groups for n, trial in group.trials(going, steps)}
                 trials = trials[:at] + [found[n] for n in going]
                 write_json(path, kept | {"trials": trials})
