@@ -20,11 +20,18 @@ from ddpp_jax.methods.method import (
     all_finite,
     finite_or_same,
 )
-from ddpp_jax.methods.pixels import PixelHParams, PixelState, begin, descend, distilled
-from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts
+from ddpp_jax.methods.pixels import (
+    PixelHParams,
+    PixelState,
+    begin,
+    descend,
+    distilled,
+    network_training,
+)
+from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.training import Training, train_epoch
+from ddpp_jax.training import train_epoch
 
 METRICS = (
     Metric("loss", "what is descended: alignment and discrimination"),
@@ -117,13 +124,7 @@ def align_features(
             minibatches of the network's training; None is CAFE without DSA.
         work: what the work of its steps is estimated from.
     """
-    training = Training(
-        network.apply_fn,
-        optax.sgd(loops.rate),
-        loops.batch,
-        (lambda _, images: images) if augment_fn is None else augment_fn,
-        network.parts,
-    )
+    training = network_training(network, loops.rate, loops.batch, augment_fn)
     start_fn = begin(optimizer)
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
@@ -221,20 +222,18 @@ def align_features(
     own, classes = work.ipc, pool.counts.shape[0]
     update_images = classes * (real_batch + (1 + _TRAINING) * own + loops.queries)
     epoch_images = classes * (_TRAINING * own + loops.queries)
-    return Method(
+    method = Method(
         init,
         step,
         feed_fn,
         lambda state: distilled(state.pixels),
         batch=pool,
-        shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",
-        least_memory=pool.images.size,
         held="the training set on the device",
-        remedy="lower --image-size or --per-class",
         operations=work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
     )
+    return reading_pool(method)
 
 
 def _later(accuracies: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:

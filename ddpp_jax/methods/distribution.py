@@ -14,10 +14,15 @@ from ddpp_jax.methods.method import (
     Info,
     Method,
     Metric,
-    all_finite,
-    finite_or_same,
 )
-from ddpp_jax.methods.pixels import PixelHParams, PixelState, begin, descend, distilled
+from ddpp_jax.methods.pixels import (
+    PixelHParams,
+    PixelState,
+    begin,
+    descend,
+    distilled,
+    told_by_class,
+)
 from ddpp_jax.methods.real import (
     NO_WORK,
     Pool,
@@ -25,6 +30,7 @@ from ddpp_jax.methods.real import (
     Work,
     mean_in_parts,
     over_classes,
+    reading_pool,
     same_for_all,
 )
 from ddpp_jax.networks import Network
@@ -78,25 +84,20 @@ def match_distributions(
 
         by_class, gradient = over_classes(distance, key, pool, state.images, batch=real_batch)
         updated = descend(state, gradient, hparams.pixel_rate, optimizer)
-        finite = all_finite(by_class, gradient, updated.images)
-        names = {str(label): distance for label, distance in enumerate(by_class)}
-        metrics = {"loss": by_class.sum(), "loss_by_class": names}
-        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+        return told_by_class(state, updated, by_class)
 
-    return Method(
+    method = Method(
         begin(optimizer),
         step,
         feed_fn,
         distilled,
         batch=pool,
-        shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate",
-        least_memory=pool.images.size,
         held="the training set on the device",
-        remedy="lower --image-size or --per-class",
         operations=work.image * pool.counts.shape[0] * (real_batch + _TRAINING * work.ipc),
     )
+    return reading_pool(method)
 
 
 def class_distance(

@@ -16,11 +16,25 @@ from ddpp_jax.methods.method import (
     Info,
     Method,
     Metric,
-    all_finite,
-    finite_or_same,
 )
-from ddpp_jax.methods.pixels import PixelHParams, PixelState, begin, descend, distilled
-from ddpp_jax.methods.real import NO_WORK, Pool, Real, Work, over_classes, same_for_all
+from ddpp_jax.methods.pixels import (
+    PixelHParams,
+    PixelState,
+    begin,
+    descend,
+    distilled,
+    network_training,
+    told_by_class,
+)
+from ddpp_jax.methods.real import (
+    NO_WORK,
+    Pool,
+    Real,
+    Work,
+    over_classes,
+    reading_pool,
+    same_for_all,
+)
 from ddpp_jax.networks import Network
 from ddpp_jax.training import Training, cross_entropy, train_epoch
 
@@ -83,13 +97,7 @@ def match_gradients(
             minibatches of the network's training; None is DC.
         work: what the work of its steps is estimated from.
     """
-    training = Training(
-        network.apply_fn,
-        optax.sgd(loops.rate),
-        loops.batch,
-        (lambda _, images: images) if augment_fn is None else augment_fn,
-        network.parts,
-    )
+    training = network_training(network, loops.rate, loops.batch, augment_fn)
 
     def step(
         key: PRNGKey, state: PixelState, pool: Pool, hparams: PixelHParams
@@ -117,28 +125,23 @@ def match_gradients(
         # No training follows the last update.
         updated, last = update(keys[-1], carry)
         by_class = jnp.concatenate([before, last[None]]).mean(axis=0)
-        finite = all_finite(by_class, updated.images)
-        names = {str(label): distance for label, distance in enumerate(by_class)}
-        metrics = {"loss": by_class.sum(), "loss_by_class": names}
-        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+        return told_by_class(state, updated, by_class)
 
     matching = pool.counts.shape[0] * (_TRAINING * real_batch + _MATCHING * work.ipc)
     training_between = loops.epochs * _TRAINING * pool.counts.shape[0] * work.ipc
     images = loops.updates * matching + (loops.updates - 1) * training_between
-    return Method(
+    method = Method(
         begin(optimizer),
         step,
         feed_fn,
         distilled,
         batch=pool,
-        shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate" + (" or --network-rate" if loops.updates > 1 else ""),
-        least_memory=pool.images.size,
         held="the training set on the device",
-        remedy="lower --image-size or --per-class",
         operations=work.image * images,
     )
+    return reading_pool(method)
 
 
 def class_distance(

@@ -20,7 +20,7 @@ from ddpp_jax.methods.method import (
     on_device,
 )
 from ddpp_jax.methods.pixels import PixelHParams
-from ddpp_jax.methods.real import Pool, draw_places
+from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
 
@@ -130,20 +130,20 @@ def induce_points(
 
     pairs = classes * target_batch * images + images * (images + 1) // 2
     entries = network.entries(side)
-    return Method(
+    method = Method(
         init,
         step,
         feed_fn,
         distilled,
         batch=pool,
-        shared=True,
         metrics=METRICS,
         advice="lower --pixel-rate, or give a larger --ridge",
         operations=_OPERATIONS * pairs * entries,
-        least_memory=_HELD * entries + pool.images.size,
+        least_memory=_HELD * entries,
         held=f"the training set, and the covariance of a pair of {side}x{side} images,",
         remedy="lower --depth, --image-size or --per-class",
     )
+    return reading_pool(method)
 
 
 class Fitted(NamedTuple):

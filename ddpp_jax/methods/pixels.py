@@ -5,10 +5,14 @@ from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
-from ddpp_jax._types import Images, OptState, PRNGKey, Scalar, ScalarLike, Targets
-from ddpp_jax.methods.method import on_device
+from ddpp_jax._types import AugmentFn, Images, OptState, PRNGKey, Scalar, ScalarLike, Targets
+from ddpp_jax.methods.matching import as_they_are
+from ddpp_jax.methods.method import Info, all_finite, finite_or_same, on_device
+from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
+from ddpp_jax.training import Training
 
 
 class PixelState(NamedTuple):
@@ -57,6 +61,38 @@ def descend(
     velocity, opt_state = optimizer.update(gradient, state.opt_state)
     images = state.images - rate * cast(Images, velocity)
     return state._replace(images=images, opt_state=opt_state)
+
+
+def told_by_class(
+    state: PixelState, updated: PixelState, by_class: Float[Array, " classes"]
+) -> tuple[PixelState, Info]:
+    """What a step gives whose loss is a sum over classes; the state as it was if not finite.
+
+    Args:
+        state: before the step.
+        updated: after it.
+        by_class: the loss of each class.
+    """
+    finite = all_finite(by_class, updated.images)
+    names = {str(label): loss for label, loss in enumerate(by_class)}
+    metrics = {"loss": by_class.sum(), "loss_by_class": names}
+    return finite_or_same(finite, updated, state), Info(metrics, ~finite)
+
+
+def network_training(
+    network: Network, rate: float, batch: int, augment_fn: AugmentFn | None
+) -> Training:
+    """How a network is trained on distilled images between their updates: by plain SGD.
+
+    Args:
+        network: the architecture.
+        rate: learning rate of the network.
+        batch: distilled images in a minibatch.
+        augment_fn: applied to each; None augments nothing.
+    """
+    return Training(
+        network.apply_fn, optax.sgd(rate), batch, augment_fn or as_they_are, network.parts
+    )
 
 
 def distilled(state: PixelState) -> DistilledSet:

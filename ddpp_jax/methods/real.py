@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
+from ddpp_jax.methods.method import Method
 
 Real: TypeAlias = Float[Array, "real height width channels"]
 """Real images of a class."""
@@ -83,6 +84,15 @@ def pool_like(shape: tuple[int, ...], labels: Int[np.ndarray, " images"]) -> Poo
     images = jax.ShapeDtypeStruct((len(labels), *shape), jnp.float32)
     rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
     return Pool(*cast(Any, (images, *rest)))
+
+
+def reading_pool(method: Method) -> Method:
+    """A method whose steps all draw from one pool, its `batch`, with what follows from that."""
+    return method._replace(
+        shared=True,
+        least_memory=method.least_memory + method.batch.images.size,
+        remedy=method.remedy or "lower --image-size or --per-class",
+    )
 
 
 def made_up_pool(like: Pool) -> Pool:
