@@ -105,3 +105,16 @@ def test_a_sweep_shows_accuracy_and_metrics(tmp_path):
     labels = {"loss": "matching loss", "kept": "share kept"}
     pictures.save_sweep(tmp_path / "s.png", rows, name="alpha", quantities=labels, title="title")
     assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+def test_what_two_methods_call_otherwise_is_drawn_apart():
+    """A loss is not another method's loss; the accuracy of networks is the same thing for all."""
+
+    def run(label):
+        return [{"step": 0, "shows": {"loss": label}}, {"step": 1, "loss": 0.5, "accuracy": 0.3}]
+
+    found = drawings.curves_of([run("matching loss"), run("regression"), run("matching loss")])
+    by_label = {label: (name, places) for name, label, places in found}
+    assert by_label["matching loss"] == ("loss", [0, 2])
+    assert by_label["regression"] == ("loss", [1])
+    assert [places for name, _, places in found if name == "accuracy"] == [[0, 1, 2]]

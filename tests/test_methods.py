@@ -363,6 +363,7 @@ def test_two_methods_are_shown_beside_one_another(tmp_path_factory, tmp_path):
     page = (tmp_path / "both.html").read_text()
     for words in ("DDPP (threshold 0.1)", "DM", "quared distance of the class means"):
         assert words in page
+    assert "atching loss (equation 8)" in page
 
 
 def test_several_methods_are_one_table_and_one_page(tmp_path):

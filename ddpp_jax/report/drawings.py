@@ -98,6 +98,19 @@ def quantities_of(runs: Sequence[Rows]) -> dict[str, str]:
     }
 
 
+def curves_of(runs: Sequence[Rows]) -> list[tuple[str, str, list[int]]]:
+    """Each quantity that can be drawn, what it is called, and the places of the runs that have it.
+
+    What two methods call by one name, such as their loss, need not be the same thing: by another
+    label it is another quantity.
+    """
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, rows in enumerate(runs):
+        for quantity in quantities_of([rows]).items():
+            found.setdefault(quantity, []).append(place)
+    return [(name, label, places) for (name, label), places in found.items()]
+
+
 def maps_of(rows: Rows) -> dict[str, str]:
     """The metrics that have a number for each of several names, and what they are called."""
     labels = labels_of([rows])

@@ -16,6 +16,7 @@ from ddpp_jax.report.drawings import (
     Rows,
     as_words,
     class_words,
+    curves_of,
     draw_accuracies,
     draw_confusion,
     draw_curve,
@@ -23,7 +24,6 @@ from ddpp_jax.report.drawings import (
     draw_sweep,
     draw_trials,
     drawing,
-    quantities_of,
 )
 from ddpp_jax.sets import DistilledSet, shown_range
 from ddpp_jax.storage import Replacement
@@ -96,11 +96,11 @@ def save_curves(path: Path, runs: Mapping[str, Rows], *, title: str) -> None:
         runs: rows of `metrics.jsonl` by the name of the distillation.
         title: stands over the curves.
     """
-    quantities = quantities_of(list(runs.values()))
-    figure, axes = _panels(len(quantities), title)
-    for ax, (quantity, label) in zip(axes, quantities.items(), strict=False):
-        for place, (name, rows) in enumerate(runs.items()):
-            draw_curve(ax, rows, quantity, label=name, place=place)
+    names, curves = list(runs), curves_of(list(runs.values()))
+    figure, axes = _panels(len(curves), title)
+    for ax, (quantity, label, places) in zip(axes, curves, strict=False):
+        for place in places:
+            draw_curve(ax, runs[names[place]], quantity, label=names[place], place=place)
         ax.set(title=as_words(label), xlabel="distillation step")
         ax.title.set_fontsize(9)
         ax.grid(alpha=0.3)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ddpp_jax.report.drawings import (
     Mapped,
     Rows,
+    curves_of,
     draw_accuracies,
     draw_confusion,
     draw_curve,
@@ -33,11 +34,12 @@ _MOST_LINES = 15
 def curves(methods: Sequence[Method]) -> dict[str, str]:
     """A figure for each quantity that some method has, as SVG by its title."""
     found = {}
-    for quantity, label in quantities_of([method.rows for method in methods]).items():
+    for quantity, label, places in curves_of([method.rows for method in methods]):
         title = _title(label)
         figure = Figure(figsize=_SIZE, layout="constrained")
         ax = figure.subplots()
-        for place, method in enumerate(methods):
+        for place in places:
+            method = methods[place]
             draw_curve(ax, method.rows, quantity, label=method.name, place=place)
         ax.set_xlabel("distillation step")
         ax.grid(alpha=0.25)

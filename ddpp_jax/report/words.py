@@ -39,7 +39,8 @@ def result_rows(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[dict[s
             "images": row["images"],
             "mean": row["mean"],
             "std": row["std"],
-            "over": f"{row['networks']} networks"
+            "over": f"{row['networks']} network"
+            + ("s" if row["networks"] > 1 else "")
             + (f" on {row['sets']} sets" if row["sets"] > 1 else ""),
         }
         for name, row in zip(names, rows, strict=True)

@@ -317,7 +317,8 @@ def _update(case, network, x, y):
 
     def update(state, key, pool):  # Without the loops, whose length the accuracies decide.
         params = network.init_fn(key)
-        gradient, info = gradient_of(key, params, state.images, pool, network, REAL_BATCH, None)
+        given = (key, params, state.images, pool, network)
+        gradient, info = gradient_of(*given, batch=REAL_BATCH, augment_fn=None)
         return descend(state, gradient, 0.1, optimizer), info
 
     state = begin(optimizer)(jax.random.key(0), start)
