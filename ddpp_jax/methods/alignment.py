@@ -1,6 +1,7 @@
 """Feature alignment: CAFE (Wang et al., CVPR 2022)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ddpp_jax._types import AugmentFn, Params, PRNGKey, Scalar
+from ddpp_jax._types import AugmentFn, Images, Params, PRNGKey, Scalar, Targets
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.features import gradient_of
 from ddpp_jax.methods.method import (
@@ -31,7 +32,7 @@ from ddpp_jax.methods.pixels import (
 from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.training import train_epoch
+from ddpp_jax.training import Training, train_epoch
 
 METRICS = (
     Metric("loss", "what is descended: alignment and discrimination"),
@@ -126,20 +127,10 @@ def align_features(
     """
     training = network_training(network, loops.rate, loops.batch, augment_fn)
     start_fn = begin(optimizer)
+    accuracy_fn = partial(_accuracy, network=network, queries=loops.queries)
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
         return State(start_fn(key, start), jnp.int32(0))
-
-    def query(key: PRNGKey, params: Params, pool: Pool) -> Scalar:
-        places = draw_places(named_key(key, "queries"), pool, loops.queries)
-        parts = network.parts(loops.queries)
-
-        def share(x: tuple[Array, Array]) -> Scalar:
-            label, there = x
-            logits = in_parts(lambda y: network.apply_fn(params, y), pool.images[there], parts)
-            return (jnp.argmax(logits, axis=1) == label).mean(dtype=jnp.float32)
-
-        return lax.map(share, (jnp.arange(len(places)), places)).mean()
 
     def updated(key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
         """After an update of the images, and with the network's accuracy after it."""
@@ -154,36 +145,10 @@ def align_features(
         )
         return carry._replace(
             pixels=descend(carry.pixels, gradient, rate, optimizer),
-            accuracies=_later(carry.accuracies, query(key, carry.params, pool)),
+            accuracies=_later(carry.accuracies, accuracy_fn(key, carry.params, pool)),
             updates=carry.updates + 1,
             losses=carry.losses + jnp.stack(losses),
         )
-
-    def trained(key: PRNGKey, carry: _Carry, pool: Pool) -> _Carry:
-        """After epochs of the network until its accuracy has moved."""
-
-        def has_not_moved(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
-            _, accuracies, epochs = x
-            moved = (epochs >= _WINDOW) & (_range(accuracies) > loops.moved)
-            return ~moved & (epochs < _MOST_EPOCHS)
-
-        def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
-            params, accuracies, epochs = x
-            of_epoch = jax.random.fold_in(key, epochs)
-            params, _, _ = train_epoch(
-                named_key(of_epoch, "epoch"),
-                params,
-                training.optimizer.init(params),  # Plain SGD has nothing to keep.
-                carry.pixels.images,
-                carry.pixels.labels,
-                training,
-            )
-            accuracy = query(of_epoch, params, pool)
-            return params, _later(accuracies, accuracy), epochs + 1
-
-        begun = (carry.params, jnp.zeros(_WINDOW), jnp.int32(0))
-        params, _, epochs = lax.while_loop(has_not_moved, epoch, begun)
-        return carry._replace(params=params, epochs=carry.epochs + epochs)
 
     def step(key: PRNGKey, state: State, pool: Pool, hparams: PixelHParams) -> tuple[State, Info]:
         ends = jnp.asarray([max(1, int(share * loops.steps)) for share in _FALLS])
@@ -198,7 +163,15 @@ def align_features(
 
         def turn(carry: _Carry) -> _Carry:
             of_training = named_key(key_of(carry.updates - 1), "network training")
-            carry = trained(of_training, carry, pool)
+            params, epochs = _trained(
+                of_training,
+                carry.params,
+                (carry.pixels.images, carry.pixels.labels),
+                training,
+                loops.moved,
+                lambda key, params: accuracy_fn(key, params, pool),
+            )
+            carry = carry._replace(params=params, epochs=carry.epochs + epochs)
             return updated(key_of(carry.updates), carry, pool, rate)
 
         params = network.init_fn(named_key(key, "network"))
@@ -234,6 +207,48 @@ def align_features(
         operations=work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
     )
     return reading_pool(method)
+
+
+def _accuracy(
+    key: PRNGKey, params: Params, pool: Pool, *, network: Network, queries: int
+) -> Scalar:
+    """The accuracy of a network on as many real images of each class."""
+    places = draw_places(named_key(key, "queries"), pool, queries)
+    parts = network.parts(queries)
+
+    def share(x: tuple[Array, Array]) -> Scalar:
+        label, there = x
+        logits = in_parts(lambda y: network.apply_fn(params, y), pool.images[there], parts)
+        return (jnp.argmax(logits, axis=1) == label).mean(dtype=jnp.float32)
+
+    return lax.map(share, (jnp.arange(len(places)), places)).mean()
+
+
+def _trained(
+    key: PRNGKey,
+    params: Params,
+    small: tuple[Images, Targets],
+    training: Training,
+    moved: float,
+    accuracy_fn: Callable[[PRNGKey, Params], Scalar],
+) -> tuple[Params, Int[Array, ""]]:
+    """A network after epochs on a small set until its accuracy has moved, and how many."""
+
+    def has_not_moved(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
+        _, accuracies, epochs = x
+        has = (epochs >= _WINDOW) & (_range(accuracies) > moved)
+        return ~has & (epochs < _MOST_EPOCHS)
+
+    def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
+        params, accuracies, epochs = x
+        own = jax.random.fold_in(key, epochs)
+        state = training.optimizer.init(params)  # Plain SGD has none to keep.
+        params, _, _ = train_epoch(named_key(own, "epoch"), params, state, *small, training)
+        return params, _later(accuracies, accuracy_fn(own, params)), epochs + 1
+
+    begun = (params, jnp.zeros(_WINDOW), jnp.int32(0))
+    params, _, epochs = lax.while_loop(has_not_moved, epoch, begun)
+    return params, epochs
 
 
 def _later(accuracies: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:
