@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 
@@ -25,6 +25,7 @@ Alone = TypeVar("Alone")
 Parsed = TypeVar("Parsed", bound="SettingCommand")
 
 
+@runtime_checkable
 class SettingCommand(Protocol):
     """A command whose flags vary a named setting."""
 
