@@ -184,7 +184,7 @@ def _distilled(
     """Distil all members; what each left, by its title."""
     job, dataset = run.job, sources.dataset
     assert dataset is not None
-    made = make_method(job, sources)
+    made = make_method(job, sources, members=run.members)
     members = [
         distill.Member(
             name=member.title,

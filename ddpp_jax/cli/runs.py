@@ -162,7 +162,12 @@ def made_of(run: Run, job: DistillJob | None = None) -> Made:
     """The method, not to be fed yet: of the run's job, or of one that differs in its steps."""
     shape = run.problem.raw.x_train.shape[1:]
     operations = work.forward_operations(run.problem.network, shape)
-    return make_method(job or run.job, Sources(run.problems), image_operations=operations)
+    return make_method(
+        job or run.job,
+        Sources(run.problems),
+        members=() if job is not None else run.members,
+        image_operations=operations,
+    )
 
 
 def example_of(run: Run, job: DistillJob) -> tuple[distill.Member, Made]:
