@@ -295,3 +295,18 @@ def test_masks_side_by_side_are_what_each_is_alone(tmp_path):
 def test_masks_have_settings_of_their_own():
     settings = dataclasses.replace(TrajectoryConfig(), mask="learned", weight_rate=0.5)
     assert settings.without_mask() == TrajectoryConfig(threshold=None, weight_rate=0.5)
+
+
+def test_seeds_that_share_their_teachers(tmp_path):
+    flags = [*FLAGS, "--sweep", "seed=0,1", "--teacher-seed", "5"]
+    done = call(tmp_path, "distill", *flags, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    (store,) = (tmp_path / "runs" / "teachers").iterdir()
+    assert json.loads((store / "manifest.json").read_text())["seed"] == 5
+    first, second = (tmp_path / "run" / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1))
+    assert [row["loss"] for row in read_rows(first)[1:]] != [
+        row["loss"] for row in read_rows(second)[1:]
+    ]
+    own = call(tmp_path, "teachers", *FLAGS[:10], "--seed", "5", "--dry-run")
+    assert own.returncode == 0, own.stderr
+    assert store.name in own.stdout

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,12 +132,13 @@ def _trajectory(
         teachers=job.teaching.teachers,
         steps=settings.steps,
     )
-    held: dict[int, Callable[[Plan], Feed]] = {}
+    held: dict[Path, Callable[[Plan], Feed]] = {}
 
     def pairs_fn(seed: int, plan: Plan) -> Feed:
-        if seed not in held:
-            held[seed] = _reader(job, settings, sources.problems[seed], stream=sources.stream)
-        return held[seed](plan)
+        own = sources.problems[seed]
+        if own.store.folder not in held:
+            held[own.store.folder] = _reader(job, settings, own, stream=sources.stream)
+        return held[own.store.folder](plan)
 
     return match_trajectories(
         problem.network,
