@@ -16,6 +16,9 @@ Params: TypeAlias = PyTree[FloatArray]
 Mask: TypeAlias = PyTree[BoolArray]
 """A pytree shaped like the parameters; True where a parameter is kept."""
 
+Weights: TypeAlias = PyTree[FloatArray]
+"""A pytree shaped like the parameters; how much each counts, from 0 to 1."""
+
 OptState: TypeAlias = PyTree
 """The state of an optax transformation."""
 
@@ -45,8 +48,8 @@ ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
 AugmentFn: TypeAlias = Callable[[PRNGKey, Images], Images]
 """`augment_fn(key, images)`: the images, augmented by draws from the key."""
 
-MaskFn: TypeAlias = Callable[[PRNGKey, Vector, Vector, ScalarLike], Bool[Array, " parameters"]]
-"""`mask_fn(key, student, target, threshold)`, True where a parameter is kept."""
+MaskFn: TypeAlias = Callable[[PRNGKey, Vector, Vector, ScalarLike], Array]
+"""`mask_fn(key, student, target, threshold)`: True where a parameter is kept, or its weight."""
 
 DistanceFn: TypeAlias = Callable[..., Scalar]
 """`distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one."""
@@ -77,3 +80,26 @@ Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 """An operation of DSA; `color` is brightness, then saturation, then contrast."""
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+MaskName = Literal[
+    "ratio",
+    "ratio-magnitude",
+    "signs",
+    "difference-largest",
+    "difference-smallest",
+    "depth",
+    "random",
+    "learned",
+    "none",
+]
+"""How parameters are chosen.
+
+`ratio`: equations 5 to 7 of Li et al. (2024). `ratio-magnitude`: the same without signs. `signs`:
+those whose signs differ, and no others. `difference-largest`: those that differ most (DPD, ACML
+2025). `difference-smallest`: those that differ least (the code of PAD and EDF). `depth`: the first
+ones from the input on (PAD's paper, its equation 4). `random`: any, as many of each tensor as
+`ratio` prunes. `learned`: none are pruned; each has a weight that is trained with the images (IADD,
+Neural Networks 172:106154). `none`: all are matched (MTT).
+"""
+
+MASKS: tuple[MaskName, ...] = get_args(MaskName)

@@ -1,4 +1,4 @@
-"""Tables 1 to 4 of the paper, from commands that are run cell by cell.
+"""Tables 1 to 4 of the paper, and its masks compared, from commands that are run cell by cell.
 
 Started by scripts/tables. A cell that is complete is not run again, and a command that was killed
 goes on, so a killed table goes on too. Leaves tableN.md, tableN.csv and tableN.png in the folder of
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mask_table
 from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
 
 import ddpp_jax
@@ -212,18 +213,29 @@ def show_costs(runner, table, columns, seed):
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/tables", description=__doc__.splitlines()[0])
-    parser.add_argument("table", choices=("1", "2", "3", "4"), help="which of the paper's tables")
+    tables = ("1", "2", "3", "4", "masks")
+    parser.add_argument("table", choices=tables, help="which of the paper's, or masks")
     scales = ("small", "paper")
     parser.add_argument("--scale", choices=scales, default="small", help="by default small")
     parser.add_argument("--data-dir", required=True, help="folder that holds the datasets")
     parser.add_argument("--seeds", default="0,1,2", help="joined by commas; by default 0,1,2")
     parser.add_argument("--out", type=Path, help="by default runs/tables-SCALE")
+    cells = ",".join(mask_table.CELLS)
+    parser.add_argument("--cells", default=cells, help=f"of masks; by default {cells}")
+    parser.add_argument(
+        "--own-teachers", action="store_true", help="of masks: each seed has teachers of its own"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what the distillations of a seed will take here"
     )
     given = parser.parse_args()
     if not re.fullmatch(r"\d+(,\d+)*", given.seeds):
         parser.error(f"--seeds is {given.seeds!r}; wanted whole numbers joined by commas")
+    given.cells = given.cells.split(",")
+    if wrong := [cell for cell in given.cells if cell not in mask_table.CELLS]:
+        parser.error(f"--cells has {wrong[0]!r}; wanted some of {cells}")
+    if given.table == "masks" and (given.scale != "small" or given.dry_run):
+        parser.error("masks are compared at the small scale, and have no --dry-run")
     given.out = given.out or Path(f"runs/tables-{given.scale}")
     return given
 
@@ -242,16 +254,26 @@ def make(given, columns, seeds):
     return f"\n{text}\n\nIn {given.out}: {name}.md, {name}.csv, {name}.png"
 
 
+def make_masks(given, seeds):
+    """The masks compared; their Markdown."""
+    own = " --own-teachers" if given.own_teachers else ""
+    command = "scripts/tables masks --scale small --data-dir DATA"
+    command += f" --seeds {given.seeds} --cells {','.join(given.cells)}{own}"
+    runner = Runner(given.out, given.data_dir)
+    return mask_table.make(runner, given.cells, seeds, None if own else 0, command)
+
+
 def main():
     given = parse()
-    columns = COLUMNS[given.table, given.scale]
+    columns = COLUMNS.get((given.table, given.scale), [])
     seeds = list(dict.fromkeys(map(int, given.seeds.split(","))))
     if given.dry_run:
         show_costs(Runner(given.out, given.data_dir), given.table, columns, seeds[0])
         return
     try:
         with claimed_folder(given.out, {"tables": given.scale}, name="tables.json"):
-            print(make(given, columns, seeds))
+            masks = given.table == "masks"
+            print(make_masks(given, seeds) if masks else make(given, columns, seeds))
     except InputError as error:
         sys.exit(f"scripts/tables: {error}")
     except subprocess.CalledProcessError as error:

@@ -74,7 +74,7 @@ def test_another_inner_optimiser(tmp_path):
 
 
 def test_a_mask_that_is_none_is_refused(tmp_path):
-    for mask_fn in (lambda *xs: jnp.ones(xs[1].shape), lambda *_: jnp.ones(3, bool)):
+    for mask_fn in (lambda *xs: jnp.ones(xs[1].shape, int), lambda *_: jnp.ones(3, bool)):
         with pytest.raises(ValueError, match="wanted a boolean for each of"):
             run(tmp_path, mask_fn=mask_fn)
 

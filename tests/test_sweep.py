@@ -160,6 +160,8 @@ def test_threshold_zero_within_a_program_prunes_nothing():
         ("threshold=0.1,some", "has threshold 'some'; wanted a number or none"),
         ("threshold=0.1,2", "--threshold is 2; wanted a ratio"),
         ("alpha=0.1,none", "has alpha 'none'; wanted a number"),
+        ("mask=ratio,most", "has mask 'most'; wanted one of ratio, ratio-magnitude, signs"),
+        ("prune-share=0.1,1", "--prune-share is 1; wanted a share above 0 and below 1, or none"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(text, words):

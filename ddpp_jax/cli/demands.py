@@ -82,7 +82,9 @@ def words(settings: DistillConfig) -> str:
         )
     if not isinstance(settings, TrajectoryConfig):
         return said
-    pruning = "no pruning" if settings.threshold is None else f"threshold {settings.threshold:g}"
+    pruning = f"threshold {settings.threshold:g}" if settings.prunes else "no pruning"
+    if settings.prunes and settings.mask != "ratio":
+        pruning = settings.title
     return (
         f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
         f"{pruning}, {said} at rate {settings.alpha_rate:g}"

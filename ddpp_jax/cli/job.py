@@ -84,7 +84,7 @@ def run_distill(
     report.say(described(run))
     stream = False
     if run.needs_teachers:
-        copies = len(run.problems)
+        copies = len(run.teachers)
         stream = choose_reading(job, run.problem, places.read, report, copies=copies)
     check_free(run.folder, run.identity, proven=run.proven)
     if not (run.folder / "result.json").exists():
@@ -111,7 +111,7 @@ def run_distill(
         with report.run(run.folder, run.identity):
             dataset = load(job, run.problem, places, report)
             if run.needs_teachers:
-                for seed, problem in run.problems.items():
+                for seed, problem in run.teachers.items():
                     train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
             found = _compute(run, Sources(run.problems, dataset, stream), report, beside)
         write_report(run.folder)
@@ -184,7 +184,7 @@ def _distilled(
     """Distil all members; what each left, by its title."""
     job, dataset = run.job, sources.dataset
     assert dataset is not None
-    made = make_method(job, sources)
+    made = make_method(job, sources, members=run.members)
     members = [
         distill.Member(
             name=member.title,

@@ -1,13 +1,15 @@
 """The methods of distillation, made from a job's settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 
 from ddpp_jax import distill
+from ddpp_jax._types import MaskName
 from ddpp_jax.configs import (
     AlignmentConfig,
     AugmentedConfig,
@@ -16,6 +18,7 @@ from ddpp_jax.configs import (
     DistributionConfig,
     GradientConfig,
     KernelConfig,
+    MemberJob,
     NetworkConfig,
     RealConfig,
     TrajectoryConfig,
@@ -39,6 +42,7 @@ from ddpp_jax.methods import (
     Work,
     align_features,
     induce_points,
+    make_mask,
     match_distributions,
     match_gradients,
     match_trajectories,
@@ -76,17 +80,27 @@ class Made(NamedTuple):
     hparams_fn: Callable[[DistillConfig], Any]
 
 
-def make_method(job: DistillJob, sources: Sources, *, image_operations: float = 0.0) -> Made:
+def make_method(
+    job: DistillJob,
+    sources: Sources,
+    *,
+    members: Sequence[MemberJob] = (),
+    image_operations: float = 0.0,
+) -> Made:
     """The method that a job asks for.
 
     Args:
         job: its settings.
         sources: what it reads from.
+        members: the distillations of the job, where they may differ in their masks.
         image_operations: of a forward pass of one image, where the time is to be told.
     """
     settings = job.distillation
     if isinstance(settings, TrajectoryConfig):
-        return Made(_trajectory(job, settings, sources, image_operations), _hparams)
+        own = {one.job.distillation: None for one in members} or {settings: None}
+        masks: list[MaskName] = [*{_mask_of(one): None for one in own}]
+        method = _trajectory(job, settings, sources, image_operations, masks)
+        return Made(method, partial(_hparams, masks=masks))
     if isinstance(settings, RealConfig):
         method = _from_real_images(job, settings, sources, image_operations)
         return Made(method, lambda settings: PixelHParams(settings.pixel_rate))
@@ -102,9 +116,14 @@ def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledS
 
 
 def _trajectory(
-    job: DistillJob, settings: TrajectoryConfig, sources: Sources, image_operations: float
+    job: DistillJob,
+    settings: TrajectoryConfig,
+    sources: Sources,
+    image_operations: float,
+    masks: Sequence[MaskName],
 ) -> Method:
     problem = next(iter(sources.problems.values()))
+    by_share = settings.prune_share is not None
     schedule = Schedule(
         student_steps=settings.student_steps,
         target_epochs=settings.target_epochs,
@@ -113,12 +132,13 @@ def _trajectory(
         teachers=job.teaching.teachers,
         steps=settings.steps,
     )
-    held: dict[int, Callable[[Plan], Feed]] = {}
+    held: dict[Path, Callable[[Plan], Feed]] = {}
 
     def pairs_fn(seed: int, plan: Plan) -> Feed:
-        if seed not in held:
-            held[seed] = _reader(job, settings, sources.problems[seed], stream=sources.stream)
-        return held[seed](plan)
+        own = sources.problems[seed]
+        if own.store.folder not in held:
+            held[own.store.folder] = _reader(job, settings, own, stream=sources.stream)
+        return held[own.store.folder](plan)
 
     return match_trajectories(
         problem.network,
@@ -128,6 +148,8 @@ def _trajectory(
         relative_alpha=settings.optimizer == "adam",
         operations=image_operations,
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
+        masks=[make_mask(name, problem.network, by_share=by_share) for name in masks],
+        weighted="learned" in masks,
     )
 
 
@@ -218,9 +240,24 @@ def _optimizer(settings: DistillConfig) -> optax.GradientTransformation:
     return optax.trace(settings.momentum)
 
 
-def _hparams(settings: DistillConfig) -> HParams:
+def _mask_of(settings: DistillConfig) -> MaskName:
+    """The mask of a distillation; that of MTT is the paper's, which keeps all at threshold 0."""
     assert isinstance(settings, TrajectoryConfig)
-    return HParams(settings.threshold or 0.0, settings.pixel_rate, settings.alpha_rate)
+    return settings.mask if settings.prunes else "ratio"
+
+
+def _hparams(settings: DistillConfig, *, masks: Sequence[MaskName]) -> HParams:
+    assert isinstance(settings, TrajectoryConfig)
+    mask, pruning = _mask_of(settings), 0.0
+    if settings.prunes:
+        pruning = settings.prune_share or settings.threshold or 0.0
+    return HParams(
+        pruning,
+        settings.pixel_rate,
+        settings.alpha_rate,
+        float(masks.index(mask)),
+        settings.weight_rate if mask == "learned" else 0.0,
+    )
 
 
 def _reader(

@@ -63,6 +63,14 @@ class Run:
         return next(iter(self.problems.values()))
 
     @property
+    def teachers(self) -> Mapping[int, Problem]:
+        """The problems, one for each store of teachers, by the first seed that reads it."""
+        firsts: dict[Path, int] = {}
+        for seed, problem in self.problems.items():
+            firsts.setdefault(problem.store.folder, seed)
+        return {seed: self.problems[seed] for seed in firsts.values()}
+
+    @property
     def needs_teachers(self) -> bool:
         """Whether the method reads the teachers' trajectories."""
         return self.job.distillation.last_epoch is not None
@@ -124,10 +132,10 @@ def described(run: Run) -> str:
 def require_run(run: Run, places: Places, *, stream: bool) -> None:
     """Refuse what the run would be refused for later."""
     if run.needs_teachers:
-        for seed, problem in run.problems.items():
+        for seed, problem in run.teachers.items():
             require_teaching(dataclasses.replace(run.job, seed=seed), problem, places)
     require_distillation(
-        run.job, run.problem, made_of(run).method, stream=stream, copies=len(run.problems)
+        run.job, run.problem, made_of(run).method, stream=stream, copies=len(run.teachers)
     )
 
 
@@ -152,7 +160,7 @@ def describe_work(run: Run, report: Report) -> None:
 
 def stages_of(run: Run) -> list[work.Stage]:
     """The stages of a run that has not begun."""
-    problems = run.problems.values() if run.needs_teachers else ()
+    problems = run.teachers.values() if run.needs_teachers else ()
     missing = sum(len(one.store.missing(run.job.teaching.teachers)) for one in problems)
     titles = [member.title for member in run.members]
     return work.stages(run.job, missing, titles, run.problem.raw)
@@ -162,7 +170,12 @@ def made_of(run: Run, job: DistillJob | None = None) -> Made:
     """The method, not to be fed yet: of the run's job, or of one that differs in its steps."""
     shape = run.problem.raw.x_train.shape[1:]
     operations = work.forward_operations(run.problem.network, shape)
-    return make_method(job or run.job, Sources(run.problems), image_operations=operations)
+    return make_method(
+        job or run.job,
+        Sources(run.problems),
+        members=() if job is not None else run.members,
+        image_operations=operations,
+    )
 
 
 def example_of(run: Run, job: DistillJob) -> tuple[distill.Member, Made]:

@@ -4,9 +4,11 @@ The defaults are the paper's for CIFAR-10 at one image per class, filled from MT
 silent.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
+from ddpp_jax._types import MaskName
 from ddpp_jax.configs.checks import SMALLEST, above_zero, at_least, zero_or_more
 from ddpp_jax.errors import InputError
 
@@ -117,8 +119,22 @@ class TrajectoryConfig(DistillConfig):
     max_start_epoch: int = 2
     """Start epochs are drawn from 0 up to, not including, this one (I+)."""
 
+    mask: MaskName = "ratio"
+    """Which parameters are pruned: those of ratio in the paper; none is MTT.
+
+    With --threshold, ratio and ratio-magnitude prune by their own rule; difference-largest,
+    difference-smallest, depth and random prune as many as ratio would. signs prunes those whose
+    signs differ. learned prunes none: each parameter has a weight, trained with the images.
+    """
+
     threshold: float | None = 0.1
     """Prune where student/target or target/student is below this (epsilon); none is MTT."""
+
+    prune_share: float | None = None
+    """In place of a threshold, the share of the parameters that the mask prunes, from 0 to 1."""
+
+    weight_rate: float = 0.01
+    """Learning rate of the parameters' weights, with --mask learned."""
 
     student_batch: int | None = None
     """Distilled images in a student step; a divisor of their number, or none for all of them."""
@@ -126,7 +142,15 @@ class TrajectoryConfig(DistillConfig):
     alpha_rate: float = 1e-7
     """Learning rate of alpha."""
 
-    SWEPT: ClassVar[tuple[str, ...]] = ("threshold", "pixel-rate", "alpha", "alpha-rate")
+    SWEPT: ClassVar[tuple[str, ...]] = (
+        "threshold",
+        "mask",
+        "prune-share",
+        "weight-rate",
+        "pixel-rate",
+        "alpha",
+        "alpha-rate",
+    )
     FED: ClassVar[tuple[str, ...]] = ("max_start_epoch", "target_epochs")
     SEARCHED: ClassVar[tuple[Searched, ...]] = (
         Searched("max_start_epoch", 2, 16, 3, whole=True, gains=True),
@@ -136,9 +160,23 @@ class TrajectoryConfig(DistillConfig):
     @property
     def title(self) -> str:
         """What tables call the method."""
-        if self.threshold is None:
+        if not self.prunes:
             return "MTT (no pruning)"
-        return f"DDPP (threshold {self.threshold:g})"
+        if self.mask in ("signs", "learned"):
+            return f"mask {self.mask}"
+        if self.prune_share is not None:
+            return f"mask {self.mask} (share {self.prune_share:g})"
+        name = "DDPP" if self.mask == "ratio" else f"mask {self.mask}"
+        return f"{name} (threshold {self.threshold:g})"
+
+    @property
+    def prunes(self) -> bool:
+        """Whether parameters are pruned or weighted; MTT does neither."""
+        return self.mask != "none" and self.threshold is not None
+
+    def without_mask(self) -> "TrajectoryConfig":
+        """MTT with the same settings."""
+        return dataclasses.replace(self, mask="ratio", threshold=None, prune_share=None)
 
     @property
     def last_epoch(self) -> int:
@@ -161,3 +199,14 @@ class TrajectoryConfig(DistillConfig):
             raise InputError(
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
             )
+        zero_or_more(weight_rate=self.weight_rate)
+        share = self.prune_share
+        if share is None:
+            return
+        if not SMALLEST <= share < 1:
+            raise InputError(
+                f"--prune-share is {share:g}; wanted a share above 0 and below 1, or none"
+            )
+        if not self.prunes or self.mask in ("signs", "learned"):
+            said = "--threshold none" if self.threshold is None else f"--mask {self.mask}"
+            raise InputError(f"--prune-share {share:g} has no use with {said}; leave one out")

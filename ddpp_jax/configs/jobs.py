@@ -33,6 +33,12 @@ class TeachersJob:
     seed: int = 0
     """Decides every random draw."""
 
+    @property
+    def teaching_seed(self) -> int:
+        """What decides the draws of the teachers."""
+        own = self.teaching.teacher_seed
+        return self.seed if own is None else own
+
     def __post_init__(self) -> None:
         """Check the seed."""
         check_seed(seed=self.seed)

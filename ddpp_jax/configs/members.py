@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ddpp_jax._types import MASKS
 from ddpp_jax.configs.distillation import TrajectoryConfig
 from ddpp_jax.configs.jobs import DistillJob
 from ddpp_jax.errors import InputError
@@ -44,11 +45,11 @@ def members_of(job: DistillJob, sweep: str | None = None) -> list[MemberJob]:
         return _swept(job, sweep)
     own = MemberJob(part="", title=job.distillation.title, job=job)
     settings = job.distillation
-    if not isinstance(settings, TrajectoryConfig) or settings.threshold is None:
+    if not isinstance(settings, TrajectoryConfig) or not settings.prunes:
         return [own]
     if not job.baselines:
         return [own]
-    settings = dataclasses.replace(settings, threshold=None)
+    settings = settings.without_mask()
     other = dataclasses.replace(job, method="mtt", distillation=settings)
     return [MemberJob(part="mtt", title=settings.title, job=other), own]
 
@@ -99,11 +100,23 @@ def _swept(job: DistillJob, sweep: str) -> list[MemberJob]:
 def _with(job: DistillJob, name: str, value: str) -> DistillJob:
     if name == "seed":
         return dataclasses.replace(job, seed=_number(name, value, int))
-    number = None
-    if not (name == "threshold" and value.lower() == "none"):
-        number = _number(name, value, float)
-    settings = dataclasses.replace(job.distillation, **{name.replace("-", "_"): number})
+    changed: dict[str, Any] = {name.replace("-", "_"): _value(name, value)}
+    if changed in ({"prune_share": None}, {"mask": "none"}):
+        assert isinstance(job.distillation, TrajectoryConfig)
+        return dataclasses.replace(job, distillation=job.distillation.without_mask())
+    settings = dataclasses.replace(job.distillation, **changed)
     return dataclasses.replace(job, distillation=settings)
+
+
+def _value(name: str, value: str) -> float | str | None:
+    """What a swept setting of the distillation becomes."""
+    if name in ("threshold", "prune-share") and value.lower() == "none":
+        return None
+    if name != "mask":
+        return _number(name, value, float)
+    if value not in MASKS:
+        raise InputError(f"--sweep has mask {value!r}; wanted one of {', '.join(MASKS)}")
+    return value
 
 
 def _number(name: str, value: str, kind: type[int] | type[float]) -> int | float:
@@ -111,5 +124,5 @@ def _number(name: str, value: str, kind: type[int] | type[float]) -> int | float
         return kind(value)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
-        wanted += " or none" if name == "threshold" else ""
+        wanted += " or none" if name in ("threshold", "prune-share") else ""
         raise InputError(f"--sweep has {name} {value!r}; wanted {wanted}") from None

@@ -268,10 +268,10 @@ def check_settings(method: str, settings: DistillConfig, augment: tuple[str, ...
     """
     if not isinstance(settings, METHODS[check_method(method)]):
         raise InputError(f"the settings are of another method than {method}")
-    threshold = settings.threshold if isinstance(settings, TrajectoryConfig) else None
-    if method == "mtt" and threshold is not None:
+    if method == "mtt" and isinstance(settings, TrajectoryConfig) and settings.prunes:
         raise InputError(
-            f"--threshold is {threshold:g}, but --method mtt prunes nothing; give one of them"
+            f"--threshold is {settings.threshold:g}, but --method mtt prunes nothing; give one of "
+            "them"
         )
     if method == "dsa" and isinstance(settings, PlainGradientConfig):
         raise InputError("the settings are of another method than dsa")

@@ -144,6 +144,9 @@ class TeachConfig:
     keep_epochs: int | None = None
     """Keep the parameters up to this epoch only; none keeps all of them."""
 
+    teacher_seed: int | None = None
+    """Decides the draws of the teachers, so that runs of several seeds share them; none: --seed."""
+
     imported: str | None = None
     """Take the teachers that `teachers --import` named so; none trains them."""
 
@@ -161,6 +164,8 @@ class TeachConfig:
                 f"wanted 1 to --epochs {self.epochs}, or none"
             )
         above_zero(teacher_rate=self.teacher_rate)
+        if self.teacher_seed is not None:
+            check_seed(teacher_seed=self.teacher_seed)
         if self.imported is not None and not re.fullmatch("[0-9a-f]{8}", self.imported):
             raise InputError(
                 f"--imported is {self.imported!r}; wanted the eight digits that teachers --import "

@@ -14,7 +14,14 @@ from ddpp_jax.core.augmentation import (
 )
 from ddpp_jax.core.distances import trajectory_loss
 from ddpp_jax.core.keys import named_key
-from ddpp_jax.core.masks import difference_mask, kept_fraction, prune_mask, random_mask
+from ddpp_jax.core.masks import (
+    difference_mask,
+    kept_fraction,
+    prune_mask,
+    random_mask,
+    ranked_mask,
+    ratio_order,
+)
 from ddpp_jax.core.params import flatten_params
 from ddpp_jax.core.unrolling import unroll, value_and_gradient
 
@@ -32,6 +39,8 @@ __all__ = [
     "named_key",
     "prune_mask",
     "random_mask",
+    "ranked_mask",
+    "ratio_order",
     "rotate",
     "saturation",
     "scale",

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddpp_jax._types import BoolArray, FloatArray, Mask, Params, Scalar
+from ddpp_jax._types import BoolArray, FloatArray, Mask, Params, Scalar, Weights
 
 
 def trajectory_loss(
-    student: Params, target: Params, start: Params, *, mask: Mask | None = None
+    student: Params, target: Params, start: Params, *, mask: Mask | Weights | None = None
 ) -> Scalar:
     """The squared distance from student to target over that from start to target, on kept entries.
 
@@ -34,10 +34,12 @@ def trajectory_loss(
         student: parameters after the student's steps.
         target: the teacher's parameters some epochs after `start`.
         start: the parameters from which student and teacher set out.
-        mask: True where an entry counts, in the structure of the parameters; None counts all.
+        mask: True where an entry counts, in the structure of the parameters; or a weight for each,
+            from 0 to 1, by which its differences are multiplied. None counts all.
 
     Returns:
-        The loss, in the parameters' dtype. Differentiable in `student`, `target` and `start`.
+        The loss, in the parameters' dtype. Differentiable in `student`, `target`, `start` and the
+        weights.
 
     Raises:
         ValueError: the structures or shapes differ, or there are no parameters.
@@ -61,7 +63,7 @@ def _normalised(
     return jnp.where(degenerate, 1, numerator / jnp.where(flat, 1, denominator))
 
 
-def _differences(a: Params, b: Params, mask: Mask | None) -> list[Float[Array, "..."]]:
+def _differences(a: Params, b: Params, mask: Mask | Weights | None) -> list[Float[Array, "..."]]:
     trees = (a, b) if mask is None else (a, b, mask)
     differences = jax.tree.leaves(jax.tree.map(_difference, *trees))
     if not differences:
@@ -71,9 +73,16 @@ def _differences(a: Params, b: Params, mask: Mask | None) -> list[Float[Array, "
     return [difference.astype(dtype) for difference in differences]
 
 
-def _difference(a: FloatArray, b: FloatArray, kept: BoolArray | None = None) -> Float[Array, "..."]:
+def _difference(
+    a: FloatArray, b: FloatArray, kept: BoolArray | FloatArray | None = None
+) -> Float[Array, "..."]:
     shapes = {jnp.shape(a), jnp.shape(b)} | (set() if kept is None else {jnp.shape(kept)})
     if len(shapes) > 1:
         raise ValueError(f"parameters and mask differ in shape: {sorted(shapes)}")
     difference = jnp.subtract(a, b)
-    return difference if kept is None else jnp.where(kept, difference, 0)
+    if kept is None:
+        return difference
+    if kept.dtype == bool:
+        return jnp.where(kept, difference, 0)
+    # What counts for nothing may be infinite, as under a mask of booleans.
+    return jnp.where(kept == 0, 0, jnp.where(kept == 0, 0, difference) * kept)

@@ -4,6 +4,7 @@ from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.distribution import match_distributions
 from ddpp_jax.methods.gradient import GradientLoops, match_gradients
 from ddpp_jax.methods.kernel import centred_labels, fit, induce_points, predict
+from ddpp_jax.methods.masks import make_mask
 from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
@@ -35,6 +36,7 @@ __all__ = [
     "fit",
     "induce_points",
     "made_up_pool",
+    "make_mask",
     "match_distributions",
     "match_gradients",
     "match_trajectories",

@@ -27,10 +27,17 @@ from ddpp_jax.training import cross_entropy
 
 
 class Variables(NamedTuple):
-    """What is trained: the images, normalised, and the student's learning rate."""
+    """What is trained.
+
+    Attributes:
+        images: normalised.
+        alpha: the student's learning rate.
+        weights: how much each parameter counts, from 0 to 1; None where that is not learned.
+    """
 
     images: Images
     alpha: Scalar
+    weights: Vector | None = None
 
 
 def by_ratio(
@@ -52,7 +59,8 @@ class Parts(NamedTuple):
 
     Attributes:
         augment_fn: applied to each minibatch of the student.
-        mask_fn: `mask_fn(key, student, target, threshold)`, True where a parameter is kept.
+        mask_fn: `mask_fn(key, student, target, threshold)`, True where a parameter is kept, or a
+            weight for each, from 0 to 1.
         distance_fn: `distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one.
         optimizer_fn: `optimizer_fn(alpha)`, the student's optimiser; None is plain SGD.
     """
@@ -114,7 +122,7 @@ def objective(
         student at its last step, nats.
 
     Raises:
-        ValueError: the mask has not a boolean for each parameter.
+        ValueError: the mask has not a boolean or a weight for each parameter.
     """
 
     def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Targets]:
@@ -137,33 +145,39 @@ def objective(
     )
     student, _ = flatten_params(params)
     mask = parts.mask_fn(mask_key, student, pair.target, threshold)
-    if mask.dtype != bool or mask.shape != student.shape:
+    if mask.dtype not in (bool, student.dtype) or mask.shape != student.shape:
         raise ValueError(
             f"mask_fn gave {mask.dtype} of shape {mask.shape}; wanted a boolean for each of "
-            f"{student.size} parameters, True where it is kept"
+            f"{student.size} parameters, True where it is kept, or a weight from 0 to 1"
         )
+    if variables.weights is not None:
+        mask = mask.astype(student.dtype) * variables.weights
     loss = parts.distance_fn(student, pair.target, pair.start, mask=mask)
     return loss, {"loss": loss} | _shares(student, pair, mask, network) | {
         "student_loss": losses[-1]
     }
 
 
-def _shares(
-    student: Vector, pair: Pair, mask: Bool[Array, " parameters"], network: Network
-) -> dict[str, Any]:
+def _shares(student: Vector, pair: Pair, mask: Array, network: Network) -> dict[str, Any]:
     """What the mask keeps, and what it takes out of the loss."""
+    kept = jax.lax.stop_gradient(mask.astype(student.dtype))
+    pruned, unmatched = 1 - kept, 1 - jnp.square(kept)
     to_target, from_start = jnp.square(student - pair.target), jnp.square(pair.start - pair.target)
     flipped = jnp.sign(student) * jnp.sign(pair.target) < 0
-    by_layer = jax.tree.leaves(network.unflatten(mask.astype(student.dtype)))
+    by_layer = jax.tree.leaves(network.unflatten(kept))
     return {
         "kept_fraction": kept_fraction(mask),
-        "sign_flips": _share(flipped & ~mask, of=~mask),
-        "numerator_removed": _share(jnp.where(mask, 0, to_target), of=to_target),
-        "denominator_removed": _share(jnp.where(mask, 0, from_start), of=from_start),
+        "sign_flips": _share(jnp.where(flipped, pruned, 0), of=pruned),
+        "numerator_removed": _share(_times(unmatched, to_target), of=to_target),
+        "denominator_removed": _share(_times(unmatched, from_start), of=from_start),
         "kept_by_layer": {
             name: leaf.mean() for name, leaf in zip(network.names, by_layer, strict=True)
         },
     }
+
+
+def _times(share: Array, squares: Array) -> Array:
+    return jnp.where(share == 0, 0, share * squares)
 
 
 def _share(part: Array, *, of: Array) -> Scalar:

@@ -1,6 +1,6 @@
 """Matching of training trajectories: DDPP (Li et al., 2024), and MTT where nothing is pruned."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from ddpp_jax._types import (
+    MaskFn,
     OptState,
     PRNGKey,
     ScalarLike,
@@ -19,6 +20,7 @@ from ddpp_jax.core import (
     named_key,
 )
 from ddpp_jax.methods.draws import draw, draw_start
+from ddpp_jax.methods.masks import choose_mask
 from ddpp_jax.methods.matching import PAPERS, Parts, Variables, objective
 from ddpp_jax.methods.method import (
     Feed,
@@ -86,14 +88,18 @@ class HParams(NamedTuple):
     """What may differ between distillations in one program.
 
     Attributes:
-        threshold: the pruning ratio; 0 prunes nothing.
+        threshold: the pruning ratio, or the share that is pruned; 0 prunes nothing.
         pixel_rate: learning rate of the pixels.
         alpha_rate: learning rate of alpha.
+        mask: the place of the mask among those that distillations may choose from.
+        weight_rate: learning rate of the parameters' weights; 0 leaves all at 1.
     """
 
     threshold: ScalarLike
     pixel_rate: ScalarLike
     alpha_rate: ScalarLike
+    mask: ScalarLike = 0.0
+    weight_rate: ScalarLike = 0.0
 
 
 class Schedule(NamedTuple):
@@ -125,6 +131,8 @@ def match_trajectories(
     relative_alpha: bool = False,
     operations: float = 0.0,
     parts: Parts = PAPERS,
+    masks: Sequence[MaskFn] = (),
+    weighted: bool = False,
 ) -> Method:
     """The method of matching training trajectories, Algorithm 1 of Li et al. (2024).
 
@@ -136,13 +144,19 @@ def match_trajectories(
         relative_alpha: train the logarithm of alpha in place of alpha.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
         parts: what is put in place of the paper's own parts.
+        masks: those that distillations choose from, by `HParams.mask`; none where all have that of
+            the parts.
+        weighted: each parameter has a weight, which is trained with the images.
     """
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
         del key  # The images to start from are drawn already.
         images = jnp.asarray(start.images)
-        variables = Variables(images, jnp.asarray(start.alpha, images.dtype))
-        return State(variables, jnp.asarray(start.labels), optimizer.init(variables))
+        weights = jnp.ones(network.num_params, images.dtype) if weighted else None
+        variables = Variables(images, jnp.asarray(start.alpha, images.dtype), weights)
+        return State(
+            variables, jnp.asarray(start.labels), optimizer.init(cast(optax.Params, variables))
+        )
 
     def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
         draws = draw(
@@ -151,6 +165,8 @@ def match_trajectories(
             steps=schedule.student_steps,
             batch=schedule.student_batch,
         )
+        mask_fn = choose_mask(masks, hparams.mask) if masks else parts.mask_fn
+        own = parts._replace(mask_fn=mask_fn)
         gradient, metrics = jax.grad(objective, has_aux=True)(
             state.variables,
             state.labels,
@@ -159,7 +175,7 @@ def match_trajectories(
             hparams.threshold,
             network=network,
             mask_key=named_key(key, "mask"),
-            parts=parts,
+            parts=own,
         )
         updated, held = update(
             state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha
@@ -207,7 +223,8 @@ def update(
 ) -> tuple[State, Bool[Array, ""]]:
     """The state after a step of the optimiser on pixels and alpha, and whether alpha was held.
 
-    Alpha keeps at least `LEAST_SHARE_OF_ALPHA` of itself, and never falls below `LEAST_ALPHA`.
+    Alpha keeps at least `LEAST_SHARE_OF_ALPHA` of itself, and never falls below `LEAST_ALPHA`. The
+    weights, where there are any, stay within 0 and 1.
 
     Args:
         state: before the step.
@@ -219,6 +236,9 @@ def update(
     before = state.variables
     if relative_alpha:
         gradient = gradient._replace(alpha=gradient.alpha * before.alpha)
+    if gradient.weights is not None:
+        # The loss is a mean over the parameters, of which each has so small a part.
+        gradient = gradient._replace(weights=gradient.weights * gradient.weights.size)
     velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
     velocity = cast(Variables, velocity)
     images = before.images - hparams.pixel_rate * velocity.images
@@ -227,8 +247,10 @@ def update(
     else:
         alpha = before.alpha - hparams.alpha_rate * velocity.alpha
     least = jnp.maximum(LEAST_SHARE_OF_ALPHA * before.alpha, LEAST_ALPHA)
-    held = alpha < least
-    variables = Variables(images, jnp.where(held, least, alpha))
+    held, weights = alpha < least, before.weights
+    if weights is not None and velocity.weights is not None:
+        weights = jnp.clip(weights - hparams.weight_rate * velocity.weights, 0, 1)
+    variables = Variables(images, jnp.where(held, least, alpha), weights)
     return state._replace(variables=variables, opt_state=opt_state), held
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, PyTree
 
 from ddpp_jax._types import Images, Logits, Params, Precision, PRNGKey, Vector
@@ -34,6 +35,7 @@ class Network(NamedTuple):
         unflatten: `unflatten(vector) -> params`, from a flat vector, in its dtype.
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
+        forward: the places of the tensors in `names`, from the input to the output.
         at_once: how many images to work on at once where memory is what takes time.
     """
 
@@ -44,6 +46,7 @@ class Network(NamedTuple):
     unflatten: Callable[[Vector], Params]
     num_params: int
     names: tuple[str, ...]
+    forward: tuple[int, ...]
     at_once: int
 
     @property
@@ -84,8 +87,15 @@ def make_network(
         InputError: the model cannot take such images.
     """
     example = jnp.zeros((1, *image_shape), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), example)["params"]
-    unflattens = []
+    unflattens, made = [], []
+
+    def begin(key: PRNGKey) -> Params:
+        params = model.init(key, example)["params"]
+        # Linen has tensors in the order in which they are made, JAX in that of the alphabet.
+        made.extend(flatten_dict(params, sep="/"))
+        return params
+
+    params = jax.eval_shape(begin, jax.random.key(0))
 
     def flatten(tree: Params) -> Vector:
         vector, unflatten = flatten_params(tree)
@@ -129,6 +139,7 @@ def make_network(
         partial(_unflatten, params, unflattens[0]),
         vector.size,
         names,
+        tuple(names.index(name) for name in made),
         _at_once(partial(jax.make_jaxpr(apply_fn), params), image_shape, vector.size),
     )
 

@@ -36,7 +36,11 @@ _LATER = (
     ("data", "range", None),
     ("teaching", "imported", None),
     ("teaching", "balance", False),
+    ("teaching", "teacher_seed", None),
     ("distillation", "optimizer", "sgd"),
+    ("distillation", "mask", "ratio"),
+    ("distillation", "prune_share", None),
+    ("distillation", "weight_rate", 0.01),
 )
 """Settings that stores and runs, whose names come from settings, did not have at first."""
 
@@ -97,11 +101,12 @@ def _manifest(job: TeachersJob, raw: Dataset) -> dict[str, Any]:
             "data": {"dataset": raw.name, "zca": job.data.zca},
             "model": {"width": job.model.width, "depth": job.model.depth},
         }
+    others = ("teachers", "teacher_seed")
     return common | {
         "data": settings["data"],
         "model": settings["model"],
-        "teaching": {k: v for k, v in settings["teaching"].items() if k != "teachers"},
-        "seed": job.seed,
+        "teaching": {k: v for k, v in settings["teaching"].items() if k not in others},
+        "seed": job.teaching_seed,
         **_compiled_otherwise(),
     }
 

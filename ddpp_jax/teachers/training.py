@@ -102,7 +102,7 @@ def run(
     size = group_size()
     groups = [missing[low : low + size] for low in range(0, len(missing), size)]
     optimizer = optax.sgd(config.teaching.teacher_rate)
-    root = named_key(jax.random.key(config.seed), "teachers")
+    root = named_key(jax.random.key(config.teaching_seed), "teachers")
     shown = balanced(dataset) if teaching.balance else dataset
     images, labels = jax.device_put((shown.x_train, shown.y_train))
     x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))

@@ -25,13 +25,18 @@ from ddpp_jax import (
     distill,
     evaluate,
     kept_fraction,
-    prune_mask,
-    random_mask,
     teachers,
 )
 from ddpp_jax.configs import DIGITS, DistillJob
 from ddpp_jax.data import fit_transform, load_raw, normalised
-from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
+from ddpp_jax.methods import (
+    HParams,
+    OnDevice,
+    Parts,
+    Schedule,
+    make_mask,
+    match_trajectories,
+)
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import TeacherStore, read_rows
@@ -39,30 +44,13 @@ from ddpp_jax.storage import TeacherStore, read_rows
 THRESHOLD = 0.1
 
 
-def by_ratio(key, student, target, threshold):
-    return prune_mask(student, target, threshold=threshold)
-
-
-def by_difference(key, student, target, threshold):
-    return difference_mask(
-        student, target, kept=kept_fraction(by_ratio(key, student, target, threshold))
-    )
-
-
-def by_layer(key, student, target, threshold, *, unflatten):
-    """The same share of each tensor, those that differ most."""
-    kept = kept_fraction(by_ratio(key, student, target, threshold))
-    trees = unflatten(student), unflatten(target)
+def by_layer(key, student, target, threshold, *, network):
+    """A mask of one's own: of each tensor the same share, those that differ most."""
+    rule = make_mask("ratio", network)
+    kept = kept_fraction(rule(key, student, target, threshold))
+    trees = network.unflatten(student), network.unflatten(target)
     mask = jax.tree.map(lambda s, t: difference_mask(s, t, kept=kept), *trees)
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(mask)])
-
-
-def at_random(key, student, target, threshold):
-    return random_mask(key, by_ratio(key, student, target, threshold))
-
-
-def none(key, student, target, threshold):
-    return jnp.ones(student.shape, bool)
 
 
 def with_momentum(alpha):
@@ -103,14 +91,12 @@ def main():
     trajectories = jnp.asarray(trained(job, dataset, network))
 
     variants = {
-        "ratio (the paper)": {"mask_fn": by_ratio},
-        "difference": {"mask_fn": by_difference},
-        "difference, each tensor": {
-            "mask_fn": lambda *xs: by_layer(*xs, unflatten=network.unflatten)
-        },
-        "random, same count": {"mask_fn": at_random},
-        "none (MTT)": {"mask_fn": none},
-        "ratio, student with momentum": {"mask_fn": by_ratio, "optimizer_fn": with_momentum},
+        "ratio (the paper)": {"mask_fn": make_mask("ratio", network)},
+        "difference": {"mask_fn": make_mask("difference-largest", network)},
+        "difference, each tensor": {"mask_fn": partial(by_layer, network=network)},
+        "random, same count": {"mask_fn": make_mask("random", network)},
+        "none (MTT)": {"mask_fn": make_mask("none", network)},
+        "ratio, student with momentum": {"optimizer_fn": with_momentum},
     }
     print(f"{'variant':30} accuracy, %  loss   kept, %")
     operations = job.data.operations

@@ -1,0 +1,128 @@
+"""The table of masks: what it runs, what it compares, and what it says."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+GAINS = {"none": 0.0, "ratio": 0.02, "random": -0.01, "learned": 0.0005}
+SEEDS = (0, 1, 2, 3)
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import mask_table
+    import tables
+
+    return SimpleNamespace(masks=mask_table, tables=tables)
+
+
+def accuracies(mask, seed, shift=0.0):
+    """Of two networks: a gain of the mask, one of the seed, and some noise."""
+    noise = np.random.default_rng([seed, len(mask)]).normal(0, 0.002)
+    mean = 0.3 + 0.01 * seed + GAINS.get(mask, 0.005) + (0 if mask == "none" else noise) + shift
+    return [mean - 0.01, mean + 0.01]
+
+
+def commands(calls):
+    """Stands in for the commands: leaves a result where each would."""
+
+    def run(command, *, check):
+        assert check
+        calls.append(command)
+        flags = {command[i]: command[i + 1] for i in range(len(command) - 1)}
+        out = Path(flags["--out"])
+        out.mkdir(parents=True)
+        if flags["-m"] == "ddpp_jax.distill":
+            masks = flags["--sweep"].removeprefix("mask=").split(",")
+            means = {"loss": 0.5, "kept_fraction": 0.9}
+            seed = int(flags["--seed"])
+            rows = [
+                {"value": mask, "accuracies": accuracies(mask, seed), "means": means}
+                for mask in masks
+            ]
+        else:
+            folders = [word for word in command if "/mask-" in word]
+            rows = [
+                {
+                    "file": f"{folder}/distilled.safetensors",
+                    "architecture": name,
+                    "accuracies": accuracies(folder.rpartition("mask-")[2], 0, shift),
+                }
+                for folder in folders
+                for name, shift in (("vgg11", -0.1), ("resnet18", -0.2))
+            ]
+        (out / "result.json").write_text(json.dumps({"rows": rows}))
+
+    return SimpleNamespace(run=run, CalledProcessError=subprocess.CalledProcessError)
+
+
+def make(scripts, monkeypatch, folder, *flags):
+    calls = []
+    monkeypatch.setattr(scripts.tables, "subprocess", commands(calls))
+    given = ["tables.py", "masks", "--data-dir", "data", "--seeds", ",".join(map(str, SEEDS))]
+    monkeypatch.setattr(sys, "argv", [*given, "--out", str(folder), *flags])
+    scripts.tables.main()
+    return calls
+
+
+def test_what_is_run_and_said(scripts, monkeypatch, tmp_path, capsys):
+    flags = ("--cells", "cifar10-ipc1,cifar100-ipc1")
+    calls = make(scripts, monkeypatch, tmp_path, *flags)
+    # Two cells and four seeds, each three thresholds, a share, and other architectures.
+    assert len(calls) == 2 * 4 * 5
+    assert all("--teacher-seed" in call for call in calls if "--sweep" in call)
+    assert make(scripts, monkeypatch, tmp_path, *flags) == []
+    with (tmp_path / "masks.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * (1 + 4 * 6 + 2)
+    found = {(line["cell"], line["mask"], line["pruning"]): line for line in lines}
+    differences = np.array(
+        [np.mean(accuracies("ratio", s)) - np.mean(accuracies("none", s)) for s in SEEDS]
+    )
+    ratio = found["cifar10-ipc1", "ratio", "threshold 0.1"]
+    assert float(ratio["difference"]) == pytest.approx(differences.mean())
+    assert float(ratio["difference_error"]) == pytest.approx(differences.std(ddof=1) / 2)
+    assert float(ratio["p"]) == pytest.approx(ttest_1samp(differences, 0).pvalue)
+    assert float(ratio["p_holm"]) >= float(ratio["p"])
+    text = capsys.readouterr().out
+    assert f"| ratio | threshold 0.1 | 90.0 | 0.5000 | {100 * float(ratio['mean']):.2f} ±" in text
+    assert "**CIFAR-100, 1** (4 seeds)" in text
+    assert "| mask | vgg11, % | less none | resnet18, % | less none |" in text
+    assert "| none | 20.0 |  | 10.0 |  |" in text
+    assert (tmp_path / "masks.png").stat().st_size > 10_000
+
+
+def test_teachers_of_their_own(scripts, monkeypatch, tmp_path):
+    calls = make(scripts, monkeypatch, tmp_path, "--own-teachers", "--cells", "cifar10-ipc10")
+    assert not any("--teacher-seed" in call for call in calls)
+    assert (tmp_path / "masks-own-teachers.md").exists()
+
+
+def test_holms_correction_by_hand(scripts):
+    np.testing.assert_allclose(scripts.masks.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(scripts.masks.holm([0.5, 0.9]), [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "flags", [("--cells", "mnist"), ("--scale", "paper"), ("--dry-run",)], ids=lambda f: f[0]
+)
+def test_what_cannot_be_compared_is_refused(scripts, monkeypatch, tmp_path, flags, capsys):
+    with pytest.raises(SystemExit):
+        make(scripts, monkeypatch, tmp_path / "out", *flags)
+    assert "scripts/tables: error:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_setting_of_a_cell_takes_its_masks(scripts):
+    from ddpp_jax._types import MASKS
+
+    assert {mask for group in scripts.masks.GROUPS for mask in group.masks} == set(MASKS)

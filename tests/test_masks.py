@@ -1,0 +1,312 @@
+"""Masks beside the paper's: each against a loop by hand, and as a part of distillation."""
+
+import dataclasses
+import json
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+from jax.test_util import check_grads
+from processes import call
+
+from ddpp_jax import trajectory_loss
+from ddpp_jax._types import MASKS
+from ddpp_jax.configs import TrajectoryConfig
+from ddpp_jax.errors import InputError
+from ddpp_jax.methods import HParams, Pair, make_mask, match_trajectories
+from ddpp_jax.methods.masks import choose_mask, places
+from ddpp_jax.storage import read_rows
+
+KEY = jax.random.key(3)
+NETWORK = small.network()
+SIZES = [int(np.prod(shape)) for _, shape in NETWORK.tensors]
+
+
+def ends(seed=0):
+    """A student and a target with equal signs, flips, zeros, and ratios on both sides of 0.1."""
+    generator = np.random.default_rng(seed)
+    student = generator.normal(size=NETWORK.num_params).astype(np.float32)
+    factor = generator.choice([1.0, 0.9, 0.05, 20.0, -1.0, -0.95, -0.04, 3.0], student.size)
+    target = (student * factor * generator.uniform(0.99, 1.01, student.size)).astype(np.float32)
+    student[5], target[9] = 0, 0
+    student[11] = target[11] = 0
+    return student, target
+
+
+def masked(name, number, *, key=KEY, by_share=False, of=None):
+    """The mask of a name, of those ends."""
+    mask_fn = make_mask(name, NETWORK, by_share=by_share)
+    return np.asarray(mask_fn(key, *map(jnp.asarray, of or ends()), number))
+
+
+def by_hand(name, student, target, epsilon):
+    """What is kept, one parameter after another."""
+    kept = []
+    for s, t in zip(student.astype(float), target.astype(float), strict=True):
+        both = s != 0 and t != 0
+        ratio = min(s / t, t / s) if both else float(s == t)
+        if name == "ratio":
+            kept.append(ratio >= epsilon)
+        elif name == "ratio-magnitude":
+            kept.append((min(abs(s / t), abs(t / s)) if both else float(s == t)) >= epsilon)
+        elif name == "signs":
+            kept.append(s * t >= 0)
+    return np.array(kept)
+
+
+def without_lowest(numbers, count):
+    """All but the lowest of some different numbers."""
+    kept = np.ones(len(numbers), bool)
+    kept[np.argsort(numbers, kind="stable")[:count]] = False
+    return kept
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize("name", ["ratio", "ratio-magnitude", "signs"])
+def test_rules_against_a_loop(name, epsilon):
+    student, target = ends()
+    found = masked(name, epsilon)
+    np.testing.assert_array_equal(found, by_hand(name, student, target, epsilon))
+    assert 0.2 < found.mean() < 1
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_differences_prune_as_many_as_the_ratio(sign, epsilon):
+    student, target = ends()
+    name = "difference-smallest" if sign > 0 else "difference-largest"
+    found = masked(name, epsilon)
+    count = int((~by_hand("ratio", student, target, epsilon)).sum())
+    differences = sign * np.abs(student - target)
+    assert (~found).sum() == count
+    assert differences[~found].max() <= differences[found].min()
+
+
+def test_depth_prunes_from_the_input_on():
+    names = [NETWORK.names[tensor] for tensor in NETWORK.forward]
+    assert names == [
+        *("Conv3x3_0/kernel", "Conv3x3_0/bias", "InstanceNorm_0/scale", "InstanceNorm_0/shift"),
+        *("Dense_0/kernel", "Dense_0/bias"),
+    ]
+    found = masked("depth", 0.3, by_share=True)
+    pruned = round(0.3 * NETWORK.num_params)
+    tensors = dict(zip(NETWORK.names, np.split(found, np.cumsum(SIZES)[:-1]), strict=True))
+    in_order = np.concatenate([tensors[name] for name in names])
+    np.testing.assert_array_equal(in_order, np.arange(NETWORK.num_params) >= pruned)
+    assert sorted(places(NETWORK)) == list(range(NETWORK.num_params))
+
+
+def test_random_prunes_as_many_of_each_tensor():
+    student, target = ends()
+    drawn = [masked("random", 0.1) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    rule = by_hand("ratio", student, target, 0.1)
+    other = masked("random", 0.1, key=jax.random.key(4))
+    for found in (drawn[0], other):
+        for own, of_rule in zip(
+            *(np.split(mask, np.cumsum(SIZES)[:-1]) for mask in (found, rule)), strict=True
+        ):
+            assert own.sum() == of_rule.sum()
+    assert np.any(drawn[0] != rule)
+    assert np.any(drawn[0] != other)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
+def test_shares_by_rank(share):
+    student, target = (np.delete(end, [5, 9, 11]).astype(float) for end in ends())
+    fill = np.full(3, 0.5)  # Zeros tie; a ratio of 1 in their place.
+    student, target = (np.concatenate([end, fill * k]) for end, k in ((student, 1), (target, 1)))
+    count = round(share * student.size)
+    ratios = np.minimum(student / target, target / student)
+    sizes = np.minimum(np.abs(student / target), np.abs(target / student))
+    wanted = {
+        "ratio": ratios,
+        "ratio-magnitude": sizes,
+        "difference-largest": -np.abs(student - target),
+        "difference-smallest": np.abs(student - target),
+    }
+    with jax.enable_x64(True):
+        for name, numbers in wanted.items():
+            found = masked(name, share, by_share=True, of=(student, target))
+            np.testing.assert_array_equal(found, without_lowest(numbers, count), err_msg=name)
+    drawn = masked("random", share, by_share=True)
+    assert (~drawn).sum() == count
+
+
+@pytest.mark.parametrize("by_share", [False, True])
+@pytest.mark.parametrize("name", MASKS)
+def test_what_every_mask_owes(name, by_share):
+    mask_fn = jax.jit(make_mask(name, NETWORK, by_share=by_share))
+    student, target = map(jnp.asarray, ends())
+    assert mask_fn(KEY, student, target, 0.0).all(), "0 prunes nothing"
+    found = mask_fn(KEY, student, target, 0.2)
+    assert found.dtype == bool
+    assert found.shape == student.shape
+    assert bool(found.all()) == (name in ("learned", "none"))
+    together = jax.vmap(mask_fn, (None, 0, 0, None))(
+        KEY, *(jnp.stack([end, 2 * end]) for end in (student, target)), 0.2
+    )
+    np.testing.assert_array_equal(together[0], found)
+    if name != "random":
+        diverged = mask_fn(KEY, student.at[:40].set(jnp.nan), target, 0.2)
+        assert diverged[:40].all(), "what is not a number shows in the loss"
+    slope = jax.grad(lambda s: jnp.where(mask_fn(KEY, s, target, 0.2), 2.0, 3.0).sum())(student)
+    np.testing.assert_array_equal(slope, 0)
+
+
+def test_one_of_several():
+    student, target = map(jnp.asarray, ends())
+    masks = [make_mask(name, NETWORK) for name in MASKS]
+    chosen = jax.jit(
+        lambda place, *rest: choose_mask(masks, place)(KEY, *rest),
+    )
+    for place, mask_fn in enumerate(masks):
+        expected = mask_fn(KEY, student, target, 0.1)
+        np.testing.assert_array_equal(chosen(float(place), student, target, 0.1), expected)
+
+
+def test_weights_in_the_loss():
+    student, target = (end.astype(float) for end in ends())
+    start = np.random.default_rng(5).normal(size=student.size)
+    weights = np.random.default_rng(6).uniform(0, 1, student.size)
+    weights[:20] = 0
+    with jax.enable_x64(True):
+        found = trajectory_loss(student, target, start, mask=weights)
+        above = (weights * weights * (student - target) ** 2).sum()
+        np.testing.assert_allclose(
+            found, above / (weights**2 * (start - target) ** 2).sum(), rtol=1e-12
+        )
+        kept = weights > 0.5
+        np.testing.assert_allclose(
+            trajectory_loss(student, target, start, mask=kept),
+            trajectory_loss(student, target, start, mask=kept.astype(float)),
+            rtol=1e-12,
+        )
+        infinite = jnp.asarray(student).at[:20].set(jnp.inf)
+        np.testing.assert_allclose(
+            trajectory_loss(infinite, target, start, mask=weights), found, rtol=1e-12
+        )
+        check_grads(
+            lambda s, w: trajectory_loss(s, target, start, mask=w),
+            (jnp.asarray(student), jnp.asarray(weights[20:].mean() + 0 * weights)),
+            order=2,
+            modes=("rev",),
+        )
+
+
+def weighted(rate, **parts):
+    """Trajectory matching on the small problem with learned weights, and its first step."""
+    settings = small.CONFIG.distillation
+    method = match_trajectories(
+        NETWORK,
+        small.pairs_fn(NETWORK),
+        small.schedule(settings),
+        optimizer=optax.trace(0.0),
+        weighted=True,
+        **parts,
+    )
+    start, target = small.trajectories(NETWORK)[0, :2]
+    pair = Pair(start, target, jnp.int32(0), jnp.int32(0))
+    state = method.init(jax.random.key(0), small.start())
+    hparams = HParams(0.0, 1.0, 1e-7, weight_rate=rate)
+    return method, pair, state, hparams
+
+
+def test_weights_move_by_the_slope_of_the_loss():
+    method, pair, state, hparams = weighted(0.1)
+    after, info = method.step(KEY, state, pair, hparams)
+    assert info.metrics["kept_fraction"] == 1
+    weights = np.asarray(after.variables.weights)
+    assert weights.min() >= 0
+    assert weights.max() <= 1
+    assert 0.5 < weights.mean() < 1
+    # At weights of 1 the slope is 2 (a - L b) / sum(b), of squares a to target, b from start.
+    plain, _, unweighted, _ = weighted(0.0)
+    _, still = plain.step(KEY, unweighted, pair, HParams(0.0, 1.0, 1e-7))
+    assert still.metrics["loss"] == info.metrics["loss"]
+    again, second = method.step(KEY, after, pair, hparams._replace(pixel_rate=0.0))
+    assert second.metrics["kept_fraction"] == pytest.approx(weights.mean(), rel=1e-6)
+    assert np.any(np.asarray(again.variables.weights) != weights)
+    _, matched = method.step(KEY, state._replace(variables=after.variables), pair, hparams)
+    assert matched.metrics["loss"] < info.metrics["loss"]
+
+
+def test_a_rate_of_zero_leaves_every_weight():
+    method, pair, state, hparams = weighted(0.0)
+    after, _ = method.step(KEY, state, pair, hparams)
+    np.testing.assert_array_equal(after.variables.weights, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prune_share": 0.0}, "--prune-share is 0; wanted a share above 0 and below 1"),
+        ({"prune_share": 0.2, "mask": "signs"}, "no use with --mask signs"),
+        ({"prune_share": 0.2, "threshold": None}, "no use with --threshold none"),
+        ({"weight_rate": -1.0}, "--weight-rate is -1"),
+    ],
+)
+def test_settings_that_contradict_are_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        TrajectoryConfig(**changes)
+
+
+def test_titles_tell_masks_apart():
+    titles = {TrajectoryConfig(mask=name).title for name in MASKS}
+    assert len(titles) == len(MASKS)
+    assert TrajectoryConfig(mask="none").title == TrajectoryConfig(threshold=None).title
+    assert TrajectoryConfig(mask="depth", prune_share=0.25).title == "mask depth (share 0.25)"
+
+
+FLAGS = shlex.split(
+    "--augment crop --width 8 --depth 1 --teachers 2 --epochs 4 --student-steps 4 "
+    "--max-start-epoch 2 --steps 12 --networks 2 --eval-epochs 20"
+)
+
+
+def test_masks_side_by_side_are_what_each_is_alone(tmp_path):
+    done = call(tmp_path, "distill", *FLAGS, "--sweep", f"mask={','.join(MASKS)}", "--out", "all")
+    assert done.returncode == 0, done.stderr
+    rows = {
+        row["value"]: row
+        for row in json.loads((tmp_path / "all" / "result.json").read_text())["rows"]
+    }
+    assert set(rows) == set(MASKS)
+    kept = {name: row["means"]["kept_fraction"] for name, row in rows.items()}
+    assert kept["none"] == 1 > kept["learned"]
+    assert kept["difference-largest"] == pytest.approx(kept["ratio"], abs=0.05)
+    assert kept["ratio"] < kept["signs"] < 1
+    for name in ("depth", "learned"):
+        alone = call(tmp_path, "distill", *FLAGS, "--mask", name, "--no-baselines", "--out", name)
+        assert alone.returncode == 0, alone.stderr
+        theirs = read_rows(tmp_path / name / "metrics.jsonl")[1:]
+        side = read_rows(tmp_path / "all" / f"mask-{name}" / "metrics.jsonl")[1:]
+        for mine, other in zip(theirs, side, strict=True):
+            assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
+            assert mine["kept_by_layer"] == pytest.approx(other["kept_by_layer"], abs=1e-3)
+    settings = json.loads((tmp_path / "depth" / "config.json").read_text())
+    assert settings["config"]["distillation"]["mask"] == "depth"
+
+
+def test_masks_have_settings_of_their_own():
+    settings = dataclasses.replace(TrajectoryConfig(), mask="learned", weight_rate=0.5)
+    assert settings.without_mask() == TrajectoryConfig(threshold=None, weight_rate=0.5)
+
+
+def test_seeds_that_share_their_teachers(tmp_path):
+    flags = [*FLAGS, "--sweep", "seed=0,1", "--teacher-seed", "5"]
+    done = call(tmp_path, "distill", *flags, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    (store,) = (tmp_path / "runs" / "teachers").iterdir()
+    assert json.loads((store / "manifest.json").read_text())["seed"] == 5
+    first, second = (tmp_path / "run" / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1))
+    assert [row["loss"] for row in read_rows(first)[1:]] != [
+        row["loss"] for row in read_rows(second)[1:]
+    ]
+    own = call(tmp_path, "teachers", *FLAGS[:10], "--seed", "5", "--dry-run")
+    assert own.returncode == 0, own.stderr
+    assert store.name in own.stdout
