@@ -36,7 +36,11 @@ ARCHITECTURES = ("vgg11", "resnet18")
 CELLS = {
     "cifar10-ipc1": ("CIFAR-10, 1", "cifar10-small-ipc1", ()),
     "cifar10-ipc10": ("CIFAR-10, 10", "cifar10-small-ipc10", ()),
-    "cifar100-ipc1": ("CIFAR-100, 1", "cifar10-small-ipc1", ("--dataset", "cifar100", "--per-class", "50")),
+    "cifar100-ipc1": (
+        "CIFAR-100, 1",
+        "cifar10-small-ipc1",
+        ("--dataset", "cifar100", "--per-class", "50"),
+    ),
 }
 """The title of a cell, its named setting and what varies it."""
 COLUMNS = [

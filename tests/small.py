@@ -1,6 +1,7 @@
 """A problem so small that every stage runs on it in seconds."""
 
 import dataclasses
+import functools
 from functools import partial
 
 import jax.numpy as jnp
@@ -44,6 +45,7 @@ CONFIG = DistillJob(
 )
 
 
+@functools.cache
 def dataset():
     """Three classes of 4x4 images: bright rows, bright columns, noise."""
     generator = np.random.default_rng(0)
@@ -62,8 +64,14 @@ def dataset():
     return normalised(raw, fit_transform(raw, zca=False, cache_dir=None))
 
 
-def network():
+def fresh_network():
+    """One whose functions JAX has not seen yet, so that what is traced is traced anew."""
     return make_network(ConvNet(classes=3, width=4, depth=1, image_size=4, channels=1), (4, 4, 1))
+
+
+@functools.cache
+def network():
+    return fresh_network()
 
 
 def trajectories(network, teachers=2, snapshots=4):
@@ -95,9 +103,14 @@ def schedule(settings=CONFIG.distillation):
 
 
 def method(settings=CONFIG.distillation, pairs=None, operations=("flip",), **parts):
-    """Trajectory matching on the small problem."""
+    """Trajectory matching on the small problem, made once, so that it is compiled once."""
+    return _method(settings, pairs, operations, tuple(parts.items()))
+
+
+@functools.cache
+def _method(settings, pairs, operations, parts):
     net = network()
-    own = {"augment_fn": partial(augment, operations=operations)} | parts
+    own = {"augment_fn": partial(augment, operations=operations)} | dict(parts)
     return match_trajectories(
         net,
         pairs or pairs_fn(net),

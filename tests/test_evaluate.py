@@ -44,14 +44,14 @@ def test_the_published_schedule():
     jax.tree.map(lambda a, b: close(a, b, 1e-9), state.params, convert(golden["trained"]))
 
 
-def run(seed=0, alpha=0.1, labels=None, checkpoints=None, **changes):
+def run(seed=0, alpha=0.1, labels=None, checkpoints=None, network=None, **changes):
     data = small.dataset()
     images, own = random_per_class(jax.random.key(1), data, 3)
     config = EvaluateConfig(**{"networks": 3, "eval_epochs": 60} | changes)
     found = evaluate.run(
         jax.random.key(seed),
         evaluate.Procedure(config, (), 3),
-        small.network(),
+        network or small.network(),
         DistilledSet(images, own if labels is None else labels, alpha),
         {"test": (data.x_test, data.y_test)},
         Report(None),
@@ -86,7 +86,7 @@ def test_every_network_and_epoch_has_draws_of_its_own(monkeypatch):
 
     monkeypatch.setattr(networks, "augment", recorded)
     monkeypatch.setattr(networks, "predictions", guess)
-    run(eval_epochs=4)
+    run(eval_epochs=4, network=small.fresh_network())
     jax.effects_barrier()
     assert len(keys) == len(set(keys)) == 3 * 5
     assert len({bytes(kernel) for kernel in evaluated[0]}) == 3

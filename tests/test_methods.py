@@ -1,5 +1,6 @@
 """What every method owes, crossed with every method."""
 
+import functools
 import json
 import shlex
 import time
@@ -96,6 +97,12 @@ MAKE = {
 every = pytest.mark.parametrize("name", MAKE)
 
 
+@functools.cache
+def made(name):
+    """A method that is made once, so that it is traced and compiled once."""
+    return MAKE[name][0]()
+
+
 def members(folder, name, *seeds):
     return [
         small.member(folder / str(seed), seed=seed, name=f"{name} {seed}")._replace(
@@ -106,7 +113,7 @@ def members(folder, name, *seeds):
 
 
 def run(folder, name, *seeds, **options):
-    method = MAKE[name][0]()
+    method = made(name)
     return small.run(folder, members(folder, name, *seeds or (0,)), method=method, **options)
 
 
@@ -116,7 +123,7 @@ def first_batch(method, seed=0):
 
 
 def first_step(name, seed=0):
-    method, hparams = MAKE[name][0](), MAKE[name][1]
+    method, hparams = made(name), MAKE[name][1]
     state = method.init(jax.random.key(seed), small.start(seed=seed))
     batch = first_batch(method, seed)
     return method, state, jax.jit(method.step)(jax.random.key(seed), state, batch, hparams)
@@ -138,7 +145,7 @@ def test_a_step_says_what_it_shows_and_changes_the_images(name):
 
 @every
 def test_a_step_reads_what_it_says(name):
-    method = MAKE[name][0]()
+    method = made(name)
     taken = method.feed(0, 0).take(2, rows=3)
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), taken)
     axis = () if method.shared else (3,)
@@ -148,7 +155,7 @@ def test_a_step_reads_what_it_says(name):
 
 @every
 def test_what_a_step_reads_does_not_depend_on_where_one_goes_on(name):
-    method = MAKE[name][0]()
+    method = made(name)
     whole, rest = method.feed(3, 0).take(6, rows=6), method.feed(3, 2).take(4, rows=4)
     first = 0 if method.shared else 2
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[first:], b), whole, rest)
@@ -164,7 +171,7 @@ def test_every_leaf_of_a_state_keeps_its_dtype(name):
 
 @every
 def test_what_is_not_finite_changes_nothing(name):
-    method, hparams = MAKE[name][0](), MAKE[name][1]
+    method, hparams = made(name), MAKE[name][1]
     start = small.start()
     state = method.init(jax.random.key(0), start._replace(images=start.images * np.float32(1e30)))
     batch = jax.tree.map(
@@ -270,7 +277,7 @@ def test_float32_is_near_float64(name, monkeypatch):
 @every
 def test_by_vmap_steps_are_the_same_to_rounding(name):
     """As members go on a GPU."""
-    method, hparams = MAKE[name][0](), MAKE[name][1]
+    method, hparams = made(name), MAKE[name][1]
     keys = jax.random.split(jax.random.key(0), 2)
     states = [method.init(key, small.start(seed=seed)) for seed, key in enumerate(keys)]
     batch = first_batch(method)
@@ -289,7 +296,7 @@ def test_by_vmap_steps_are_the_same_to_rounding(name):
 
 @every
 def test_memory_and_one_step_can_be_told_beforehand(name, tmp_path):
-    method, (member,) = MAKE[name][0](), members(tmp_path, name, 0)
+    method, (member,) = made(name), members(tmp_path, name, 0)
     assert distill.memory(method, member) > 1000
     assert distill.steps_per_call(method) >= 1
 
@@ -346,7 +353,7 @@ def test_the_run_says_its_method_and_is_shown(name, tmp_path_factory):
     assert title in done.stdout
     page = (folder / "run" / "report.html").read_text()
     assert title in page
-    for metric in MAKE[name][0]().metrics:
+    for metric in made(name).metrics:
         if metric.name == "loss":
             assert metric.label[1:] in page
     again = call(folder, "evaluate", "run", "--eval-epochs", "5", "--out", "again")

@@ -1,5 +1,6 @@
 """Some steps of several distillations as one compiled program."""
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -18,6 +19,8 @@ from ddpp_jax.training import over_members
 
 _MAX_STEPS_PER_CALL = 25
 _BYTES_PER_CALL = 2**28
+_PROGRAMS = 4
+"""So many methods keep what was compiled for them."""
 
 States: TypeAlias = PyTree
 """The states of several distillations, along a leading axis."""
@@ -30,7 +33,7 @@ Stepper: TypeAlias = Callable[
 
 def stepper(method: Method) -> Stepper:
     """Steps of any members of a method, as one program that is compiled when it is first called."""
-    advance = over_members(partial(_advance, method.step), static=("rows",), donate=False)
+    advance = _program(method.step)
 
     def call(
         members: Sequence[Member], states: States, first: int, count: int, batches: Sequence[Batch]
@@ -47,6 +50,15 @@ def stepper(method: Method) -> Stepper:
         return advance((keys, states, hparams, own), [piece], rows=rows)
 
     return call
+
+
+@functools.lru_cache(maxsize=_PROGRAMS)
+def _program(step: Callable[..., tuple[State, Info]]) -> Callable[..., tuple[State, Info]]:
+    """The steps of members, which a second run of the same method in a process finds compiled.
+
+    The step is traced once, though its shapes are asked for before it is compiled.
+    """
+    return over_members(partial(_advance, jax.jit(step)), static=("rows",), donate=False)
 
 
 def begin(method: Method, member: Member) -> State:
@@ -130,7 +142,7 @@ def memory(method: Method, member: Member) -> int | None:
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     piece = (number, number, batch if method.shared else None)
-    program = jax.jit(partial(_advance, method.step, rows=rows))
+    program = jax.jit(partial(_advance, jax.jit(method.step), rows=rows))
     needed = program.lower(given, piece).compile().memory_analysis()
     if needed is None:
         return None
