@@ -23,14 +23,17 @@ from ddpp_jax.distill.frames import read_frame
 from ddpp_jax.methods import (
     AlignmentLoops,
     GradientLoops,
+    Inner,
     PixelHParams,
     RealImages,
+    UnrolledHParams,
     align_features,
     alignment,
     induce_points,
     match_distributions,
     match_gradients,
     pool_like,
+    unroll_truncated,
 )
 from ddpp_jax.networks import Infinite
 from ddpp_jax.sets import read_distilled
@@ -84,6 +87,17 @@ def by_kernel():
     )
 
 
+def by_unrolling(*operations):
+    return unroll_truncated(
+        small.network(),
+        **parts(),
+        target_batch=4,
+        optimizer=optax.scale_by_adam(),
+        inner=Inner(3, 6, "random", 0.01, adam=True, batch=6),
+        augment_fn=partial(augment, operations=operations),
+    )
+
+
 PIXELS = PixelHParams(0.1)
 MAKE = {
     "ddpp": (small.method, small.hparams()),
@@ -93,6 +107,7 @@ MAKE = {
     "dm": (by_distribution, PIXELS),
     "cafe": (by_alignment, PIXELS),
     "kip": (by_kernel, PIXELS),
+    "bptt": (partial(by_unrolling, "crop"), UnrolledHParams(0.1)),
 }
 every = pytest.mark.parametrize("name", MAKE)
 
@@ -253,6 +268,7 @@ def test_float32_is_near_float64(name, monkeypatch):
     monkeypatch.setattr(alignment, "_MOST_UPDATES", 1)  # What follows depends on accuracies.
     plain = partial(augment, operations=())
     monkeypatch.setitem(MAKE, "dsa", (partial(by_gradients, plain), PIXELS))
+    monkeypatch.setitem(MAKE, "bptt", (by_unrolling, MAKE["bptt"][1]))
     for trajectory in ("ddpp", "mtt"):
         unaugmented = partial(small.method, operations=())
         monkeypatch.setitem(MAKE, trajectory, (unaugmented, MAKE[trajectory][1]))
@@ -321,6 +337,7 @@ MORE = {
     "dm": "--real-batch 20",
     "cafe": "--real-batch 20 --steps 12 --eval-every 6 --settled 1 --moved 0",
     "kip": "--real-batch 2 --steps 60 --eval-every 30",
+    "bptt": "--real-batch 20 --window 3 --horizon 6 --steps 60 --eval-every 30",
 }
 
 

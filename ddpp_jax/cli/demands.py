@@ -10,6 +10,7 @@ from ddpp_jax.configs import (
     KernelConfig,
     RealConfig,
     TrajectoryConfig,
+    UnrolledConfig,
 )
 from ddpp_jax.data import Dataset, require_per_class
 from ddpp_jax.errors import InputError
@@ -29,7 +30,8 @@ def check(settings: DistillConfig, data: Dataset) -> None:
             small.
     """
     count = settings.ipc * data.classes
-    batch = settings.student_batch if isinstance(settings, TrajectoryConfig) else None
+    batched = isinstance(settings, TrajectoryConfig | UnrolledConfig)
+    batch = settings.student_batch if batched else None
     if batch is not None and count % batch:
         divisor = next(size for size in range(min(batch, count), 0, -1) if count % size == 0)
         raise InputError(
@@ -63,6 +65,9 @@ def lighter(job: DistillJob) -> DistillJob:
     few: dict[str, int] = {}
     if isinstance(settings, TrajectoryConfig):
         few = {"student_steps": min(settings.student_steps, _FEW_STUDENT_STEPS)}
+    if isinstance(settings, UnrolledConfig):
+        few = {"window": min(settings.window, _FEW_UPDATES), "horizon": _FEW_STUDENT_STEPS}
+        few["horizon"] = min(settings.horizon, few["horizon"])
     if isinstance(settings, GradientConfig):
         few = {
             "updates": min(settings.loops[0], _FEW_UPDATES),
@@ -74,6 +79,13 @@ def lighter(job: DistillJob) -> DistillJob:
 def words(settings: DistillConfig) -> str:
     """What a person wants to know of the settings, in a line."""
     said = f"pixel rate {settings.pixel_rate:g}, alpha {settings.alpha:g}"
+    if isinstance(settings, UnrolledConfig):
+        where = {"fixed": "at the end", "random": "anywhere", "adaptive": "by the gradients"}
+        said = (
+            f"a window of {settings.window} steps {where[settings.placement]} in "
+            f"{settings.horizon} of {settings.network_optimizer} at {settings.network_rate:g}, "
+            f"{said}"
+        )
     if isinstance(settings, RealConfig):
         start = "noise" if settings.start == "noise" else "real images"
         return (

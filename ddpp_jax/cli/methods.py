@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from ddpp_jax import distill
-from ddpp_jax._types import MaskName
+from ddpp_jax._types import AugmentFn, MaskName
 from ddpp_jax.configs import (
     AlignmentConfig,
     AugmentedConfig,
@@ -19,9 +19,9 @@ from ddpp_jax.configs import (
     GradientConfig,
     KernelConfig,
     MemberJob,
-    NetworkConfig,
     RealConfig,
     TrajectoryConfig,
+    UnrolledConfig,
 )
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
@@ -31,14 +31,17 @@ from ddpp_jax.methods import (
     Feed,
     GradientLoops,
     HParams,
+    Inner,
     Method,
     OnDevice,
     Parts,
     PixelHParams,
     Plan,
+    Pool,
     RealImages,
     Schedule,
     Streamed,
+    UnrolledHParams,
     Work,
     align_features,
     induce_points,
@@ -48,8 +51,9 @@ from ddpp_jax.methods import (
     match_trajectories,
     pool_like,
     read_all,
+    unroll_truncated,
 )
-from ddpp_jax.networks import Infinite
+from ddpp_jax.networks import Infinite, Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.sets import DistilledSet
 
@@ -103,7 +107,7 @@ def make_method(
         return Made(method, partial(_hparams, masks=masks))
     if isinstance(settings, RealConfig):
         method = _from_real_images(job, settings, sources, image_operations)
-        return Made(method, lambda settings: PixelHParams(settings.pixel_rate))
+        return Made(method, _pixel_hparams)
     raise InputError(f"--method {job.method} cannot be made")
 
 
@@ -153,6 +157,26 @@ def _trajectory(
     )
 
 
+class _Real(NamedTuple):
+    """What methods that read real images have in common.
+
+    Attributes:
+        network: the architecture.
+        feed_fn: gives the training set.
+        pool: its shapes.
+        batch: real images of each class in an update.
+        optimizer: of the pixels, without its rate.
+        work: what the work of a step is estimated from.
+    """
+
+    network: Network
+    feed_fn: Callable[[int, int], Feed]
+    pool: Pool
+    batch: int
+    optimizer: optax.GradientTransformation
+    work: Work
+
+
 def _from_real_images(
     job: DistillJob, settings: RealConfig, sources: Sources, image_operations: float
 ) -> Method:
@@ -168,20 +192,18 @@ def _from_real_images(
             held.append(RealImages(sources.dataset.x_train, sources.dataset.y_train))
         return held[0]
 
-    batch, optimizer = min(settings.real_batch, smallest), _optimizer(settings)
-    work = Work(image_operations, settings.ipc)
-    pool = pool_like(raw.x_train.shape[1:], raw.y_train)
+    own = _Real(
+        network,
+        feed_fn,
+        pool_like(raw.x_train.shape[1:], raw.y_train),
+        min(settings.real_batch, smallest),
+        _optimizer(settings),
+        Work(image_operations, settings.ipc),
+    )
     if isinstance(settings, KernelConfig):
-        return induce_points(
-            infinite_of(job, settings),
-            feed_fn,
-            pool=pool,
-            target_batch=batch,
-            optimizer=optimizer,
-            ridge=settings.ridge,
-            learns_labels=settings.learn_labels,
-            images=settings.ipc * raw.classes,
-        )
+        return _kernel(job, settings, own, images=settings.ipc * raw.classes)
+    if isinstance(settings, UnrolledConfig):
+        return _unrolled(job, settings, own, images=settings.ipc * raw.classes)
     assert isinstance(settings, AugmentedConfig)
     operations = settings.operations(job.data.operations)
     augment_fn = partial(augment, operations=operations)
@@ -189,32 +211,37 @@ def _from_real_images(
         return match_distributions(
             network,
             feed_fn,
-            pool=pool,
-            real_batch=batch,
-            optimizer=optimizer,
+            pool=own.pool,
+            real_batch=own.batch,
+            optimizer=own.optimizer,
             augment_fn=augment_fn,
-            work=work,
+            work=own.work,
         )
-    assert isinstance(settings, NetworkConfig)
     siamese = augment_fn if operations else None
     if isinstance(settings, GradientConfig):
         return match_gradients(
             network,
             feed_fn,
-            pool=pool,
-            real_batch=batch,
-            optimizer=optimizer,
+            pool=own.pool,
+            real_batch=own.batch,
+            optimizer=own.optimizer,
             loops=GradientLoops(*settings.loops, settings.network_rate, settings.network_batch),
             augment_fn=siamese,
-            work=work,
+            work=own.work,
         )
     assert isinstance(settings, AlignmentConfig)
+    return _aligned(settings, own, siamese, smallest=smallest)
+
+
+def _aligned(
+    settings: AlignmentConfig, own: _Real, augment_fn: AugmentFn | None, *, smallest: int
+) -> Method:
     return align_features(
-        network,
-        feed_fn,
-        pool=pool,
-        real_batch=batch,
-        optimizer=optimizer,
+        own.network,
+        own.feed_fn,
+        pool=own.pool,
+        real_batch=own.batch,
+        optimizer=own.optimizer,
         loops=AlignmentLoops(
             settings.settled,
             settings.moved,
@@ -223,8 +250,42 @@ def _from_real_images(
             min(AlignmentLoops().queries, smallest),
             settings.steps,
         ),
-        augment_fn=siamese,
-        work=work,
+        augment_fn=augment_fn,
+        work=own.work,
+    )
+
+
+def _kernel(job: DistillJob, settings: KernelConfig, own: _Real, *, images: int) -> Method:
+    return induce_points(
+        infinite_of(job, settings),
+        own.feed_fn,
+        pool=own.pool,
+        target_batch=own.batch,
+        optimizer=own.optimizer,
+        ridge=settings.ridge,
+        learns_labels=settings.learn_labels,
+        images=images,
+    )
+
+
+def _unrolled(job: DistillJob, settings: UnrolledConfig, own: _Real, *, images: int) -> Method:
+    return unroll_truncated(
+        own.network,
+        own.feed_fn,
+        pool=own.pool,
+        target_batch=own.batch,
+        optimizer=own.optimizer,
+        inner=Inner(
+            settings.window,
+            settings.horizon,
+            settings.placement,
+            settings.network_rate,
+            settings.network_optimizer == "adam",
+            settings.student_batch or images,
+        ),
+        augment_fn=partial(augment, operations=job.data.operations),
+        learns_labels=settings.learn_labels,
+        operations=own.work.image,
     )
 
 
@@ -238,6 +299,12 @@ def _optimizer(settings: DistillConfig) -> optax.GradientTransformation:
     if settings.optimizer == "adam":
         return optax.scale_by_adam(b1=settings.momentum)
     return optax.trace(settings.momentum)
+
+
+def _pixel_hparams(settings: DistillConfig) -> PixelHParams | UnrolledHParams:
+    if isinstance(settings, UnrolledConfig):
+        return UnrolledHParams(settings.pixel_rate, settings.label_rate)
+    return PixelHParams(settings.pixel_rate)
 
 
 def _mask_of(settings: DistillConfig) -> MaskName:

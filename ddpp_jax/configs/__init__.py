@@ -22,6 +22,7 @@ from ddpp_jax.configs.methods import (
     KernelConfig,
     NetworkConfig,
     RealConfig,
+    UnrolledConfig,
     check_method,
 )
 from ddpp_jax.configs.published import provenance
@@ -60,6 +61,7 @@ __all__ = [
     "TeachConfig",
     "TeachersJob",
     "TrajectoryConfig",
+    "UnrolledConfig",
     "check_architecture",
     "check_method",
     "differences_of",

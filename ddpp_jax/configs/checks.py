@@ -19,6 +19,7 @@ MOST = {
     "eval_batch": 10**7,
     "eval_epochs": 10**7,
     "eval_every": 10**9,
+    "horizon": 10**6,
     "image_size": 2**14,
     "ipc": 10**6,
     "keep_epochs": 10**6,
@@ -37,6 +38,7 @@ MOST = {
     "teachers": 10**5,
     "updates": 10**6,
     "width": 2**20,
+    "window": 10**6,
 }
 """The most that each whole number may be: what no machine of today could work through or hold."""
 

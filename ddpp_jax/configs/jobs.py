@@ -49,7 +49,7 @@ class DistillJob(TeachersJob, Generic[Config]):
     """All that decides what a whole run computes; nothing about where it is written or shown."""
 
     method: str = "ddpp"
-    """Of distillation: ddpp (the paper's), mtt (without pruning), dc, dsa, dm, cafe or kip."""
+    """Of distillation: ddpp (the paper's), mtt (no pruning), dc, dsa, dm, cafe, kip or bptt."""
 
     distillation: Config = field(default_factory=cast(Callable[[], Config], TrajectoryConfig))
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -232,6 +232,80 @@ class KernelConfig(RealConfig):
         above_zero(ridge=self.ridge)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnrolledConfig(RealConfig):
+    """BPTT: the loss on real images of a network trained on the set, by truncated unrolling."""
+
+    steps: int = 600_000
+    """Distillation steps; 60,000 epochs of ten in RaT-BPTT's command."""
+
+    optimizer: Literal["sgd", "adam"] = "adam"
+    """Of pixels and labels: Adam, as published, or SGD with momentum."""
+
+    momentum: float = 0.9
+    """Momentum of the SGD, or the first decay rate of Adam."""
+
+    pixel_rate: float = 0.001
+    """About how far Adam moves a pixel in a step, in normalised units; 0.001 as published."""
+
+    real_batch: int = 500
+    """Real images of each class in a step, or as many as the smallest class has."""
+
+    start: Literal["real", "noise"] = "noise"
+    """What the distilled images start from: random real images, or Gaussian noise."""
+
+    window: int = 60
+    """Steps of a network's training that are differentiated."""
+
+    horizon: int = 200
+    """Steps of the longest training of a network, the window among them."""
+
+    placement: Literal["fixed", "random", "adaptive"] = "random"
+    """Where the window lies: at the end, anywhere (RaT-BPTT), or by the gradients (AT-BPTT)."""
+
+    network_optimizer: Literal["sgd", "adam"] = "adam"
+    """Trains the networks on the distilled images: Adam, as published, or plain SGD."""
+
+    network_rate: float = 0.001
+    """Learning rate of the networks."""
+
+    student_batch: int | None = None
+    """Distilled images in a network's step; a divisor of their number, or none for all of them."""
+
+    learn_labels: bool = False
+    """Train the labels too, as probabilities."""
+
+    label_rate: float = 0.001
+    """Learning rate of the labels, where they are trained."""
+
+    eval_every: int = 5000
+    """Distillation steps between evaluations, for the curve and the best sets; 0 for none."""
+
+    SWEPT: ClassVar[tuple[str, ...]] = ("pixel-rate", "label-rate", "alpha")
+    SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.003, 0.1, 4),)
+
+    @property
+    def title(self) -> str:
+        """What tables call the method."""
+        names = {"random": "RaT-BPTT", "fixed": "BPTT (fixed window)", "adaptive": "AT-BPTT"}
+        name = names[self.placement]
+        return f"{name} (labels learned)" if self.learn_labels else name
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        RealConfig.__post_init__(self)
+        at_least(1, window=self.window, horizon=self.horizon)
+        if self.student_batch is not None:
+            at_least(1, student_batch=self.student_batch)
+        above_zero(network_rate=self.network_rate)
+        zero_or_more(label_rate=self.label_rate)
+        if self.window > self.horizon:
+            raise InputError(
+                f"--window {self.window} is longer than --horizon {self.horizon}; lower it, or "
+                "raise the horizon"
+            )
+
+
 METHODS: dict[str, type[DistillConfig]] = {
     "ddpp": TrajectoryConfig,
     "mtt": TrajectoryConfig,
@@ -240,6 +314,7 @@ METHODS: dict[str, type[DistillConfig]] = {
     "dm": DistributionConfig,
     "cafe": AlignmentConfig,
     "kip": KernelConfig,
+    "bptt": UnrolledConfig,
 }
 """Every method by name, and the settings that it takes."""
 

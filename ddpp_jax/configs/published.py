@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ddpp_jax.configs.distillation import DistillConfig
-from ddpp_jax.configs.methods import METHODS, KernelConfig, RealConfig, check_method
+from ddpp_jax.configs.methods import METHODS, KernelConfig, RealConfig, UnrolledConfig, check_method
 from ddpp_jax.errors import InputError
 
 _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
@@ -18,6 +18,8 @@ _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "cafe": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
     # Nguyen et al., NeurIPS 2021: 1,000 steps, 5,000 real images a step; no CIFAR-100 at 50.
     "kip": {"cifar10": (1, 10, 50), "cifar100": (1, 10)},
+    # Feng, Vedantam and Kempe, ICLR 2024: the commands of their repository.
+    "bptt": {"cifar10": (10,), "cifar100": (1, 10)},
 }
 
 
@@ -60,8 +62,29 @@ def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> Distill
     if issubclass(kind, KernelConfig):
         # 5,000 real images a step.
         return kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
+    if issubclass(kind, UnrolledConfig):
+        return kind(ipc=ipc, alpha=alpha, **_UNROLLED.get((dataset, ipc), {}))
     return kind(ipc=ipc, alpha=alpha)
 
+
+_UNROLLED: dict[tuple[str, int], dict[str, Any]] = {
+    ("cifar100", 1): {
+        "window": 90,
+        "horizon": 130,
+        "placement": "fixed",
+        "pixel_rate": 0.0003,
+        "real_batch": 50,
+        "learn_labels": True,
+        "label_rate": 0.0003,
+    },
+    ("cifar100", 10): {
+        "window": 100,
+        "horizon": 300,
+        "real_batch": 50,
+        "learn_labels": True,
+    },
+}
+"""RaT-BPTT's commands where they differ from that for CIFAR-10 at 10 images per class."""
 
 _FEW = {
     "dc": {"steps": 300},
@@ -69,6 +92,7 @@ _FEW = {
     "dm": {"steps": 500, "eval_every": 100, "siamese": "all"},
     "cafe": {"steps": 50, "siamese": "all"},
     "kip": {"steps": 50, "real_batch": 4},
+    "bptt": {"steps": 300, "pixel_rate": 0.03, "window": 20, "horizon": 60, "start": "real"},
 }
 _FEW_OF_TEN = _FEW | {"dc": {"steps": 50}, "dsa": {"steps": 50, "siamese": "all"}}
 _SMALL: dict[str, dict[str, dict[str, Any]]] = {
@@ -78,6 +102,7 @@ _SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "dm": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},
         "cafe": {"steps": 40, "moved": 0.01},
         "kip": {"steps": 100, "real_batch": 20},
+        "bptt": {"steps": 300, "pixel_rate": 0.03, "window": 20, "horizon": 60, "start": "real"},
     },
     "cifar10-small-ipc1": _FEW,
     "cifar10-small-ipc10": _FEW_OF_TEN,

@@ -11,6 +11,7 @@ from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, 
 from ddpp_jax.methods.pixels import PixelHParams
 from ddpp_jax.methods.real import Pool, RealImages, Work, made_up_pool, pool_like
 from ddpp_jax.methods.trajectory import HParams, Schedule, match_trajectories
+from ddpp_jax.methods.truncated import Inner, UnrolledHParams, unroll_truncated
 
 __all__ = [
     "AlignmentLoops",
@@ -18,6 +19,7 @@ __all__ = [
     "GradientLoops",
     "HParams",
     "Info",
+    "Inner",
     "Method",
     "Metric",
     "OnDevice",
@@ -29,6 +31,7 @@ __all__ = [
     "RealImages",
     "Schedule",
     "Streamed",
+    "UnrolledHParams",
     "Work",
     "align_features",
     "centred_labels",
@@ -44,4 +47,5 @@ __all__ = [
     "predict",
     "read_all",
     "steps_key",
+    "unroll_truncated",
 ]
