@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ddpp_jax.cli.methods import infinite_of
+from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.configs import (
     DistillConfig,
     DistillJob,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.methods import Sources, make_method, start_of
+from ddpp_jax.cli.methods import Sources, labelled, make_method, start_of
 from ddpp_jax.cli.outcomes import (
     doubts_of,
     draw_run,
@@ -189,7 +189,12 @@ def _distilled(
         distill.Member(
             name=member.title,
             seed=member.job.seed,
-            start=start_of(member.job.distillation, dataset, member.job.seed),
+            start=labelled(
+                start_of(member.job.distillation, dataset, member.job.seed),
+                member.job,
+                sources,
+                member.job.seed,
+            ),
             hparams=made.hparams_fn(member.job.distillation),
             folder=run.place(member),
             origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),

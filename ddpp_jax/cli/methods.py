@@ -5,57 +5,43 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ddpp_jax import distill
-from ddpp_jax._types import AugmentFn, MaskName
+from ddpp_jax._types import Logits, MaskName, Vector
+from ddpp_jax.cli.real import from_real_images, optimizer_of, pixel_hparams
 from ddpp_jax.configs import (
-    AlignmentConfig,
-    AugmentedConfig,
     DistillConfig,
     DistillJob,
-    DistributionConfig,
-    GradientConfig,
-    KernelConfig,
     MemberJob,
     RealConfig,
     TrajectoryConfig,
-    UnrolledConfig,
 )
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
-    AlignmentLoops,
     Feed,
-    GradientLoops,
     HParams,
-    Inner,
     Method,
     OnDevice,
     Parts,
-    PixelHParams,
     Plan,
-    Pool,
-    RealImages,
     Schedule,
     Streamed,
-    UnrolledHParams,
-    Work,
-    align_features,
-    induce_points,
     make_mask,
-    match_distributions,
-    match_gradients,
     match_trajectories,
-    pool_like,
     read_all,
-    unroll_truncated,
+    teacher_labels,
 )
-from ddpp_jax.networks import Infinite, Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.sets import DistilledSet
+
+_LABEL_MOMENTUM = 0.9
+"""Of the labels of trajectory matching, as in DATM."""
 
 
 class Sources(NamedTuple):
@@ -106,8 +92,9 @@ def make_method(
         method = _trajectory(job, settings, sources, image_operations, masks)
         return Made(method, partial(_hparams, masks=masks))
     if isinstance(settings, RealConfig):
-        method = _from_real_images(job, settings, sources, image_operations)
-        return Made(method, _pixel_hparams)
+        problem = next(iter(sources.problems.values()))
+        method = from_real_images(job, settings, problem, sources.dataset, image_operations)
+        return Made(method, pixel_hparams)
     raise InputError(f"--method {job.method} cannot be made")
 
 
@@ -117,6 +104,33 @@ def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledS
     return distill.start_from(
         dataset, ipc=settings.ipc, alpha=settings.alpha, seed=seed, noise=noise
     )
+
+
+def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) -> DistilledSet:
+    """The set with the labels that the teachers give to its images, where labels are learned.
+
+    Args:
+        start: what a distillation starts from.
+        job: its settings.
+        sources: the teachers.
+        seed: of the teachers.
+    """
+    settings = job.distillation
+    if not isinstance(settings, TrajectoryConfig) or not settings.learn_labels:
+        return start
+    problem, last = sources.problems[seed], job.teaching.last_kept
+    network = problem.network
+
+    @jax.jit
+    def logits(vector: Vector) -> Logits:
+        return network.apply_fn(network.unflatten(vector), jnp.asarray(start.images))
+
+    found = [
+        logits(jnp.asarray(problem.store.read(n, [last], num_params=network.num_params)[0]))
+        for n in range(job.teaching.teachers)
+    ]
+    labels = teacher_labels(jnp.stack(found), jnp.asarray(start.labels))
+    return start._replace(labels=np.asarray(labels))
 
 
 def _trajectory(
@@ -135,6 +149,9 @@ def _trajectory(
         student_batch=settings.student_batch or settings.ipc * problem.raw.classes,
         teachers=job.teaching.teachers,
         steps=settings.steps,
+        first_epoch=settings.min_start_epoch,
+        early_epochs=settings.early_start_epoch,
+        growth=settings.growth_steps,
     )
     held: dict[Path, Callable[[Plan], Feed]] = {}
 
@@ -148,163 +165,14 @@ def _trajectory(
         problem.network,
         pairs_fn,
         schedule,
-        optimizer=_optimizer(settings),
+        optimizer=optimizer_of(settings),
         relative_alpha=settings.optimizer == "adam",
         operations=image_operations,
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
         masks=[make_mask(name, problem.network, by_share=by_share) for name in masks],
         weighted="learned" in masks,
+        label_optimizer=optax.trace(_LABEL_MOMENTUM) if settings.learn_labels else None,
     )
-
-
-class _Real(NamedTuple):
-    """What methods that read real images have in common.
-
-    Attributes:
-        network: the architecture.
-        feed_fn: gives the training set.
-        pool: its shapes.
-        batch: real images of each class in an update.
-        optimizer: of the pixels, without its rate.
-        work: what the work of a step is estimated from.
-    """
-
-    network: Network
-    feed_fn: Callable[[int, int], Feed]
-    pool: Pool
-    batch: int
-    optimizer: optax.GradientTransformation
-    work: Work
-
-
-def _from_real_images(
-    job: DistillJob, settings: RealConfig, sources: Sources, image_operations: float
-) -> Method:
-    problem = next(iter(sources.problems.values()))
-    raw, network = problem.raw, problem.network
-    smallest = int(np.bincount(raw.y_train).min())
-    held: list[Feed] = []
-
-    def feed_fn(seed: int, done: int) -> Feed:
-        del seed, done  # All steps of all distillations draw from the same images.
-        if not held:
-            assert sources.dataset is not None
-            held.append(RealImages(sources.dataset.x_train, sources.dataset.y_train))
-        return held[0]
-
-    own = _Real(
-        network,
-        feed_fn,
-        pool_like(raw.x_train.shape[1:], raw.y_train),
-        min(settings.real_batch, smallest),
-        _optimizer(settings),
-        Work(image_operations, settings.ipc),
-    )
-    if isinstance(settings, KernelConfig):
-        return _kernel(job, settings, own, images=settings.ipc * raw.classes)
-    if isinstance(settings, UnrolledConfig):
-        return _unrolled(job, settings, own, images=settings.ipc * raw.classes)
-    assert isinstance(settings, AugmentedConfig)
-    operations = settings.operations(job.data.operations)
-    augment_fn = partial(augment, operations=operations)
-    if isinstance(settings, DistributionConfig):
-        return match_distributions(
-            network,
-            feed_fn,
-            pool=own.pool,
-            real_batch=own.batch,
-            optimizer=own.optimizer,
-            augment_fn=augment_fn,
-            work=own.work,
-        )
-    siamese = augment_fn if operations else None
-    if isinstance(settings, GradientConfig):
-        return match_gradients(
-            network,
-            feed_fn,
-            pool=own.pool,
-            real_batch=own.batch,
-            optimizer=own.optimizer,
-            loops=GradientLoops(*settings.loops, settings.network_rate, settings.network_batch),
-            augment_fn=siamese,
-            work=own.work,
-        )
-    assert isinstance(settings, AlignmentConfig)
-    return _aligned(settings, own, siamese, smallest=smallest)
-
-
-def _aligned(
-    settings: AlignmentConfig, own: _Real, augment_fn: AugmentFn | None, *, smallest: int
-) -> Method:
-    return align_features(
-        own.network,
-        own.feed_fn,
-        pool=own.pool,
-        real_batch=own.batch,
-        optimizer=own.optimizer,
-        loops=AlignmentLoops(
-            settings.settled,
-            settings.moved,
-            settings.network_rate,
-            settings.network_batch,
-            min(AlignmentLoops().queries, smallest),
-            settings.steps,
-        ),
-        augment_fn=augment_fn,
-        work=own.work,
-    )
-
-
-def _kernel(job: DistillJob, settings: KernelConfig, own: _Real, *, images: int) -> Method:
-    return induce_points(
-        infinite_of(job, settings),
-        own.feed_fn,
-        pool=own.pool,
-        target_batch=own.batch,
-        optimizer=own.optimizer,
-        ridge=settings.ridge,
-        learns_labels=settings.learn_labels,
-        images=images,
-    )
-
-
-def _unrolled(job: DistillJob, settings: UnrolledConfig, own: _Real, *, images: int) -> Method:
-    return unroll_truncated(
-        own.network,
-        own.feed_fn,
-        pool=own.pool,
-        target_batch=own.batch,
-        optimizer=own.optimizer,
-        inner=Inner(
-            settings.window,
-            settings.horizon,
-            settings.placement,
-            settings.network_rate,
-            settings.network_optimizer == "adam",
-            settings.student_batch or images,
-        ),
-        augment_fn=partial(augment, operations=job.data.operations),
-        learns_labels=settings.learn_labels,
-        operations=own.work.image,
-    )
-
-
-def infinite_of(job: DistillJob, settings: KernelConfig) -> Infinite:
-    """The infinitely wide ConvNet of the job's depth."""
-    return Infinite(job.model.depth, front=settings.front)
-
-
-def _optimizer(settings: DistillConfig) -> optax.GradientTransformation:
-    """What makes a direction of a gradient; the rates are hyperparameters of the method."""
-    if settings.optimizer == "adam":
-        return optax.scale_by_adam(b1=settings.momentum)
-    return optax.trace(settings.momentum)
-
-
-def _pixel_hparams(settings: DistillConfig) -> PixelHParams | UnrolledHParams:
-    if isinstance(settings, UnrolledConfig):
-        return UnrolledHParams(settings.pixel_rate, settings.label_rate)
-    return PixelHParams(settings.pixel_rate)
 
 
 def _mask_of(settings: DistillConfig) -> MaskName:
@@ -324,6 +192,8 @@ def _hparams(settings: DistillConfig, *, masks: Sequence[MaskName]) -> HParams:
         settings.alpha_rate,
         float(masks.index(mask)),
         settings.weight_rate if mask == "learned" else 0.0,
+        settings.label_rate,
+        np.inf if settings.skip_above is None else settings.skip_above,
     )
 
 

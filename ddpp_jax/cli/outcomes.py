@@ -8,7 +8,8 @@ import numpy as np
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
-from ddpp_jax.cli.methods import infinite_of, start_of
+from ddpp_jax.cli.methods import start_of
+from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import KernelConfig, MemberJob
 from ddpp_jax.data import Dataset

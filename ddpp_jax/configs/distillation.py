@@ -119,6 +119,15 @@ class TrajectoryConfig(DistillConfig):
     max_start_epoch: int = 2
     """Start epochs are drawn from 0 up to, not including, this one (I+)."""
 
+    min_start_epoch: int = 0
+    """Start epochs are drawn from this one on."""
+
+    early_start_epoch: int | None = None
+    """In the first step start epochs are below this one; the bound grows to --max-start-epoch."""
+
+    growth_steps: int = 1000
+    """Distillation steps over which that bound grows."""
+
     mask: MaskName = "ratio"
     """Which parameters are pruned: those of ratio in the paper; none is MTT.
 
@@ -142,6 +151,15 @@ class TrajectoryConfig(DistillConfig):
     alpha_rate: float = 1e-7
     """Learning rate of alpha."""
 
+    learn_labels: bool = False
+    """Train the labels too, as probabilities that start from what the teachers say (DATM)."""
+
+    label_rate: float = 2.0
+    """Learning rate of the labels' logits, where they are trained; momentum 0.9."""
+
+    skip_above: float | None = None
+    """A step whose loss is above this changes nothing; none takes every finite step."""
+
     SWEPT: ClassVar[tuple[str, ...]] = (
         "threshold",
         "mask",
@@ -150,8 +168,15 @@ class TrajectoryConfig(DistillConfig):
         "pixel-rate",
         "alpha",
         "alpha-rate",
+        "label-rate",
     )
-    FED: ClassVar[tuple[str, ...]] = ("max_start_epoch", "target_epochs")
+    FED: ClassVar[tuple[str, ...]] = (
+        "max_start_epoch",
+        "min_start_epoch",
+        "early_start_epoch",
+        "growth_steps",
+        "target_epochs",
+    )
     SEARCHED: ClassVar[tuple[Searched, ...]] = (
         Searched("max_start_epoch", 2, 16, 3, whole=True, gains=True),
         Searched("pixel_rate", 0.03, 0.3, 3),
@@ -160,6 +185,10 @@ class TrajectoryConfig(DistillConfig):
     @property
     def title(self) -> str:
         """What tables call the method."""
+        return f"{self._named}, labels learned" if self.learn_labels else self._named
+
+    @property
+    def _named(self) -> str:
         if not self.prunes:
             return "MTT (no pruning)"
         if self.mask in ("signs", "learned"):
@@ -194,7 +223,10 @@ class TrajectoryConfig(DistillConfig):
         )
         if self.student_batch is not None:
             at_least(1, student_batch=self.student_batch)
-        zero_or_more(alpha_rate=self.alpha_rate)
+        zero_or_more(alpha_rate=self.alpha_rate, label_rate=self.label_rate)
+        self._check_starts()
+        if self.skip_above is not None:
+            above_zero(skip_above=self.skip_above)
         if self.threshold is not None and not SMALLEST <= self.threshold <= 1:
             raise InputError(
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
@@ -210,3 +242,17 @@ class TrajectoryConfig(DistillConfig):
         if not self.prunes or self.mask in ("signs", "learned"):
             said = "--threshold none" if self.threshold is None else f"--mask {self.mask}"
             raise InputError(f"--prune-share {share:g} has no use with {said}; leave one out")
+
+    def _check_starts(self) -> None:
+        at_least(0, min_start_epoch=self.min_start_epoch)
+        at_least(1, growth_steps=self.growth_steps)
+        low, most, early = self.min_start_epoch, self.max_start_epoch, self.early_start_epoch
+        if low >= most:
+            raise InputError(
+                f"--min-start-epoch is {low}; wanted one below --max-start-epoch {most}"
+            )
+        if early is not None and not low < early <= most:
+            raise InputError(
+                f"--early-start-epoch is {early}; wanted one above --min-start-epoch {low} and at "
+                f"most --max-start-epoch {most}, or none"
+            )

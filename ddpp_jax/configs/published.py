@@ -102,7 +102,7 @@ _SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "dm": {"steps": 1000, "pixel_rate": 1.0, "eval_every": 200},
         "cafe": {"steps": 40, "moved": 0.01},
         "kip": {"steps": 100, "real_batch": 20},
-        "bptt": {"steps": 300, "pixel_rate": 0.03, "window": 20, "horizon": 60, "start": "real"},
+        "bptt": {"steps": 300, "pixel_rate": 0.03, "window": 40, "horizon": 120, "start": "real"},
     },
     "cifar10-small-ipc1": _FEW,
     "cifar10-small-ipc10": _FEW_OF_TEN,

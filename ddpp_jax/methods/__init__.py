@@ -4,6 +4,7 @@ from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.distribution import match_distributions
 from ddpp_jax.methods.gradient import GradientLoops, match_gradients
 from ddpp_jax.methods.kernel import centred_labels, fit, induce_points, predict
+from ddpp_jax.methods.labels import teacher_labels
 from ddpp_jax.methods.masks import make_mask
 from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
@@ -47,5 +48,6 @@ __all__ = [
     "predict",
     "read_all",
     "steps_key",
+    "teacher_labels",
     "unroll_truncated",
 ]

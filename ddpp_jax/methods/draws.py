@@ -35,18 +35,21 @@ class Draws(NamedTuple):
     augment_keys: Array
 
 
-def draw_start(key: PRNGKey, *, teachers: int, epochs: int) -> Start:
+def draw_start(
+    key: PRNGKey, *, teachers: int, epochs: int | Int[Array, ""], first: int = 0
+) -> Start:
     """The teacher and the start epoch of a distillation step, each with equal chances.
 
     Args:
         key: this step's own.
         teachers: how many there are to choose from.
-        epochs: how many epochs there are to choose from (I+).
+        epochs: epochs below this one are chosen from (I+).
+        first: and from this one on.
     """
     whole = jnp.int32  # Whatever JAX's default is: draws of another width are other draws.
     return Start(
         teacher=jax.random.randint(named_key(key, "teacher"), (), 0, teachers, whole),
-        epoch=jax.random.randint(named_key(key, "epoch"), (), 0, epochs, whole),
+        epoch=jax.random.randint(named_key(key, "epoch"), (), first, epochs, whole),
     )
 
 

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ddpp_jax._types import (
     MaskFn,
     OptState,
     PRNGKey,
+    Scalar,
     ScalarLike,
     Targets,
 )
@@ -20,6 +21,7 @@ from ddpp_jax.core import (
     named_key,
 )
 from ddpp_jax.methods.draws import draw, draw_start
+from ddpp_jax.methods.labels import descend_logits, logits_of
 from ddpp_jax.methods.masks import choose_mask
 from ddpp_jax.methods.matching import PAPERS, Parts, Variables, objective
 from ddpp_jax.methods.method import (
@@ -63,6 +65,13 @@ METRICS = (
         warning="alpha is held above 0 at step {step}; --alpha-rate may be too high",
         counted="had alpha held above 0",
     ),
+    Metric(
+        "passed_over",
+        "steps whose loss is above --skip-above",
+        most=0,
+        warning="step {step} has a loss above --skip-above and changes nothing",
+        counted="had a loss above --skip-above and changed nothing",
+    ),
     Metric("student_loss", "student's cross-entropy at its last step, nats"),
     Metric("kept_by_layer", "share of each tensor's parameters kept"),
 )
@@ -77,11 +86,21 @@ _MATCHING = 11
 
 
 class State(NamedTuple):
-    """What the next step needs; the labels stay as they are."""
+    """What the next step needs.
+
+    Attributes:
+        variables: images, alpha, and the weights of a learned mask.
+        labels: a class for each image, or its probabilities; they stay as they are.
+        opt_state: of the variables' optimiser.
+        logits: whose softmax are the labels, where they are learned; None where they are not.
+        label_state: of the logits' optimiser.
+    """
 
     variables: Variables
     labels: Targets
     opt_state: OptState
+    logits: Float[Array, "images classes"] | None = None
+    label_state: OptState | None = None
 
 
 class HParams(NamedTuple):
@@ -93,6 +112,8 @@ class HParams(NamedTuple):
         alpha_rate: learning rate of alpha.
         mask: the place of the mask among those that distillations may choose from.
         weight_rate: learning rate of the parameters' weights; 0 leaves all at 1.
+        label_rate: learning rate of the labels' logits.
+        skip_above: a step whose loss is above this is passed over, and changes nothing.
     """
 
     threshold: ScalarLike
@@ -100,6 +121,8 @@ class HParams(NamedTuple):
     alpha_rate: ScalarLike
     mask: ScalarLike = 0.0
     weight_rate: ScalarLike = 0.0
+    label_rate: ScalarLike = 0.0
+    skip_above: ScalarLike = jnp.inf
 
 
 class Schedule(NamedTuple):
@@ -112,6 +135,9 @@ class Schedule(NamedTuple):
         student_batch: distilled images in a student step; all of them are taken in order.
         teachers: how many there are to choose from.
         steps: of the distillation.
+        first_epoch: start epochs are drawn from this one on.
+        early_epochs: the bound of the first step, which grows to `start_epochs`; None is no growth.
+        growth: distillation steps over which it grows.
     """
 
     student_steps: int
@@ -120,6 +146,16 @@ class Schedule(NamedTuple):
     student_batch: int
     teachers: int
     steps: int
+    first_epoch: int = 0
+    early_epochs: int | None = None
+    growth: int = 1
+
+    def bound(self, step: int | Int[Array, ""]) -> int | Int[Array, ""]:
+        """The epoch below which the start of a step is drawn (DATM, ICLR 2024)."""
+        if self.early_epochs is None:
+            return self.start_epochs
+        more = (self.start_epochs - self.early_epochs) * step // self.growth
+        return jnp.minimum(self.early_epochs + more, self.start_epochs)
 
 
 def match_trajectories(
@@ -133,6 +169,7 @@ def match_trajectories(
     parts: Parts = PAPERS,
     masks: Sequence[MaskFn] = (),
     weighted: bool = False,
+    label_optimizer: optax.GradientTransformation | None = None,
 ) -> Method:
     """The method of matching training trajectories, Algorithm 1 of Li et al. (2024).
 
@@ -147,6 +184,8 @@ def match_trajectories(
         masks: those that distillations choose from, by `HParams.mask`; none where all have that of
             the parts.
         weighted: each parameter has a weight, which is trained with the images.
+        label_optimizer: of the labels' logits, without its rate: `optax.trace(0.9)` in DATM; None
+            leaves the labels as they are.
     """
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
@@ -154,9 +193,12 @@ def match_trajectories(
         images = jnp.asarray(start.images)
         weights = jnp.ones(network.num_params, images.dtype) if weighted else None
         variables = Variables(images, jnp.asarray(start.alpha, images.dtype), weights)
-        return State(
-            variables, jnp.asarray(start.labels), optimizer.init(cast(optax.Params, variables))
-        )
+        opt_state = optimizer.init(cast(optax.Params, variables))
+        state = State(variables, jnp.asarray(start.labels), opt_state)
+        if label_optimizer is None:
+            return state
+        logits = logits_of(state.labels, network, images)
+        return state._replace(logits=logits, label_state=label_optimizer.init(logits))
 
     def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
         draws = draw(
@@ -167,34 +209,52 @@ def match_trajectories(
         )
         mask_fn = choose_mask(masks, hparams.mask) if masks else parts.mask_fn
         own = parts._replace(mask_fn=mask_fn)
-        gradient, metrics = jax.grad(objective, has_aux=True)(
-            state.variables,
-            state.labels,
-            pair,
-            draws,
-            hparams.threshold,
-            network=network,
-            mask_key=named_key(key, "mask"),
-            parts=own,
-        )
+
+        def loss_fn(variables: Variables, logits: Array | None) -> tuple[Scalar, dict[str, Any]]:
+            labels = state.labels if logits is None else jax.nn.softmax(logits)
+            return objective(
+                variables,
+                labels,
+                pair,
+                draws,
+                hparams.threshold,
+                network=network,
+                mask_key=named_key(key, "mask"),
+                parts=own,
+            )
+
+        trained = (state.variables, state.logits)
+        (gradient, by_logits), metrics = jax.grad(loss_fn, (0, 1), has_aux=True)(*trained)
         updated, held = update(
             state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha
         )
-        finite = jnp.isfinite(metrics["loss"]) & all_finite(gradient, updated)
+        if label_optimizer is not None:
+            logits, label_state = descend_logits(
+                cast(Array, state.logits),
+                state.label_state,
+                cast(Array, by_logits),
+                rate=hparams.label_rate,
+                optimizer=label_optimizer,
+            )
+            updated = updated._replace(logits=logits, label_state=label_state)
+        finite = jnp.isfinite(metrics["loss"]) & all_finite(gradient, by_logits, updated)
+        passed_over = finite & (metrics["loss"] > hparams.skip_above)
         seen = {
             **metrics,
             "alpha": state.variables.alpha,
             "teacher": pair.teacher,
             "start_epoch": pair.epoch,
-            "alpha_held": held & finite,
+            "alpha_held": held & finite & ~passed_over,
+            "passed_over": passed_over,
         }
-        return finite_or_same(finite, updated, state), Info(seen, ~finite)
+        return finite_or_same(finite & ~passed_over, updated, state), Info(seen, ~finite)
 
     def feed(seed: int, done: int) -> Feed:
         return pairs_fn(seed, plan(seed, schedule, done))
 
     def distilled(state: State) -> DistilledSet:
-        return on_device(state.variables.images, state.labels, state.variables.alpha)
+        labels = state.labels if state.logits is None else jax.nn.softmax(state.logits)
+        return on_device(state.variables.images, labels, state.variables.alpha)
 
     vector = jax.ShapeDtypeStruct((network.num_params,), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
@@ -260,7 +320,8 @@ def plan(seed: int, schedule: Schedule, done: int = 0) -> Plan:
 
     def one(index: Int[Array, ""]) -> Any:
         own = jax.random.fold_in(key, index)
-        return draw_start(own, teachers=schedule.teachers, epochs=schedule.start_epochs)
+        bound, first = schedule.bound(index), schedule.first_epoch
+        return draw_start(own, teachers=schedule.teachers, epochs=bound, first=first)
 
     starts = jax.jit(jax.vmap(one))(jnp.arange(done, schedule.steps))
     return Plan(np.asarray(starts.teacher), np.asarray(starts.epoch), schedule.target_epochs)

@@ -41,6 +41,12 @@ _LATER = (
     ("distillation", "mask", "ratio"),
     ("distillation", "prune_share", None),
     ("distillation", "weight_rate", 0.01),
+    ("distillation", "min_start_epoch", 0),
+    ("distillation", "early_start_epoch", None),
+    ("distillation", "growth_steps", 1000),
+    ("distillation", "learn_labels", False),
+    ("distillation", "label_rate", 2.0),
+    ("distillation", "skip_above", None),
 )
 """Settings that stores and runs, whose names come from settings, did not have at first."""
 

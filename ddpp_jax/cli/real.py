@@ -1,0 +1,206 @@
+"""The methods that read real images, made from a job's settings."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import optax
+
+from ddpp_jax._types import AugmentFn
+from ddpp_jax.configs import (
+    AlignmentConfig,
+    AugmentedConfig,
+    DistillConfig,
+    DistillJob,
+    DistributionConfig,
+    GradientConfig,
+    KernelConfig,
+    RealConfig,
+    UnrolledConfig,
+)
+from ddpp_jax.core import augment
+from ddpp_jax.data import Dataset
+from ddpp_jax.methods import (
+    AlignmentLoops,
+    Feed,
+    GradientLoops,
+    Inner,
+    Method,
+    PixelHParams,
+    Pool,
+    RealImages,
+    UnrolledHParams,
+    Work,
+    align_features,
+    induce_points,
+    match_distributions,
+    match_gradients,
+    pool_like,
+    unroll_truncated,
+)
+from ddpp_jax.networks import Infinite, Network
+from ddpp_jax.planning.problem import Problem
+
+
+class _Real(NamedTuple):
+    """What methods that read real images have in common.
+
+    Attributes:
+        network: the architecture.
+        feed_fn: gives the training set.
+        pool: its shapes.
+        batch: real images of each class in an update.
+        optimizer: of the pixels, without its rate.
+        work: what the work of a step is estimated from.
+    """
+
+    network: Network
+    feed_fn: Callable[[int, int], Feed]
+    pool: Pool
+    batch: int
+    optimizer: optax.GradientTransformation
+    work: Work
+
+
+def from_real_images(
+    job: DistillJob,
+    settings: RealConfig,
+    problem: Problem,
+    dataset: Dataset | None,
+    image_operations: float,
+) -> Method:
+    """A method that reads real images.
+
+    Args:
+        job: what is asked for.
+        settings: of the method.
+        problem: the data as they came, and the network.
+        dataset: the data as networks see them; None where nothing is read yet.
+        image_operations: of a forward pass of one image, where the time is to be told.
+    """
+    raw, network = problem.raw, problem.network
+    smallest = int(np.bincount(raw.y_train).min())
+    held: list[Feed] = []
+
+    def feed_fn(seed: int, done: int) -> Feed:
+        del seed, done  # All steps of all distillations draw from the same images.
+        if not held:
+            assert dataset is not None
+            held.append(RealImages(dataset.x_train, dataset.y_train))
+        return held[0]
+
+    own = _Real(
+        network,
+        feed_fn,
+        pool_like(raw.x_train.shape[1:], raw.y_train),
+        min(settings.real_batch, smallest),
+        optimizer_of(settings),
+        Work(image_operations, settings.ipc),
+    )
+    if isinstance(settings, KernelConfig):
+        return _kernel(job, settings, own, images=settings.ipc * raw.classes)
+    if isinstance(settings, UnrolledConfig):
+        return _unrolled(job, settings, own, images=settings.ipc * raw.classes)
+    assert isinstance(settings, AugmentedConfig)
+    operations = settings.operations(job.data.operations)
+    augment_fn = partial(augment, operations=operations)
+    if isinstance(settings, DistributionConfig):
+        return match_distributions(
+            network,
+            feed_fn,
+            pool=own.pool,
+            real_batch=own.batch,
+            optimizer=own.optimizer,
+            augment_fn=augment_fn,
+            work=own.work,
+        )
+    siamese = augment_fn if operations else None
+    if isinstance(settings, GradientConfig):
+        return match_gradients(
+            network,
+            feed_fn,
+            pool=own.pool,
+            real_batch=own.batch,
+            optimizer=own.optimizer,
+            loops=GradientLoops(*settings.loops, settings.network_rate, settings.network_batch),
+            augment_fn=siamese,
+            work=own.work,
+        )
+    assert isinstance(settings, AlignmentConfig)
+    return _aligned(settings, own, siamese, smallest=smallest)
+
+
+def _aligned(
+    settings: AlignmentConfig, own: _Real, augment_fn: AugmentFn | None, *, smallest: int
+) -> Method:
+    return align_features(
+        own.network,
+        own.feed_fn,
+        pool=own.pool,
+        real_batch=own.batch,
+        optimizer=own.optimizer,
+        loops=AlignmentLoops(
+            settings.settled,
+            settings.moved,
+            settings.network_rate,
+            settings.network_batch,
+            min(AlignmentLoops().queries, smallest),
+            settings.steps,
+        ),
+        augment_fn=augment_fn,
+        work=own.work,
+    )
+
+
+def _kernel(job: DistillJob, settings: KernelConfig, own: _Real, *, images: int) -> Method:
+    return induce_points(
+        infinite_of(job, settings),
+        own.feed_fn,
+        pool=own.pool,
+        target_batch=own.batch,
+        optimizer=own.optimizer,
+        ridge=settings.ridge,
+        learns_labels=settings.learn_labels,
+        images=images,
+    )
+
+
+def _unrolled(job: DistillJob, settings: UnrolledConfig, own: _Real, *, images: int) -> Method:
+    return unroll_truncated(
+        own.network,
+        own.feed_fn,
+        pool=own.pool,
+        target_batch=own.batch,
+        optimizer=own.optimizer,
+        inner=Inner(
+            settings.window,
+            settings.horizon,
+            settings.placement,
+            settings.network_rate,
+            settings.network_optimizer == "adam",
+            settings.student_batch or images,
+        ),
+        augment_fn=partial(augment, operations=job.data.operations),
+        learns_labels=settings.learn_labels,
+        operations=own.work.image,
+    )
+
+
+def infinite_of(job: DistillJob, settings: KernelConfig) -> Infinite:
+    """The infinitely wide ConvNet of the job's depth."""
+    return Infinite(job.model.depth, front=settings.front)
+
+
+def optimizer_of(settings: DistillConfig) -> optax.GradientTransformation:
+    """What makes a direction of a gradient; the rates are hyperparameters of the method."""
+    if settings.optimizer == "adam":
+        return optax.scale_by_adam(b1=settings.momentum)
+    return optax.trace(settings.momentum)
+
+
+def pixel_hparams(settings: DistillConfig) -> PixelHParams | UnrolledHParams:
+    """The numbers in which distillations by such a method may differ."""
+    if isinstance(settings, UnrolledConfig):
+        return UnrolledHParams(settings.pixel_rate, settings.label_rate)
+    return PixelHParams(settings.pixel_rate)
