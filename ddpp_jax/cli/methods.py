@@ -87,9 +87,10 @@ def make_method(
     """
     settings = job.distillation
     if isinstance(settings, TrajectoryConfig):
-        own = {one.job.distillation: None for one in members} or {settings: None}
-        masks: list[MaskName] = [*{_mask_of(one): None for one in own}]
-        method = _trajectory(job, settings, sources, image_operations, masks)
+        beside = [one.job.distillation for one in members] or [settings]
+        beside = [one for one in beside if isinstance(one, TrajectoryConfig)]
+        masks = _masks_of(beside)
+        method = _trajectory(job, settings, sources, image_operations, beside)
         return Made(method, partial(_hparams, masks=masks))
     if isinstance(settings, RealConfig):
         problem = next(iter(sources.problems.values()))
@@ -138,7 +139,7 @@ def _trajectory(
     settings: TrajectoryConfig,
     sources: Sources,
     image_operations: float,
-    masks: Sequence[MaskName],
+    beside: Sequence[TrajectoryConfig],
 ) -> Method:
     problem = next(iter(sources.problems.values()))
     by_share = settings.prune_share is not None
@@ -169,9 +170,11 @@ def _trajectory(
         relative_alpha=settings.optimizer == "adam",
         operations=image_operations,
         parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
-        masks=[make_mask(name, problem.network, by_share=by_share) for name in masks],
-        weighted="learned" in masks,
+        masks=[make_mask(name, problem.network, by_share=by_share) for name in _masks_of(beside)],
+        weighted="learned" in _masks_of(beside),
         label_optimizer=optax.trace(_LABEL_MOMENTUM) if settings.learn_labels else None,
+        nearest=settings.match == "nearest",
+        averaged=any(one.image_average > 0 for one in beside),
     )
 
 
@@ -179,6 +182,12 @@ def _mask_of(settings: DistillConfig) -> MaskName:
     """The mask of a distillation; that of MTT is the paper's, which keeps all at threshold 0."""
     assert isinstance(settings, TrajectoryConfig)
     return settings.mask if settings.prunes else "ratio"
+
+
+def _masks_of(beside: Sequence[DistillConfig]) -> list[MaskName]:
+    """The masks of some distillations, each once."""
+    found: dict[MaskName, None] = {_mask_of(one): None for one in beside}
+    return list(found)
 
 
 def _hparams(settings: DistillConfig, *, masks: Sequence[MaskName]) -> HParams:
@@ -194,6 +203,7 @@ def _hparams(settings: DistillConfig, *, masks: Sequence[MaskName]) -> HParams:
         settings.weight_rate if mask == "learned" else 0.0,
         settings.label_rate,
         np.inf if settings.skip_above is None else settings.skip_above,
+        settings.image_average,
     )
 
 

@@ -157,6 +157,12 @@ class TrajectoryConfig(DistillConfig):
     label_rate: float = 2.0
     """Learning rate of the labels' logits, where they are trained; momentum 0.9."""
 
+    match: Literal["last", "nearest"] = "last"
+    """After which of its steps a student is compared: the last, or the nearest (ATT)."""
+
+    image_average: float = 0.0
+    """The set is a running mean of the images that keeps this of itself in a step; 0 is none."""
+
     skip_above: float | None = None
     """A step whose loss is above this changes nothing; none takes every finite step."""
 
@@ -169,6 +175,7 @@ class TrajectoryConfig(DistillConfig):
         "alpha",
         "alpha-rate",
         "label-rate",
+        "image-average",
     )
     FED: ClassVar[tuple[str, ...]] = (
         "max_start_epoch",
@@ -185,7 +192,10 @@ class TrajectoryConfig(DistillConfig):
     @property
     def title(self) -> str:
         """What tables call the method."""
-        return f"{self._named}, labels learned" if self.learn_labels else self._named
+        more = ", labels learned" if self.learn_labels else ""
+        more += ", nearest step" if self.match == "nearest" else ""
+        more += ", images averaged" if self.image_average else ""
+        return self._named + more
 
     @property
     def _named(self) -> str:
@@ -225,6 +235,11 @@ class TrajectoryConfig(DistillConfig):
             at_least(1, student_batch=self.student_batch)
         zero_or_more(alpha_rate=self.alpha_rate, label_rate=self.label_rate)
         self._check_starts()
+        if not 0 <= self.image_average < 1:
+            raise InputError(
+                f"--image-average is {self.image_average:g}; wanted 0 or more and below 1, such as "
+                "0.999"
+            )
         if self.skip_above is not None:
             above_zero(skip_above=self.skip_above)
         if self.threshold is not None and not SMALLEST <= self.threshold <= 1:

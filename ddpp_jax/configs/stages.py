@@ -17,6 +17,7 @@ from ddpp_jax.configs.checks import (
     check_seed,
     share,
     shown,
+    zero_or_more,
 )
 from ddpp_jax.errors import InputError
 
@@ -135,6 +136,21 @@ class TeachConfig:
     teacher_rate: float = 0.01
     """Learning rate of the teachers' plain SGD."""
 
+    teacher_optimizer: Literal["sgd", "sam", "gsam"] = "sgd"
+    """Plain SGD, as published for MTT; or SAM or GSAM around it, for flat teachers (FTD, DATM).
+
+    These take two gradients a step.
+    """
+
+    sam_rho: float = 0.01
+    """How far SAM and GSAM look for a sharper point; 0.01 in FTD and DATM."""
+
+    sam_adaptive: bool = True
+    """Measure that in units of each parameter, as FTD and DATM do."""
+
+    gsam_alpha: float = 0.3
+    """How much GSAM takes away of the gradient across that at the sharper point."""
+
     teacher_batch: int = 256
     """Real images in a teacher's minibatch."""
 
@@ -164,6 +180,7 @@ class TeachConfig:
                 f"wanted 1 to --epochs {self.epochs}, or none"
             )
         above_zero(teacher_rate=self.teacher_rate)
+        zero_or_more(sam_rho=self.sam_rho, gsam_alpha=self.gsam_alpha)
         if self.teacher_seed is not None:
             check_seed(teacher_seed=self.teacher_seed)
         if self.imported is not None and not re.fullmatch("[0-9a-f]{8}", self.imported):

@@ -4,12 +4,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from ddpp_jax._types import (
     AugmentFn,
+    BatchFn,
     DistanceFn,
     Images,
+    Losses,
+    LossFn,
     MaskFn,
     OptimizerFn,
     Params,
@@ -19,7 +22,14 @@ from ddpp_jax._types import (
     Targets,
     Vector,
 )
-from ddpp_jax.core import flatten_params, kept_fraction, prune_mask, trajectory_loss, unroll
+from ddpp_jax.core import (
+    flatten_params,
+    kept_fraction,
+    prune_mask,
+    trajectory_loss,
+    unroll,
+    value_and_gradient,
+)
 from ddpp_jax.methods.draws import Draws
 from ddpp_jax.methods.pairs import Pair
 from ddpp_jax.networks import Network
@@ -100,6 +110,7 @@ def objective(
     network: Network,
     mask_key: PRNGKey,
     parts: Parts,
+    nearest: bool = False,
 ) -> tuple[Scalar, dict[str, Any]]:
     """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
 
@@ -112,6 +123,9 @@ def objective(
         network: the architecture.
         mask_key: for a mask that is drawn.
         parts: the parts of the method.
+        nearest: the student is compared as it is after that of its steps of SGD which leaves it
+            nearest to the target, by the sum of absolute differences (ATT, ECCV 2024), in place of
+            its last one.
 
     Returns:
         The loss, and the metrics: `loss`, equation 8 or another distance; `kept_fraction`, the
@@ -119,10 +133,12 @@ def objective(
         tensor; `sign_flips`, the share of the pruned parameters whose signs differ;
         `numerator_removed` and `denominator_removed`, the shares of |student - target|^2 and
         |start - target|^2 that lie on pruned parameters; `student_loss`, the cross-entropy of the
-        student at its last step, nats.
+        student at its last step, nats; with `nearest`, `matched_step`, after how many steps it is
+        compared.
 
     Raises:
-        ValueError: the mask has not a boolean or a weight for each parameter.
+        ValueError: `nearest` with another inner optimiser than SGD; or the mask has not a boolean
+            or a weight for each parameter.
     """
 
     def batch_fn(x: tuple[Array, PRNGKey]) -> tuple[Images, Targets]:
@@ -134,15 +150,23 @@ def objective(
         inputs, targets = batch
         return cross_entropy(network.apply_fn(params, inputs), targets).mean()
 
-    params, losses = unroll(
-        loss_fn,
-        network.unflatten(pair.start),
-        (draws.batches, draws.augment_keys),
-        lr=variables.alpha,
-        batch_fn=batch_fn,
-        optimizer_fn=parts.optimizer_fn,
-        parts=network.parts(draws.batches.shape[1]),
-    )
+    student_fn = _Student(loss_fn, batch_fn, network.parts(draws.batches.shape[1]))
+    xs, told = (draws.batches, draws.augment_keys), {}
+    if nearest:
+        params, losses, steps = _until_nearest(
+            student_fn, network.unflatten(pair.start), xs, pair.target, variables.alpha, parts
+        )
+        told = {"matched_step": steps}
+    else:
+        params, losses = unroll(
+            loss_fn,
+            network.unflatten(pair.start),
+            xs,
+            lr=variables.alpha,
+            batch_fn=batch_fn,
+            optimizer_fn=parts.optimizer_fn,
+            parts=student_fn.parts,
+        )
     student, _ = flatten_params(params)
     mask = parts.mask_fn(mask_key, student, pair.target, threshold)
     if mask.dtype not in (bool, student.dtype) or mask.shape != student.shape:
@@ -155,7 +179,56 @@ def objective(
     loss = parts.distance_fn(student, pair.target, pair.start, mask=mask)
     return loss, {"loss": loss} | _shares(student, pair, mask, network) | {
         "student_loss": losses[-1]
-    }
+    } | told
+
+
+class _Student(NamedTuple):
+    """What a student minimises.
+
+    Attributes:
+        loss_fn: `loss_fn(params, batch)`.
+        batch_fn: `batch_fn(x)`, the minibatch of a step.
+        parts: into how many a minibatch is cut.
+    """
+
+    loss_fn: LossFn
+    batch_fn: BatchFn
+    parts: int
+
+
+def _until_nearest(
+    student: _Student, start: Params, xs: Any, target: Vector, alpha: Scalar, parts: Parts
+) -> tuple[Params, Losses, Int[Array, ""]]:
+    """The student after the step that leaves it nearest to the target; of equal ones the last.
+
+    A first run tells which step that is; in a second one the steps after it count for nothing.
+    """
+    if parts.optimizer_fn is not None:
+        raise ValueError("nearest goes with plain SGD alone; leave optimizer_fn out")
+
+    def turn(params: Params, x: Any) -> tuple[Params, Scalar]:
+        batch = student.batch_fn(x)
+        _, gradient = value_and_gradient(student.loss_fn, params, batch, parts=student.parts)
+        params = jax.tree.map(lambda p, g: p - alpha.astype(p.dtype) * g, params, gradient)
+        return params, jnp.abs(flatten_params(params)[0] - target).sum()
+
+    _, distances = jax.lax.stop_gradient(jax.lax.scan(turn, start, xs))
+    count = len(distances)
+    steps = count - jnp.argmin(distances[::-1])
+
+    def batch_fn(x: tuple[Any, Scalar]) -> tuple[Any, Array]:
+        batch = student.batch_fn(x[0])
+        return batch, jnp.full(len(jax.tree.leaves(batch)[0]), x[1])
+
+    def loss_fn(params: Params, batch: tuple[Any, Array]) -> Scalar:
+        own, counts = batch
+        return student.loss_fn(params, own) * counts[0]
+
+    taken = (jnp.arange(count) < steps).astype(target.dtype)
+    params, losses = unroll(
+        loss_fn, start, (xs, taken), lr=alpha, batch_fn=batch_fn, parts=student.parts
+    )
+    return params, losses.at[-1].set(losses[steps - 1]), steps
 
 
 def _shares(student: Vector, pair: Pair, mask: Array, network: Network) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from ddpp_jax._types import (
+    Images,
     MaskFn,
     OptState,
     PRNGKey,
@@ -94,6 +95,7 @@ class State(NamedTuple):
         opt_state: of the variables' optimiser.
         logits: whose softmax are the labels, where they are learned; None where they are not.
         label_state: of the logits' optimiser.
+        average: running mean of the images, which is the set then; None where there is none.
     """
 
     variables: Variables
@@ -101,6 +103,7 @@ class State(NamedTuple):
     opt_state: OptState
     logits: Float[Array, "images classes"] | None = None
     label_state: OptState | None = None
+    average: Images | None = None
 
 
 class HParams(NamedTuple):
@@ -114,6 +117,7 @@ class HParams(NamedTuple):
         weight_rate: learning rate of the parameters' weights; 0 leaves all at 1.
         label_rate: learning rate of the labels' logits.
         skip_above: a step whose loss is above this is passed over, and changes nothing.
+        average: what a running mean of the images keeps of itself in a step.
     """
 
     threshold: ScalarLike
@@ -123,6 +127,7 @@ class HParams(NamedTuple):
     weight_rate: ScalarLike = 0.0
     label_rate: ScalarLike = 0.0
     skip_above: ScalarLike = jnp.inf
+    average: ScalarLike = 0.0
 
 
 class Schedule(NamedTuple):
@@ -170,6 +175,8 @@ def match_trajectories(
     masks: Sequence[MaskFn] = (),
     weighted: bool = False,
     label_optimizer: optax.GradientTransformation | None = None,
+    nearest: bool = False,
+    averaged: bool = False,
 ) -> Method:
     """The method of matching training trajectories, Algorithm 1 of Li et al. (2024).
 
@@ -186,6 +193,8 @@ def match_trajectories(
         weighted: each parameter has a weight, which is trained with the images.
         label_optimizer: of the labels' logits, without its rate: `optax.trace(0.9)` in DATM; None
             leaves the labels as they are.
+        nearest: students are compared after the step that leaves them nearest to the target.
+        averaged: the set is a running mean of the images, by `HParams.average`.
     """
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
@@ -195,6 +204,7 @@ def match_trajectories(
         variables = Variables(images, jnp.asarray(start.alpha, images.dtype), weights)
         opt_state = optimizer.init(cast(optax.Params, variables))
         state = State(variables, jnp.asarray(start.labels), opt_state)
+        state = state._replace(average=images) if averaged else state
         if label_optimizer is None:
             return state
         logits = logits_of(state.labels, network, images)
@@ -221,6 +231,7 @@ def match_trajectories(
                 network=network,
                 mask_key=named_key(key, "mask"),
                 parts=own,
+                nearest=nearest,
             )
 
         trained = (state.variables, state.logits)
@@ -237,6 +248,10 @@ def match_trajectories(
                 optimizer=label_optimizer,
             )
             updated = updated._replace(logits=logits, label_state=label_state)
+        if state.average is not None:
+            kept = hparams.average
+            mean = kept * state.average + (1 - kept) * updated.variables.images
+            updated = updated._replace(average=mean)
         finite = jnp.isfinite(metrics["loss"]) & all_finite(gradient, by_logits, updated)
         passed_over = finite & (metrics["loss"] > hparams.skip_above)
         seen = {
@@ -254,7 +269,8 @@ def match_trajectories(
 
     def distilled(state: State) -> DistilledSet:
         labels = state.labels if state.logits is None else jax.nn.softmax(state.logits)
-        return on_device(state.variables.images, labels, state.variables.alpha)
+        images = state.variables.images if state.average is None else state.average
+        return on_device(images, labels, state.variables.alpha)
 
     vector = jax.ShapeDtypeStruct((network.num_params,), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.int32)

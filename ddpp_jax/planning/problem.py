@@ -37,6 +37,10 @@ _LATER = (
     ("teaching", "imported", None),
     ("teaching", "balance", False),
     ("teaching", "teacher_seed", None),
+    ("teaching", "teacher_optimizer", "sgd"),
+    ("teaching", "sam_rho", 0.01),
+    ("teaching", "sam_adaptive", True),
+    ("teaching", "gsam_alpha", 0.3),
     ("distillation", "optimizer", "sgd"),
     ("distillation", "mask", "ratio"),
     ("distillation", "prune_share", None),
@@ -46,6 +50,8 @@ _LATER = (
     ("distillation", "growth_steps", 1000),
     ("distillation", "learn_labels", False),
     ("distillation", "label_rate", 2.0),
+    ("distillation", "match", "last"),
+    ("distillation", "image_average", 0.0),
     ("distillation", "skip_above", None),
 )
 """Settings that stores and runs, whose names come from settings, did not have at first."""

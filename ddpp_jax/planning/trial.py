@@ -110,6 +110,7 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
             optimizer=optimizer,
             batch_size=size,
             operations=job.data.operations,
+            sharpness=teachers.sharpness_of(teaching),
         )
 
     begun = teachers.begin_all(keys, problem.network, optimizer)

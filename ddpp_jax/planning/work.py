@@ -105,8 +105,9 @@ def operations(job: DistillJob, problem: Problem, step: float) -> Costs:
     raw = problem.raw
     image = forward_operations(problem.network, raw.x_train.shape[1:])
     count = job.distillation.ipc * raw.classes
+    gradients = 1 if job.teaching.teacher_optimizer == "sgd" else 2
     return Costs(
-        epoch=_TRAINING * image * seen_by_teachers(raw, balance=job.teaching.balance),
+        epoch=gradients * _TRAINING * image * seen_by_teachers(raw, balance=job.teaching.balance),
         step=step,
         evaluation=evaluation_operations(job.evaluation, image, count, len(raw.y_test)),
     )

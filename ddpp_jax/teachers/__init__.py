@@ -19,6 +19,7 @@ from ddpp_jax.teachers.training import (
     init,
     lacking,
     run,
+    sharpness_of,
     step,
     stored_bytes,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "lacking",
     "read_buffers",
     "run",
+    "sharpness_of",
     "step",
     "stored_bytes",
     "teachers_in",

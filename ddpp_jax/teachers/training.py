@@ -25,7 +25,14 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.storage import TeacherStore, require_space
-from ddpp_jax.training import Training, accuracies, over_members, train_epoch, workers
+from ddpp_jax.training import (
+    Sharpness,
+    Training,
+    accuracies,
+    over_members,
+    train_epoch,
+    workers,
+)
 
 GROUP = 10
 """The most teachers trained at a time; all of these are lost when the process is killed."""
@@ -122,6 +129,7 @@ def run(
                     optimizer=optimizer,
                     batch_size=config.teaching.teacher_batch,
                     operations=config.data.operations,
+                    sharpness=sharpness_of(teaching),
                 )
                 losses.append(np.asarray(info.loss))
                 if epoch < teaching.last_kept:
@@ -161,6 +169,14 @@ def _require_finite(
         for index, good in zip(group, of_group, strict=True):
             if not good:
                 raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
+
+
+def sharpness_of(teaching: TeachConfig) -> Sharpness | None:
+    """How steps of the teachers look for flat minima; None for plain SGD."""
+    if teaching.teacher_optimizer == "sgd":
+        return None
+    alpha = teaching.gsam_alpha if teaching.teacher_optimizer == "gsam" else 0.0
+    return Sharpness(teaching.sam_rho, alpha, teaching.sam_adaptive)
 
 
 def group_size() -> int:
@@ -204,7 +220,7 @@ def _vectors(states: State) -> Float[Array, "teachers parameters"]:
     return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
 
 
-@partial(over_members, static=("network", "optimizer", "batch_size", "operations"))
+@partial(over_members, static=("network", "optimizer", "batch_size", "operations", "sharpness"))
 def advance_all(
     member: tuple[PRNGKey, State, Info],
     piece: tuple[Int[Array, ""], Images, Labels],
@@ -213,6 +229,7 @@ def advance_all(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     operations: tuple[str, ...],
+    sharpness: Sharpness | None = None,
 ) -> tuple[PRNGKey, State, Info]:
     """A teacher after an epoch."""
     key, state, _ = member
@@ -223,6 +240,7 @@ def advance_all(
         batch_size,
         augment_fn=partial(augment, operations=operations),
         parts_fn=network.parts,
+        sharpness=sharpness,
     )
     own = jax.random.fold_in(named_key(key, "epochs"), epoch)
     return key, *step(own, state, images, labels, training)

@@ -9,13 +9,16 @@ from ddpp_jax.training.epochs import (
     train_epoch,
 )
 from ddpp_jax.training.members import PIECES, over_members, side_by_side, workers
+from ddpp_jax.training.sharpness import Sharpness, flat_direction
 
 __all__ = [
     "PIECES",
     "PartsFn",
+    "Sharpness",
     "Training",
     "accuracies",
     "cross_entropy",
+    "flat_direction",
     "over_members",
     "predictions",
     "side_by_side",

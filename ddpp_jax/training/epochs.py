@@ -1,8 +1,8 @@
 """What training a network on any set of images takes: an epoch, the accuracy, several networks."""
 
-import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -27,6 +27,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.core import value_and_gradient
 from ddpp_jax.training.members import over_members
+from ddpp_jax.training.sharpness import Sharpness, flat_direction
 
 PartsFn: TypeAlias = Callable[[int], int]
 
@@ -48,6 +49,7 @@ class Training(NamedTuple):
         augment_fn: applied to each minibatch with a key of its own.
         parts_fn: `parts_fn(size)`, into how many parts a minibatch of that size is cut, one after
             another; None cuts none. Results differ by rounding.
+        sharpness: of steps towards flat minima; None descends the gradient.
     """
 
     apply_fn: ApplyFn
@@ -55,6 +57,7 @@ class Training(NamedTuple):
     batch_size: int
     augment_fn: AugmentFn
     parts_fn: PartsFn | None = None
+    sharpness: Sharpness | None = None
 
 
 def train_epoch(
@@ -78,7 +81,7 @@ def train_epoch(
         labels: a class for each image, or a row with the probability of each class.
         training: the network, its optimiser, the minibatches and the augmentation.
     """
-    apply_fn, optimizer, batch_size, augment_fn, parts_fn = training
+    apply_fn, optimizer, batch_size, augment_fn, parts_fn, sharpness = training
     count = images.shape[0]
     size = min(batch_size, count)
     steps = math.ceil(count / size)
@@ -97,9 +100,12 @@ def train_epoch(
         index, batch, weights = xs
         inputs = augment_fn(jax.random.fold_in(augment_key, index), images[batch])
         shares = weights * (size / weights.sum())
-        loss, gradient = value_and_gradient(
-            loss_fn, params, (inputs, labels[batch], shares), parts=parts
-        )
+        minibatch = (inputs, labels[batch], shares)
+        gradient_fn = partial(value_and_gradient, loss_fn, batch=minibatch, parts=parts)
+        if sharpness is None:
+            loss, gradient = gradient_fn(params)
+        else:
+            loss, gradient = flat_direction(gradient_fn, params, sharpness)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss * weights.sum()
 
@@ -136,7 +142,7 @@ def predictions(
     ]
 
 
-@functools.partial(over_members, static=("apply_fn",), donate=False)
+@partial(over_members, static=("apply_fn",), donate=False)
 def _predict(
     params: Params, piece: tuple[Images, Int[Array, "steps size"]], *, apply_fn: ApplyFn
 ) -> Int[Array, "steps size"]:
