@@ -171,12 +171,15 @@ def test_the_command(tmp_path):
     flags = shlex.split(
         "--augment crop --width 8 --depth 1 --teachers 2 --epochs 6 --student-steps 4 "
         "--max-start-epoch 4 --early-start-epoch 1 --growth-steps 10 --steps 20 --networks 2 "
-        "--eval-epochs 20 --random-draws 0 --eval-every 0 --learn-labels --skip-above 0.88 "
+        "--eval-epochs 20 --random-draws 1 --eval-every 0 --learn-labels --skip-above 0.88 "
         "--out run"
     )
     done = call(tmp_path, "distill", *flags)
     assert done.returncode == 0, done.stderr
     assert "DDPP (threshold 0.1), labels learned" in done.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    accuracies = {row["method"]: row["accuracies"] for row in result["rows"]}
+    assert accuracies["random real images"] != accuracies["random real images, teachers' labels"]
     found = read_distilled(tmp_path / "run" / "distilled.safetensors")
     assert found.labels.shape == (10, 10)
     np.testing.assert_allclose(found.labels.sum(axis=1), 1, rtol=1e-5)

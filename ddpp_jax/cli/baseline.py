@@ -1,5 +1,6 @@
 """Random real images, what a distilled set is first compared with."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from ddpp_jax.sets import DistilledSet
 
 RANDOM = "random real images"
 """What tables call them."""
+
+LABELLED = "random real images, teachers' labels"
+"""The same images with the labels that a distillation which learns labels starts from."""
 
 _DECIDES = ("data", "model", "evaluation", "seed", "random_draws", "real_rate")
 """The settings that decide which they are and how they are evaluated, beside their number."""
@@ -51,18 +55,32 @@ def evaluate_random(
     dataset: Dataset,
     tests: Tests,
     report: Report,
+    labelled_fn: Callable[[DistilledSet], DistilledSet] | None = None,
 ) -> dict[str, Any]:
-    """The row of random real images: several draws, each with networks of its own."""
+    """The row of random real images: several draws, each with networks of its own.
+
+    Args:
+        job: what is asked for.
+        evaluations: how sets are evaluated, and where that is kept.
+        network: the architecture.
+        dataset: the real data.
+        tests: sets that networks are tested on; `test` is the one that counts.
+        report: told as it goes on.
+        labelled_fn: gives the images other labels, such as the teachers' own; None leaves the true
+            ones.
+    """
+    name = RANDOM if labelled_fn is None else LABELLED
     draws, ipc = job.random_draws, job.distillation.ipc
     draws_key = named_key(jax.random.key(job.seed), "random images")
     found = []
-    with report.progress(f"evaluate {RANDOM}", draws, unit="draw") as tick:
+    with report.progress(f"evaluate {name}", draws, unit="draw") as tick:
         for number in range(draws):
             key = jax.random.fold_in(draws_key, number)
             images, labels = random_per_class(key, dataset, ipc)
             own = jax.random.fold_in(evaluation_key(job.seed), number)
             small = DistilledSet(images, labels, job.real_rate)
+            small = small if labelled_fn is None else labelled_fn(small)
             one = evaluations.evaluate(network, small, tests, Report(None), key=own)["test"]
             found.append(one)
             tick(number + 1, {"accuracy": one.mean})
-    return tables.evaluated_row(RANDOM, ipc * dataset.classes, found, seed=job.seed, ipc=ipc)
+    return tables.evaluated_row(name, ipc * dataset.classes, found, seed=job.seed, ipc=ipc)

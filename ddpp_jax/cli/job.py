@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.methods import Sources, labelled, make_method, start_of
+from ddpp_jax.cli.methods import Sources, labelled, learns_labels, make_method, start_of
 from ddpp_jax.cli.outcomes import (
     doubts_of,
     draw_run,
@@ -147,6 +147,11 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     if job.baselines and job.random_draws and run.sweep is None:
         known = random_of(beside, job, run.problem.raw)
         rows.append(known or evaluate_random(job, evaluations, network, dataset, tests, report))
+        if learns_labels(job.distillation):
+            # Labels alone explain much of what sets with learned ones gain.
+            label_fn = partial(labelled, job=job, sources=sources, seed=job.seed)
+            named = (evaluations, network, dataset, tests, report)
+            rows.append(evaluate_random(job, *named, labelled_fn=label_fn))
     for member in run.members:
         outcome = outcomes.get(member.title)
         if outcome is not None:

@@ -107,6 +107,11 @@ def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledS
     )
 
 
+def learns_labels(settings: DistillConfig) -> bool:
+    """Whether labels are learned from those that teachers give."""
+    return isinstance(settings, TrajectoryConfig) and settings.learn_labels
+
+
 def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) -> DistilledSet:
     """The set with the labels that the teachers give to its images, where labels are learned.
 
@@ -116,8 +121,7 @@ def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) 
         sources: the teachers.
         seed: of the teachers.
     """
-    settings = job.distillation
-    if not isinstance(settings, TrajectoryConfig) or not settings.learn_labels:
+    if not learns_labels(job.distillation):
         return start
     problem, last = sources.problems[seed], job.teaching.last_kept
     network = problem.network

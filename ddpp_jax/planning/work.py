@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpp_jax.configs import DistillJob, EvaluateConfig, KernelConfig
+from ddpp_jax.configs import DistillJob, EvaluateConfig, KernelConfig, TrajectoryConfig
 from ddpp_jax.data import Dataset, seen_by_teachers
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
@@ -85,6 +85,9 @@ def stages(job: DistillJob, missing: int, members: Sequence[str], raw: Dataset) 
     found.append(Stage("distil", steps=count * settings.steps, evaluations=count * on_the_way))
     if job.baselines and job.random_draws:
         found.append(Stage("evaluate random real images", evaluations=job.random_draws))
+        if isinstance(settings, TrajectoryConfig) and settings.learn_labels:
+            name = "evaluate random real images, teachers' labels"
+            found.append(Stage(name, evaluations=job.random_draws))
     for name in members:
         found.append(Stage(f"evaluate {name}", evaluations=at_the_end))
         if isinstance(settings, KernelConfig):
