@@ -7,6 +7,7 @@ is ahead by luck is kept below 5 % over the whole table, by Holm's correction of
 
 import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
@@ -87,6 +88,11 @@ GROUPS = (
 )
 
 
+def case_of(mask, group):
+    """The mask and how many it prunes, where that is not its own affair."""
+    return mask, group.words if mask in RANKED else ""
+
+
 def run_cell(runner, cell, seed, teacher_seed):
     """The figures of one cell and seed: (mask, pruning) to accuracies, loss and share kept."""
     _, setting, vary = CELLS[cell]
@@ -99,29 +105,29 @@ def run_cell(runner, cell, seed, teacher_seed):
             f"{place}-{group.name}", "distill", setting, *common, *group.flags, *sweep
         )
         for row in read_json(run / "result.json")["rows"]:
-            words = group.words if row["value"] in RANKED else ""
-            found[row["value"], words] = {
+            found[case_of(row["value"], group)] = {
                 "convnet": np.asarray(row["accuracies"]),
                 "loss": row["means"]["loss"],
                 "kept": row["means"]["kept_fraction"],
             }
         if group.name == f"threshold-{THRESHOLDS[0]}":
-            folders = [str(run / f"mask-{mask}") for mask in group.masks]
+            left = [mask for mask in group.masks if case_of(mask, group) in found]
+            folders = [str(run / f"mask-{mask}") for mask in left]
             flags = ("--architectures", ",".join(ARCHITECTURES), "--networks", "3")
             flags += ("--eval-epochs", "100")
             others = runner.call(f"{place}-others", "evaluate", setting, *folders, *flags)
             rows = read_json(others / "result.json")["rows"]
-            for mask, folder in zip(group.masks, folders, strict=True):
-                own = found[mask, group.words if mask in RANKED else ""]
+            for mask, folder in zip(left, folders, strict=True):
+                own = found[case_of(mask, group)]
                 for row in rows:
-                    if row["file"].startswith(folder):
+                    if Path(row["file"]) == Path(folder):
                         own[row["architecture"]] = np.asarray(row["accuracies"])
     return found
 
 
 def means_of(results, case, quantity):
-    """The means of the seeds, in their order."""
-    return np.array([np.mean(found[case][quantity]) for found in results])
+    """The means of the seeds, in their order; NaN where a distillation broke down."""
+    return np.array([np.mean(found.get(case, {}).get(quantity, np.nan)) for found in results])
 
 
 def compared(results, cases, network):
@@ -132,9 +138,12 @@ def compared(results, cases, network):
     found, plain = {}, means_of(results, (PLAIN, ""), network)
     for case in cases:
         own = means_of(results, case, network)
-        difference = paired_difference(own, plain)
+        both = np.isfinite(own) & np.isfinite(plain)
+        if not both.any():
+            continue
+        difference = paired_difference(own[both], plain[both])
         tested = difference.error > 1e-9
-        p = float(ttest_rel(own, plain).pvalue) if tested else float("nan")
+        p = float(ttest_rel(own[both], plain[both]).pvalue) if tested else float("nan")
         found[case] = (difference, p)
     return found
 
@@ -148,14 +157,21 @@ def holm(values):
     return corrected
 
 
+def error_of(means):
+    """The standard error of the mean of some seeds; NaN of one."""
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else np.nan
+
+
 def table_of(cells):
     """A line for each cell and case, with p-values corrected over the whole table."""
     lines = []
     for cell, results in cells.items():
-        cases = [case for case in results[0] if case != (PLAIN, "")]
+        every = dict.fromkeys(case for found in results for case in found)
+        cases = [case for case in every if case != (PLAIN, "")]
         differences = compared(results, cases, "convnet")
         for case in [(PLAIN, ""), *cases]:
-            mean = means_of(results, case, "convnet")
+            found = means_of(results, case, "convnet")
+            mean = found[np.isfinite(found)]
             difference, p = differences.get(case, (None, float("nan")))
             lines.append(
                 {
@@ -163,10 +179,12 @@ def table_of(cells):
                     "mask": case[0],
                     "pruning": case[1],
                     "seeds": len(mean),
-                    "kept": float(means_of(results, case, "kept").mean()),
-                    "loss": float(means_of(results, case, "loss").mean()),
+                    "kept": float(np.nanmean(means_of(results, case, "kept"))),
+                    "loss": float(np.nanmean(means_of(results, case, "loss"))),
                     "mean": float(mean.mean()),
-                    "error": float(mean.std(ddof=1) / np.sqrt(len(mean))) if len(mean) > 1 else 0.0,
+                    "error": float(mean.std(ddof=1) / np.sqrt(len(mean)))
+                    if len(mean) > 1
+                    else np.nan,
                     "difference": difference.mean if difference else 0.0,
                     "difference_error": difference.error if difference else 0.0,
                     "p": p,
@@ -188,11 +206,11 @@ def markdown(cells, lines, command):
         said += ["| mask | prunes by | kept, % | loss | accuracy, % | less none | p, Holm |"]
         said += ["|---|---|---|---|---|---|---|"]
         for line in own:
-            less = f"{100 * line['difference']:+.2f} ± {100 * line['difference_error']:.2f}"
+            less = with_error(line["difference"], line["difference_error"], "+.2f")
             p = "" if np.isnan(line["p_holm"]) else f"{line['p_holm']:.2g}"
             said.append(
                 f"| {line['mask']} | {line['pruning']} | {100 * line['kept']:.1f} | "
-                f"{line['loss']:.4f} | {100 * line['mean']:.2f} ± {100 * line['error']:.2f} | "
+                f"{line['loss']:.4f} | {with_error(line['mean'], line['error'], '.2f')} | "
                 f"{less if line['mask'] != PLAIN else ''} | {p} |"
             )
         said += ["", *other_networks(results), ""]
@@ -207,6 +225,12 @@ def markdown(cells, lines, command):
     )
 
 
+def with_error(mean, error, form):
+    """A mean in percent and its standard error, where there is one."""
+    said = format(100 * mean, form)
+    return said if np.isnan(error) else f"{said} ± {100 * error:.2f}"
+
+
 def other_networks(results):
     """What networks of other architectures reach on the sets, by mask."""
     names = [name for name in ARCHITECTURES if name in results[0][PLAIN, ""]]
@@ -219,8 +243,8 @@ def other_networks(results):
     for case in cases:
         parts = []
         for name in names:
-            mean, less = 100 * means_of(results, case, name).mean(), found[name][case][0]
-            words = f"{100 * less.mean:+.2f} ± {100 * less.error:.2f}"
+            mean, less = 100 * np.nanmean(means_of(results, case, name)), found[name][case][0]
+            words = with_error(less.mean, less.error, "+.2f")
             parts += [f"{mean:.1f}", "" if case[0] == PLAIN else words]
         lines.append(f"| {case[0]} | " + " | ".join(parts) + " |")
     return lines

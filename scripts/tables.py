@@ -234,6 +234,8 @@ def parse():
     given.cells = given.cells.split(",")
     if wrong := [cell for cell in given.cells if cell not in mask_table.CELLS]:
         parser.error(f"--cells has {wrong[0]!r}; wanted some of {cells}")
+    if given.table != "masks" and (given.own_teachers or given.cells != cells.split(",")):
+        parser.error("--cells and --own-teachers are of the table masks alone")
     if given.table == "masks" and (given.scale != "small" or given.dry_run):
         parser.error("masks are compared at the small scale, and have no --dry-run")
     given.out = given.out or Path(f"runs/tables-{given.scale}")

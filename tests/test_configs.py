@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from ddpp_jax.configs import (
     setting,
     untuned,
 )
+from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
+from ddpp_jax.planning.problem import plain
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper-settings.md"
 COLUMNS = [f"{data}-ipc{ipc}" for data in ("cifar10", "cifar100") for ipc in (1, 10, 50)]
@@ -148,3 +151,16 @@ def test_published_loops_and_starts():
     starts = {n: setting("cifar10-ipc1", n).distillation.start for n in ("dc", "dsa", "cafe")}
     assert starts == {"dc": "noise", "dsa": "real", "cafe": "noise"}
     assert setting("cifar100-ipc1", "kip").distillation.real_batch == 50
+
+
+def test_names_of_runs_stay_as_they_were():
+    """A setting that came later takes no part in a name where it changes nothing."""
+    raw = load_raw(DataConfig())
+    for method, added in (("ddpp", "mask"), ("mtt", "skip_above"), ("kip", None)):
+        settings = plain(setting("digits", method), raw)["distillation"]
+        assert added not in settings
+    # These had the setting from the first.
+    for method in ("kip", "bptt"):
+        assert plain(setting("digits", method), raw)["distillation"]["learn_labels"] is False
+    changed = replace(setting("digits"), distillation=TrajectoryConfig(mask="signs"))
+    assert plain(changed, raw)["distillation"]["mask"] == "signs"

@@ -15,10 +15,12 @@ from processes import call
 
 from ddpp_jax import trajectory_loss
 from ddpp_jax._types import MASKS
-from ddpp_jax.configs import TrajectoryConfig
+from ddpp_jax.configs import TrajectoryConfig, members_of
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import HParams, Pair, make_mask, match_trajectories
+from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.masks import choose_mask, places
+from ddpp_jax.methods.matching import PAPERS, objective
 from ddpp_jax.storage import read_rows
 
 KEY = jax.random.key(3)
@@ -117,12 +119,14 @@ def test_random_prunes_as_many_of_each_tensor():
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.6])
 def test_shares_by_rank(share):
-    student, target = (np.delete(end, [5, 9, 11]).astype(float) for end in ends())
-    fill = np.full(3, 0.5)  # Zeros tie; a ratio of 1 in their place.
-    student, target = (np.concatenate([end, fill * k]) for end, k in ((student, 1), (target, 1)))
+    student, target = (end.astype(float) for end in ends())
+    target[5] = -abs(target[5])  # A zero against a negative number is no flip of the sign.
     count = round(share * student.size)
-    ratios = np.minimum(student / target, target / student)
-    sizes = np.minimum(np.abs(student / target), np.abs(target / student))
+    zeros = (student == 0) | (target == 0)
+    s, t = np.where(zeros, 1, student), np.where(zeros, 1, target)
+    of_zeros = np.where(student == target, 1.0, 0.0)
+    ratios = np.where(zeros, of_zeros, np.minimum(s / t, t / s))
+    sizes = np.where(zeros, of_zeros, np.minimum(np.abs(s / t), np.abs(t / s)))
     wanted = {
         "ratio": ratios,
         "ratio-magnitude": sizes,
@@ -154,8 +158,13 @@ def test_what_every_mask_owes(name, by_share):
     if name != "random":
         diverged = mask_fn(KEY, student.at[:40].set(jnp.nan), target, 0.2)
         assert diverged[:40].all(), "what is not a number shows in the loss"
-    slope = jax.grad(lambda s: jnp.where(mask_fn(KEY, s, target, 0.2), 2.0, 3.0).sum())(student)
-    np.testing.assert_array_equal(slope, 0)
+    start = student + 1
+
+    def loss(student, kept):
+        return trajectory_loss(student, target, start, mask=kept)
+
+    through = jax.grad(lambda s: loss(s, mask_fn(KEY, s, target, 0.2)))(student)
+    np.testing.assert_array_equal(through, jax.grad(loss)(student, found))
 
 
 def test_one_of_several():
@@ -164,9 +173,13 @@ def test_one_of_several():
     chosen = jax.jit(
         lambda place, *rest: choose_mask(masks, place)(KEY, *rest),
     )
+    together = jax.vmap(chosen, (0, None, None, None))(
+        jnp.arange(len(masks), dtype=jnp.float32), student, target, 0.1
+    )
     for place, mask_fn in enumerate(masks):
         expected = mask_fn(KEY, student, target, 0.1)
         np.testing.assert_array_equal(chosen(float(place), student, target, 0.1), expected)
+        np.testing.assert_array_equal(together[place], expected)
 
 
 def test_weights_in_the_loss():
@@ -224,11 +237,25 @@ def test_weights_move_by_the_slope_of_the_loss():
     assert weights.min() >= 0
     assert weights.max() <= 1
     assert 0.5 < weights.mean() < 1
-    # At weights of 1 the slope is 2 (a - L b) / sum(b), of squares a to target, b from start.
     plain, _, unweighted, _ = weighted(0.0)
     _, still = plain.step(KEY, unweighted, pair, HParams(0.0, 1.0, 1e-7))
     assert still.metrics["loss"] == info.metrics["loss"]
     again, second = method.step(KEY, after, pair, hparams._replace(pixel_rate=0.0))
+    # Nothing else is trained at rates of 0, so that the student of the first step can be had back.
+    slope = jax.grad(
+        lambda w: objective(
+            state.variables._replace(weights=w),
+            state.labels,
+            pair,
+            draw(KEY, images=len(state.labels), steps=3, batch=6),
+            0.0,
+            network=NETWORK,
+            mask_key=KEY,
+            parts=PAPERS,
+        )[0]
+    )(jnp.ones(NETWORK.num_params))
+    expected = np.clip(1 - 0.1 * NETWORK.num_params * np.asarray(slope), 0, 1)
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
     assert second.metrics["kept_fraction"] == pytest.approx(weights.mean(), rel=1e-6)
     assert np.any(np.asarray(again.variables.weights) != weights)
     _, matched = method.step(KEY, state._replace(variables=after.variables), pair, hparams)
@@ -248,11 +275,27 @@ def test_a_rate_of_zero_leaves_every_weight():
         ({"prune_share": 0.2, "mask": "signs"}, "no use with --mask signs"),
         ({"prune_share": 0.2, "threshold": None}, "no use with --threshold none"),
         ({"weight_rate": -1.0}, "--weight-rate is -1"),
+        ({"mask": "learned", "threshold": None}, "--mask learned has no use without pruning"),
     ],
 )
 def test_settings_that_contradict_are_refused(changes, words):
     with pytest.raises(InputError, match=words):
         TrajectoryConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sweep"),
+    [
+        ({"prune_share": 0.25}, "threshold=0.1,0.3"),
+        ({"mask": "signs"}, "threshold=0.1,0.3"),
+        ({}, "weight-rate=0.1,0.3"),
+        ({}, "label-rate=0.1,0.3"),
+    ],
+)
+def test_sweeps_that_change_nothing_are_refused(changes, sweep):
+    job = dataclasses.replace(small.CONFIG, distillation=small.distillation(**changes))
+    with pytest.raises(InputError, match="nothing follows from --"):
+        members_of(job, sweep)
 
 
 def test_titles_tell_masks_apart():
@@ -290,6 +333,21 @@ def test_masks_side_by_side_are_what_each_is_alone(tmp_path):
             assert mine["kept_by_layer"] == pytest.approx(other["kept_by_layer"], abs=1e-3)
     settings = json.loads((tmp_path / "depth" / "config.json").read_text())
     assert settings["config"]["distillation"]["mask"] == "depth"
+
+
+def test_a_sweep_over_shares_prunes_them(tmp_path):
+    flags = [*FLAGS, "--mask", "difference-largest", "--sweep", "prune-share=0.1,0.4"]
+    done = call(tmp_path, "distill", *flags, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    kept = [row["means"]["kept_fraction"] for row in rows]
+    assert kept == pytest.approx([0.9, 0.6], abs=1e-3)
+
+
+def test_flags_without_effect_are_named(tmp_path):
+    done = call(tmp_path, "distill", *FLAGS, "--mask", "signs", "--threshold", "0.3", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing follows from --threshold with the other settings" in done.stderr
 
 
 def test_masks_have_settings_of_their_own():

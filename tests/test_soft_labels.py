@@ -151,10 +151,24 @@ def test_starts_are_drawn_between_the_bounds():
     np.testing.assert_array_equal(rest, epochs[100:])
 
 
+def test_steps_that_are_all_passed_over_are_no_result(tmp_path):
+    flags = shlex.split(
+        "--augment crop --width 8 --depth 1 --teachers 1 --epochs 4 --student-steps 2 --steps 4 "
+        "--max-start-epoch 2 --eval-every 0 --random-draws 0 --skip-above 0.001 --no-baselines "
+        "--out run"
+    )
+    done = call(tmp_path, "distill", *flags)
+    assert done.returncode == 2
+    assert "every step had a loss above --skip-above and changed nothing; raise it" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"min_start_epoch": 2}, "--min-start-epoch is 2; wanted one below --max-start-epoch 2"),
+        (
+            {"min_start_epoch": 2},
+            "wanted one below --max-start-epoch, which is 2",
+        ),
         ({"early_start_epoch": 3}, "--early-start-epoch is 3; wanted one above"),
         ({"early_start_epoch": 1, "min_start_epoch": 1}, "--early-start-epoch is 1"),
         ({"growth_steps": 0}, "--growth-steps is 0"),

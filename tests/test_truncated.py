@@ -44,7 +44,9 @@ def problem(dtype, inner, *, soft=False):
     rows = jax.nn.softmax(jax.random.normal(KEY, (len(labels), 3), dtype)) if soft else None
     trained = Distilled(images, rows)
     draws = draw(KEY, images=len(labels), steps=inner.horizon, batch=inner.batch)
-    begun, first = begin_window(KEY, trained, labels, draws, network=NETWORK, inner=inner, fn=CROP)
+    begun, first = begin_window(
+        KEY, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
+    )
     wide = jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, begun
     )
@@ -144,7 +146,13 @@ def test_no_gradient_comes_from_before_the_window():
 
     def before(images):
         found, _ = begin_window(
-            KEY, Distilled(images, None), labels, draws, network=NETWORK, inner=ADAM, fn=CROP
+            KEY,
+            Distilled(images, None),
+            labels,
+            draws,
+            network=NETWORK,
+            inner=ADAM,
+            augment_fn=CROP,
         )
         return length(found[0])
 
@@ -158,7 +166,7 @@ def test_the_window_goes_on_with_the_state_of_the_optimiser():
     for window in (3, 7):
         inner = ADAM._replace(placement="fixed", window=window)
         begun, first = begin_window(
-            KEY, trained, labels, draws, network=NETWORK, inner=inner, fn=CROP
+            KEY, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
         )
         assert first == 7 - window
         ends.append(
@@ -173,7 +181,7 @@ def test_where_windows_begin():
     trained, labels, _, _, draws = problem(jnp.float32, ADAM)
     begin = jax.jit(
         lambda key, inner: begin_window(
-            key, trained, labels, draws, network=NETWORK, inner=inner, fn=CROP
+            key, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
         )[1],
         static_argnames="inner",
     )

@@ -95,7 +95,7 @@ def words(settings: DistillConfig) -> str:
     if not isinstance(settings, TrajectoryConfig):
         return said
     pruning = f"threshold {settings.threshold:g}" if settings.prunes else "no pruning"
-    if settings.prunes and settings.mask != "ratio":
+    if settings.prunes and (settings.mask != "ratio" or settings.prune_share is not None):
         pruning = settings.title
     return (
         f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "

@@ -111,6 +111,12 @@ class _Request:
         if unused and job.distillation.last_epoch is None:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
             report.warn(f"{job.distillation.title} needs no teachers: nothing follows from {flags}")
+        idle = sorted(self._flags & set(job.distillation.unused))
+        if job.teaching.imported is not None and "teacher_seed" in self._flags:
+            idle.append("teacher_seed")
+        if idle:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            report.warn(f"Nothing follows from {flags} with the other settings")
         if search is not None:
             sized = size_up(search)
             tuning = sized.folder / TUNING

@@ -78,7 +78,7 @@ def run_distill(
         InputError: it cannot be done, or its folder is another's.
     """
     run = prepare_run(job, places, out, sweep)
-    for seed, problem in run.problems.items():
+    for seed, problem in run.teachers.items():
         own = dataclasses.replace(job, seed=seed)
         describe(own, problem, report, with_teachers=run.needs_teachers)
     report.say(described(run))

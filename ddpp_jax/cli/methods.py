@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ddpp_jax import distill
-from ddpp_jax._types import Logits, MaskName, Vector
+from ddpp_jax._types import Images, Logits, MaskName, Vector
 from ddpp_jax.cli.real import from_real_images, optimizer_of, pixel_hparams
 from ddpp_jax.configs import (
     DistillConfig,
@@ -19,6 +19,7 @@ from ddpp_jax.configs import (
     MemberJob,
     RealConfig,
     TrajectoryConfig,
+    UnrolledConfig,
 )
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
@@ -37,6 +38,7 @@ from ddpp_jax.methods import (
     read_all,
     teacher_labels,
 )
+from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.sets import DistilledSet
 
@@ -101,7 +103,9 @@ def make_method(
 
 def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledSet:
     """What a distillation starts from."""
-    noise = isinstance(settings, RealConfig) and settings.start == "noise"
+    noise = None
+    if isinstance(settings, RealConfig) and settings.start == "noise":
+        noise = "unit" if isinstance(settings, UnrolledConfig) else "data"
     return distill.start_from(
         dataset, ipc=settings.ipc, alpha=settings.alpha, seed=seed, noise=noise
     )
@@ -124,18 +128,28 @@ def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) 
     if not learns_labels(job.distillation):
         return start
     problem, last = sources.problems[seed], job.teaching.last_kept
-    network = problem.network
-
-    @jax.jit
-    def logits(vector: Vector) -> Logits:
-        return network.apply_fn(network.unflatten(vector), jnp.asarray(start.images))
-
+    network, images = problem.network, jnp.asarray(start.images)
+    parts = network.parts(len(images))
     found = [
-        logits(jnp.asarray(problem.store.read(n, [last], num_params=network.num_params)[0]))
+        _logits(
+            jnp.asarray(problem.store.read(n, [last], num_params=network.num_params)[0]),
+            images,
+            network=network,
+            parts=parts,
+        )
         for n in range(job.teaching.teachers)
     ]
     labels = teacher_labels(jnp.stack(found), jnp.asarray(start.labels))
     return start._replace(labels=np.asarray(labels))
+
+
+@partial(jax.jit, static_argnames=("network", "parts"))
+def _logits(vector: Vector, images: Images, *, network: Network, parts: int) -> Logits:
+    """What a network makes of the images, one part after another."""
+    params = network.unflatten(vector)
+    cut = images.reshape(parts, -1, *images.shape[1:])
+    found = jax.lax.map(partial(network.apply_fn, params), cut)
+    return found.reshape(len(images), -1)
 
 
 def _trajectory(
@@ -146,7 +160,7 @@ def _trajectory(
     beside: Sequence[TrajectoryConfig],
 ) -> Method:
     problem = next(iter(sources.problems.values()))
-    by_share = settings.prune_share is not None
+    by_share = any(one.prune_share is not None for one in beside)
     schedule = Schedule(
         student_steps=settings.student_steps,
         target_epochs=settings.target_epochs,

@@ -1,11 +1,11 @@
 """A run of `python -m ddpp_jax.distill`: what it is, what it needs and what it would take."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -33,6 +33,14 @@ from ddpp_jax.planning.problem import (
 from ddpp_jax.planning.sizes import describe_distillation, describe_teaching
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet, set_path
+
+Change: TypeAlias = Callable[[DistillJob], DistillJob]
+"""What makes another job of one."""
+
+
+def as_it_is(job: DistillJob) -> DistillJob:
+    """The same job."""
+    return job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +149,14 @@ def require_run(run: Run, places: Places, *, stream: bool) -> None:
 
 def describe_work(run: Run, report: Report) -> None:
     """Say what the run would take: for `--dry-run`."""
-    member, made = example_of(run, run.job)
+    member, made = example_of(run)
     needed = describe_distillation(run.job, run.problem, (made.method, member), report)
     if run.needs_teachers:
         describe_teaching(run.job, run.problem, report)
     if (run.folder / "result.json").exists():
         report.say(f"{run.folder} is complete, and takes no more time")
         return
-    small, quick = example_of(run, lighter(run.job))
+    small, quick = example_of(run, lighter)
     times = made_of(run).method.operations / quick.method.operations
     examples = [small] * len(run.members)
     step_fn = partial(trial.step_seconds, quick.method, examples, needed=needed)
@@ -166,21 +174,20 @@ def stages_of(run: Run) -> list[work.Stage]:
     return work.stages(run.job, missing, titles, run.problem.raw)
 
 
-def made_of(run: Run, job: DistillJob | None = None) -> Made:
+def made_of(run: Run, change: Change = as_it_is) -> Made:
     """The method, not to be fed yet: of the run's job, or of one that differs in its steps."""
     shape = run.problem.raw.x_train.shape[1:]
-    operations = work.forward_operations(run.problem.network, shape)
     return make_method(
-        job or run.job,
+        change(run.job),
         Sources(run.problems),
-        members=() if job is not None else run.members,
-        image_operations=operations,
+        members=[dataclasses.replace(one, job=change(one.job)) for one in run.members],
+        image_operations=work.forward_operations(run.problem.network, shape),
     )
 
 
-def example_of(run: Run, job: DistillJob) -> tuple[distill.Member, Made]:
-    """A distillation of the job's sizes, with made-up images, and its method."""
-    made, raw = made_of(run, job), run.problem.raw
+def example_of(run: Run, change: Change = as_it_is) -> tuple[distill.Member, Made]:
+    """A distillation of the run's sizes, with made-up images, and its method."""
+    made, raw, job = made_of(run, change), run.problem.raw, change(run.members[0].job)
     labels = np.arange(job.distillation.ipc * raw.classes, dtype=np.int32) % raw.classes
     shape = (len(labels), *raw.x_train.shape[1:])
     images = np.asarray(jax.random.normal(jax.random.key(0), shape, np.float32))

@@ -60,7 +60,7 @@ class DistillConfig:
     """Learning rate of the pixels, in normalised units."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Of the pixels and whatever else is trained: SGD with momentum, as published, or Adam.
+    """Of the pixels and what else is trained but labels: SGD with momentum, as published, or Adam.
 
     With Adam the pixel rate is about how far a pixel moves in a step, in deviations of the data,
     and --alpha-rate by which part alpha changes.
@@ -88,6 +88,11 @@ class DistillConfig:
     def title(self) -> str:
         """What tables call the method."""
         raise NotImplementedError
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that nothing follows from, as the others are."""
+        return ()
 
     @property
     def last_epoch(self) -> int | None:
@@ -143,7 +148,7 @@ class TrajectoryConfig(DistillConfig):
     """In place of a threshold, the share of the parameters that the mask prunes, from 0 to 1."""
 
     weight_rate: float = 0.01
-    """Learning rate of the parameters' weights, with --mask learned."""
+    """Learning rate of the parameters' weights, with --mask learned; --momentum is theirs too."""
 
     student_batch: int | None = None
     """Distilled images in a student step; a divisor of their number, or none for all of them."""
@@ -213,6 +218,15 @@ class TrajectoryConfig(DistillConfig):
         """Whether parameters are pruned or weighted; MTT does neither."""
         return self.mask != "none" and self.threshold is not None
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that nothing follows from, as the others are."""
+        found = () if self.mask == "learned" and self.prunes else ("weight_rate",)
+        found += () if self.learn_labels else ("label_rate",)
+        found += () if self.early_start_epoch is not None else ("growth_steps",)
+        chosen = self.prune_share is not None or self.mask in ("signs", "learned", "none")
+        return found + (("threshold",) if chosen else ())
+
     def without_mask(self) -> "TrajectoryConfig":
         """MTT with the same settings."""
         return dataclasses.replace(self, mask="ratio", threshold=None, prune_share=None)
@@ -247,6 +261,11 @@ class TrajectoryConfig(DistillConfig):
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
             )
         zero_or_more(weight_rate=self.weight_rate)
+        if self.threshold is None and self.mask not in ("ratio", "none"):
+            raise InputError(
+                f"--mask {self.mask} has no use without pruning, which --threshold none and "
+                "--method mtt ask for; leave one out"
+            )
         share = self.prune_share
         if share is None:
             return
@@ -264,10 +283,11 @@ class TrajectoryConfig(DistillConfig):
         low, most, early = self.min_start_epoch, self.max_start_epoch, self.early_start_epoch
         if low >= most:
             raise InputError(
-                f"--min-start-epoch is {low}; wanted one below --max-start-epoch {most}"
+                f"--min-start-epoch is {low}; wanted one below --max-start-epoch, which is {most}; "
+                "give both"
             )
         if early is not None and not low < early <= most:
             raise InputError(
                 f"--early-start-epoch is {early}; wanted one above --min-start-epoch {low} and at "
-                f"most --max-start-epoch {most}, or none"
+                f"most --max-start-epoch {most}, or none; give all of them"
             )

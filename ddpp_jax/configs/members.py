@@ -82,6 +82,10 @@ def _swept(job: DistillJob, sweep: str) -> list[MemberJob]:
             f"--sweep {sweep!r} sweeps {name!r}; wanted one of {', '.join(sweepable)}, such as "
             f"{sweepable[1]}=..."
         )
+    if name.replace("-", "_") in job.distillation.unused:
+        raise InputError(
+            f"--sweep {sweep!r}: nothing follows from --{name} with the other settings; see --help"
+        )
     if job.evaluation.which != "last":
         raise InputError(
             f"--sweep evaluates the last sets; --which {job.evaluation.which} needs runs alone"
@@ -101,7 +105,7 @@ def _with(job: DistillJob, name: str, value: str) -> DistillJob:
     if name == "seed":
         return dataclasses.replace(job, seed=_number(name, value, int))
     changed: dict[str, Any] = {name.replace("-", "_"): _value(name, value)}
-    if changed in ({"prune_share": None}, {"mask": "none"}):
+    if changed == {"mask": "none"}:
         assert isinstance(job.distillation, TrajectoryConfig)
         return dataclasses.replace(job, distillation=job.distillation.without_mask())
     settings = dataclasses.replace(job.distillation, **changed)
@@ -110,7 +114,7 @@ def _with(job: DistillJob, name: str, value: str) -> DistillJob:
 
 def _value(name: str, value: str) -> float | str | None:
     """What a swept setting of the distillation becomes."""
-    if name in ("threshold", "prune-share") and value.lower() == "none":
+    if name == "threshold" and value.lower() == "none":
         return None
     if name != "mask":
         return _number(name, value, float)
@@ -124,5 +128,5 @@ def _number(name: str, value: str, kind: type[int] | type[float]) -> int | float
         return kind(value)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
-        wanted += " or none" if name in ("threshold", "prune-share") else ""
+        wanted += " or none" if name == "threshold" else ""
         raise InputError(f"--sweep has {name} {value!r}; wanted {wanted}") from None

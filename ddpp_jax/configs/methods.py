@@ -252,7 +252,7 @@ class UnrolledConfig(RealConfig):
     """Real images of each class in a step, or as many as the smallest class has."""
 
     start: Literal["real", "noise"] = "noise"
-    """What the distilled images start from: random real images, or Gaussian noise."""
+    """What the images start from: random real ones, or Gaussian noise of length 1 each."""
 
     window: int = 60
     """Steps of a network's training that are differentiated."""
@@ -283,6 +283,11 @@ class UnrolledConfig(RealConfig):
 
     SWEPT: ClassVar[tuple[str, ...]] = ("pixel-rate", "label-rate", "alpha")
     SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.003, 0.1, 4),)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that nothing follows from, as the others are."""
+        return () if self.learn_labels else ("label_rate",)
 
     @property
     def title(self) -> str:

@@ -63,7 +63,8 @@ def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> Distill
         # 5,000 real images a step.
         return kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
     if issubclass(kind, UnrolledConfig):
-        return kind(ipc=ipc, alpha=alpha, **_UNROLLED.get((dataset, ipc), {}))
+        found = kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
+        return replace(found, **_UNROLLED.get((dataset, ipc), {}))
     return kind(ipc=ipc, alpha=alpha)
 
 
@@ -80,6 +81,7 @@ _UNROLLED: dict[tuple[str, int], dict[str, Any]] = {
     ("cifar100", 10): {
         "window": 100,
         "horizon": 300,
+        "student_batch": 100,
         "real_batch": 50,
         "learn_labels": True,
     },

@@ -58,8 +58,8 @@ def ratio_order(student: Params, target: Params, *, signed: bool = True) -> Para
     """Numbers in the order of the smaller of student/target and target/student, from -2 to 1.
 
     What `prune_mask` compares with its threshold, as a number to rank parameters by: the ratio
-    itself where both have one sign, and below all of these where they have not. Two zeros count as
-    1, and so does what is infinite or NaN on either side.
+    itself where both have one sign, and below all of these where they have not. A zero against
+    another number counts as 0, two zeros as 1, and so does what is infinite or NaN on either side.
 
     Args:
         student: parameters after the student's steps.
@@ -72,7 +72,8 @@ def ratio_order(student: Params, target: Params, *, signed: bool = True) -> Para
 
     def order(s: FloatArray, t: FloatArray) -> FloatArray:
         ratio, opposite, same = _ratio(s, t)
-        below = jnp.where(opposite, ratio - 2, ratio) if signed else ratio
+        # A zero against another number has the ratio 0, whichever sign it is written with.
+        below = jnp.where(opposite & (ratio > 0), ratio - 2, ratio) if signed else ratio
         return jnp.where(same, 1, below)
 
     return jax.tree.map(order, student, target)

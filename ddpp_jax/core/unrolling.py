@@ -79,7 +79,7 @@ def unroll(
             through its update. With `remat` each step is then checkpointed: the parameters and the
             optimiser's state before it are kept, and it takes 12 passes.
         opt_state: that optimiser's state at the start, where the steps go on from earlier ones;
-            None is a fresh one.
+            None is a fresh one. Its state at the end is not returned.
         parts: the number of equal microbatches that each minibatch is cut into along the first axis
             of all its leaves, where the loss is a mean over that axis. They are computed one after
             another, so that only one of them holds activations. Results differ by rounding.
@@ -90,7 +90,8 @@ def unroll(
         each step, shape (J,).
 
     Raises:
-        ValueError: a minibatch cannot be cut into that many equal parts.
+        ValueError: a minibatch cannot be cut into that many equal parts, or `opt_state` comes
+            without `optimizer_fn`.
         TypeError: from JAX, "can't apply forward-mode" to a `custom_vjp` function: forward mode was
             applied to the whole, or `remat` applied it to a `loss_fn` with such a function in it.
             Use `remat=False`.
@@ -98,6 +99,8 @@ def unroll(
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
+    if opt_state is not None and optimizer_fn is None:
+        raise ValueError("opt_state is of an optimiser; give optimizer_fn too")
     student = _Student(batch_fn or (lambda x: x), loss_fn, parts)
     if optimizer_fn is not None:
         optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))

@@ -57,6 +57,7 @@ class Health:
         self._method, self._warn_fn = method, warn_fn
         self._warned = set[str]()
         self._in_a_row, self._good = 0, list[Mapping[str, Any]]()
+        self._moved = 0  # Steps that changed something.
         for row in rows:
             if row["step"]:
                 self._count(row)
@@ -85,8 +86,12 @@ class Health:
         """Refuse a distillation of which no step changed anything: its images are real ones.
 
         Raises:
-            InputError: all of its steps were skipped.
+            InputError: all of its steps were skipped, or passed over.
         """
+        if self._good and self._moved == 0:
+            raise InputError(
+                "every step had a loss above --skip-above and changed nothing; raise it"
+            )
         if self._in_a_row and not self._good:
             raise InputError(
                 f"all {self._in_a_row} steps were skipped, since loss or gradient were not finite, "
@@ -106,6 +111,7 @@ class Health:
             self._in_a_row += 1
         else:
             self._in_a_row = 0
+            self._moved += not row.get("passed_over", False)
             self._good = [*self._good, row][-_GOOD_STEPS_SHOWN:]
 
     def _warn(self, kind: str, line: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -59,8 +59,12 @@ class Pictured(NamedTuple):
     labels: np.ndarray
 
 
+Noise = Literal["data", "unit"]
+"""How large the pixels of noise are."""
+
+
 def start_from(
-    dataset: Dataset, *, ipc: int, alpha: float, seed: int, noise: bool = False
+    dataset: Dataset, *, ipc: int, alpha: float, seed: int, noise: Noise | None = None
 ) -> DistilledSet:
     """Real images to start from, drawn by the seed, or noise.
 
@@ -69,16 +73,20 @@ def start_from(
         ipc: images per class.
         alpha: the learning rate to go with them.
         seed: of the distillation.
-        noise: independent normal pixels with the deviation of the data, in place of real images.
+        noise: independent normal pixels in place of real images: `data`, with the deviation of the
+            data; `unit`, scaled so that each image as a vector has the length 1.
 
     Raises:
         InputError: a class has fewer images.
     """
     key = named_key(jax.random.key(seed), "start images")
     images, labels = random_per_class(key, dataset, ipc)
-    if noise:
-        draws = jax.random.normal(named_key(key, "noise"), images.shape, np.float32)
-        images = np.asarray(draws) * dataset.x_train.std(dtype=np.float32)
+    if noise is not None:
+        draws = np.asarray(jax.random.normal(named_key(key, "noise"), images.shape, np.float32))
+        lengths = np.sqrt(np.square(draws).sum(axis=(1, 2, 3), keepdims=True))
+        images = draws / lengths
+        if noise == "data":
+            images = draws * dataset.x_train.std(dtype=np.float32)
     return DistilledSet(
         images,
         labels,

@@ -16,10 +16,10 @@ CERTAIN = 0.9
 LEAST_PROBABILITY = 1e-6
 """Probabilities below this begin at it, so that their logits are finite."""
 
-Logits: TypeAlias = Float[Array, "teachers images classes"]
+TeacherLogits: TypeAlias = Float[Array, "teachers images classes"]
 
 
-def right(logits: Logits, labels: Int[Array, " images"]) -> Bool[Array, "teachers images"]:
+def right(logits: TeacherLogits, labels: Int[Array, " images"]) -> Bool[Array, "teachers images"]:
     """Which teachers find the class of which image.
 
     Args:
@@ -30,7 +30,7 @@ def right(logits: Logits, labels: Int[Array, " images"]) -> Bool[Array, "teacher
 
 
 def teacher_labels(
-    logits: Logits, labels: Int[Array, " images"], *, certain: float = CERTAIN
+    logits: TeacherLogits, labels: Int[Array, " images"], *, certain: float = CERTAIN
 ) -> Float[Array, "images classes"]:
     """Probabilities of classes: softmax of the mean logits of the teachers that find the class.
 

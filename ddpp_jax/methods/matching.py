@@ -168,7 +168,7 @@ def objective(
             parts=student_fn.parts,
         )
     student, _ = flatten_params(params)
-    mask = parts.mask_fn(mask_key, student, pair.target, threshold)
+    mask = jax.lax.stop_gradient(parts.mask_fn(mask_key, student, pair.target, threshold))
     if mask.dtype not in (bool, student.dtype) or mask.shape != student.shape:
         raise ValueError(
             f"mask_fn gave {mask.dtype} of shape {mask.shape}; wanted a boolean for each of "

@@ -55,7 +55,8 @@ METRICS = (
         "share of parameters kept",
         least=LEAST_KEPT,
         warning="step {step} keeps {value:.3g} of the parameters, less than "
-        f"{LEAST_KEPT:g}: pruning too many makes training crash; lower --threshold",
+        f"{LEAST_KEPT:g}: pruning too many makes training crash; lower --threshold or "
+        "--prune-share",
         counted=f"kept less than {LEAST_KEPT:g} of the parameters",
     ),
     Metric("alpha", "alpha, the student's learning rate"),

@@ -183,7 +183,13 @@ def unroll_truncated(
             batch=inner.batch,
         )
         begun, first = begin_window(
-            key, state.trained, state.labels, draws, network=network, inner=inner, fn=augment_fn
+            key,
+            state.trained,
+            state.labels,
+            draws,
+            network=network,
+            inner=inner,
+            augment_fn=augment_fn,
         )
 
         def loss_fn(trained: Distilled) -> tuple[Scalar, Scalar]:
@@ -266,7 +272,7 @@ def begin_window(
     *,
     network: Network,
     inner: Inner,
-    fn: AugmentFn,
+    augment_fn: AugmentFn,
 ) -> tuple[_Begun, Int[Array, ""]]:
     """A network trained on the distilled images up to the window, and where that begins.
 
@@ -279,7 +285,7 @@ def begin_window(
         draws: minibatches and augmentation of the whole training.
         network: the architecture.
         inner: how it is trained.
-        fn: the augmentation.
+        augment_fn: the augmentation.
     """
     fixed = lax.stop_gradient(trained)
     params = network.init_fn(named_key(key, "network"))
@@ -290,7 +296,7 @@ def begin_window(
     def turn(index: Array, carry: _Begun) -> tuple[_Begun, Scalar]:
         params, opt_state = carry
         x = (draws.batches[index], draws.augment_keys[index])
-        batch = minibatch(fixed, labels, x, augment_fn=fn)
+        batch = minibatch(fixed, labels, x, augment_fn=augment_fn)
         _, gradient = value_and_gradient(partial(loss_of, network), params, batch, parts=parts)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), length(gradient)

@@ -42,6 +42,10 @@ _LATER = (
     ("teaching", "sam_adaptive", True),
     ("teaching", "gsam_alpha", 0.3),
     ("distillation", "optimizer", "sgd"),
+)
+"""Settings that stores and runs, whose names come from settings, did not have at first."""
+
+_LATER_OF_TRAJECTORIES = (
     ("distillation", "mask", "ratio"),
     ("distillation", "prune_share", None),
     ("distillation", "weight_rate", 0.01),
@@ -54,7 +58,7 @@ _LATER = (
     ("distillation", "image_average", 0.0),
     ("distillation", "skip_above", None),
 )
-"""Settings that stores and runs, whose names come from settings, did not have at first."""
+"""The same of trajectory matching; other methods had some of these from the first."""
 
 _MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
@@ -128,7 +132,8 @@ def plain(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
     settings["data"]["dataset"] = raw.name
-    for stage, name, value in _LATER:
+    trajectory = settings.get("method") in ("ddpp", "mtt")
+    for stage, name, value in _LATER + (_LATER_OF_TRAJECTORIES if trajectory else ()):
         if stage in settings and settings[stage].get(name) == value:
             settings[stage].pop(name, None)
     return settings

@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+
 from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.methods import Method, device_room
@@ -46,8 +48,8 @@ def describe_distillation(
         The bytes that a step takes as compiled; None where the platform does not say.
     """
     settings = job.distillation
-    shape = (settings.ipc * problem.raw.classes, *problem.raw.x_train.shape[1:])
-    state = 4 * 2 * (math.prod(shape) + 1)  # Pixels and alpha, and the velocity of each.
+    leaves = jax.tree.leaves(jax.eval_shape(lambda: distill.begin(*example)))
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     checkpoints = settings.steps // distill.CHECKPOINT_EVERY
     report.say(
         f"Checkpoints: one every {distill.CHECKPOINT_EVERY} steps, {checkpoints} of {gib(state)} "
