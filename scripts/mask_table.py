@@ -182,9 +182,7 @@ def table_of(cells):
                     "kept": float(np.nanmean(means_of(results, case, "kept"))),
                     "loss": float(np.nanmean(means_of(results, case, "loss"))),
                     "mean": float(mean.mean()),
-                    "error": float(mean.std(ddof=1) / np.sqrt(len(mean)))
-                    if len(mean) > 1
-                    else np.nan,
+                    "error": error_of(mean),
                     "difference": difference.mean if difference else 0.0,
                     "difference_error": difference.error if difference else 0.0,
                     "p": p,
