@@ -249,7 +249,7 @@ class TrajectoryConfig(DistillConfig):
             at_least(1, student_batch=self.student_batch)
         zero_or_more(alpha_rate=self.alpha_rate, label_rate=self.label_rate)
         self._check_starts()
-        if not 0 <= self.image_average < 1:
+        if self.image_average != 0 and not SMALLEST <= self.image_average < 1:
             raise InputError(
                 f"--image-average is {self.image_average:g}; wanted 0 or more and below 1, such as "
                 "0.999"
