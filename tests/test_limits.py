@@ -57,7 +57,7 @@ FLOATS, WHOLE = list(fields("float")), list(fields("int"))
 
 def test_every_number_is_looked_at():
     assert len(FLOATS) >= 10
-    assert {name for _, name in WHOLE} - MOST.keys() == {"seed", "split_seed"}
+    assert {name for _, name in WHOLE} - MOST.keys() == {"seed", "split_seed", "teacher_seed"}
 
 
 @pytest.mark.parametrize("value", BEYOND)

@@ -280,6 +280,8 @@ class TrajectoryConfig(DistillConfig):
     def _check_starts(self) -> None:
         at_least(0, min_start_epoch=self.min_start_epoch)
         at_least(1, growth_steps=self.growth_steps)
+        if self.early_start_epoch is not None:
+            at_least(1, early_start_epoch=self.early_start_epoch)
         low, most, early = self.min_start_epoch, self.max_start_epoch, self.early_start_epoch
         if low >= most:
             raise InputError(
