@@ -19,15 +19,14 @@ from ddpp_jax.core import augment
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Inner, RealImages, UnrolledHParams, pool_like, unroll_truncated
 from ddpp_jax.methods.draws import draw
+from ddpp_jax.methods.pixels import Trained, descend_trained
 from ddpp_jax.methods.truncated import (
-    Distilled,
     begin_window,
-    descend,
     evaluated,
-    length,
     through_window,
 )
 from ddpp_jax.sets import read_distilled
+from ddpp_jax.training import length
 
 KEY = jax.random.key(2)
 CROP = partial(augment, operations=("crop",))
@@ -42,7 +41,7 @@ def problem(dtype, inner, *, soft=False):
     labels = jnp.asarray(start.labels)
     images = jnp.asarray(start.images, dtype)
     rows = jax.nn.softmax(jax.random.normal(KEY, (len(labels), 3), dtype)) if soft else None
-    trained = Distilled(images, rows)
+    trained = Trained(images, rows)
     draws = draw(KEY, images=len(labels), steps=inner.horizon, batch=inner.batch)
     begun, first = begin_window(
         KEY, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
@@ -147,7 +146,7 @@ def test_no_gradient_comes_from_before_the_window():
     def before(images):
         found, _ = begin_window(
             KEY,
-            Distilled(images, None),
+            Trained(images, None),
             labels,
             draws,
             network=NETWORK,
@@ -236,7 +235,7 @@ def test_learned_labels_stay_probabilities():
     np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-5)
     assert rows.min() >= 0
     assert np.any(rows != np.asarray(state.trained.labels))
-    still = descend(state.trained, state.trained, UnrolledHParams(0.1, 0.0))
+    still = descend_trained(state.trained, state.trained, 0.1, 0.0)
     np.testing.assert_allclose(still.labels, state.trained.labels, atol=1e-6)
 
 

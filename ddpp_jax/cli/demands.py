@@ -66,8 +66,10 @@ def lighter(job: DistillJob) -> DistillJob:
     if isinstance(settings, TrajectoryConfig):
         few = {"student_steps": min(settings.student_steps, _FEW_STUDENT_STEPS)}
     if isinstance(settings, UnrolledConfig):
-        few = {"window": min(settings.window, _FEW_UPDATES), "horizon": _FEW_STUDENT_STEPS}
-        few["horizon"] = min(settings.horizon, few["horizon"])
+        few = {
+            "window": min(settings.window, _FEW_UPDATES),
+            "horizon": min(settings.horizon, _FEW_STUDENT_STEPS),
+        }
     if isinstance(settings, GradientConfig):
         few = {
             "updates": min(settings.loops[0], _FEW_UPDATES),

@@ -59,12 +59,11 @@ def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> Distill
     kind = METHODS[check_method(method)]
     if not issubclass(kind, RealConfig):
         raise InputError(f"--method {method} has its settings elsewhere")
-    if issubclass(kind, KernelConfig):
+    if issubclass(kind, KernelConfig | UnrolledConfig):
         # 5,000 real images a step.
-        return kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
-    if issubclass(kind, UnrolledConfig):
         found = kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
-        return replace(found, **_UNROLLED.get((dataset, ipc), {}))
+        more = _UNROLLED.get((dataset, ipc), {}) if kind is UnrolledConfig else {}
+        return replace(found, **more)
     return kind(ipc=ipc, alpha=alpha)
 
 
@@ -74,7 +73,6 @@ _UNROLLED: dict[tuple[str, int], dict[str, Any]] = {
         "horizon": 130,
         "placement": "fixed",
         "pixel_rate": 0.0003,
-        "real_batch": 50,
         "learn_labels": True,
         "label_rate": 0.0003,
     },
@@ -82,7 +80,6 @@ _UNROLLED: dict[tuple[str, int], dict[str, Any]] = {
         "window": 100,
         "horizon": 300,
         "student_batch": 100,
-        "real_batch": 50,
         "learn_labels": True,
     },
 }

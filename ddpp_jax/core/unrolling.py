@@ -78,8 +78,8 @@ def unroll(
             `lambda lr: optax.sgd(lr, momentum=0.9)`. It must be differentiable where gradients flow
             through its update. With `remat` each step is then checkpointed: the parameters and the
             optimiser's state before it are kept, and it takes 12 passes.
-        opt_state: that optimiser's state at the start, where the steps go on from earlier ones;
-            None is a fresh one. Its state at the end is not returned.
+        opt_state: the state that this optimiser starts with, if steps were made before; None starts
+            it anew. Its last state is not returned.
         parts: the number of equal microbatches that each minibatch is cut into along the first axis
             of all its leaves, where the loss is a mean over that axis. They are computed one after
             another, so that only one of them holds activations. Results differ by rounding.

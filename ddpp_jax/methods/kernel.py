@@ -19,7 +19,7 @@ from ddpp_jax.methods.method import (
     finite_or_same,
     on_device,
 )
-from ddpp_jax.methods.pixels import PixelHParams
+from ddpp_jax.methods.pixels import PixelHParams, Trained, begin_trained, descend_trained
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
@@ -41,13 +41,6 @@ _OPERATIONS = 400
 
 Values: TypeAlias = Float[Array, "images classes"]
 """What a regression is to give for each image: 1 for its class, less the mean."""
-
-
-class Trained(NamedTuple):
-    """What is trained: the images and, where they are learned, the probabilities of classes."""
-
-    images: Images
-    labels: Float[Array, "images classes"] | None
 
 
 class KernelState(NamedTuple):
@@ -92,8 +85,7 @@ def induce_points(
         del key  # The images to start from are drawn already.
         pixels = jnp.asarray(start.images)
         labels = jnp.asarray(start.labels)
-        one_hot = jax.nn.one_hot(labels, classes, dtype=pixels.dtype) if learns_labels else None
-        trained = Trained(pixels, one_hot)
+        trained = begin_trained(pixels, labels, classes if learns_labels else None)
         alpha = jnp.asarray(start.alpha, pixels.dtype)
         return KernelState(trained, labels, alpha, optimizer.init(cast(optax.Params, trained)))
 
@@ -113,12 +105,8 @@ def induce_points(
 
         (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
         velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
-        trained = jax.tree.map(
-            lambda x, v: x - hparams.pixel_rate * v, state.trained, cast(Trained, velocity)
-        )
-        if trained.labels is not None:
-            rows = jax.vmap(optax.projections.projection_simplex)(trained.labels)
-            trained = trained._replace(labels=rows)
+        rate = hparams.pixel_rate
+        trained = descend_trained(state.trained, cast(Trained, velocity), rate, rate)
         finite = all_finite(loss, gradient, trained)
         updated = state._replace(trained=trained, opt_state=opt_state)
         metrics = {"loss": loss, "target_accuracy": right}

@@ -1,6 +1,6 @@
 """Labels that teachers give to the images that a distillation starts from (DATM, ICLR 2024)."""
 
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +47,7 @@ def teacher_labels(
     total = jnp.where(found[..., None], logits, 0).sum(axis=0)
     mean = total / jnp.where(count > 0, count, 1)[:, None]
     classes = logits.shape[2]
-    one_hot = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
-    alone = certain * one_hot + (1 - certain) / (classes - 1) * (1 - one_hot)
+    alone = _certainly(labels, classes, logits.dtype, certain)
     return jnp.where((count > 0)[:, None], jax.nn.softmax(mean), alone)
 
 
@@ -65,10 +64,7 @@ def logits_of(labels: Targets, network: Network, images: Images) -> Float[Array,
         shape = jax.eval_shape(
             lambda vector: network.apply_fn(network.unflatten(vector), images), vector
         )
-        labels = optax.smooth_labels(
-            jax.nn.one_hot(labels, shape.shape[1], dtype=images.dtype),
-            alpha=(1 - CERTAIN) * shape.shape[1] / (shape.shape[1] - 1),
-        )
+        labels = _certainly(labels, shape.shape[1], images.dtype, CERTAIN)
     return jnp.log(jnp.maximum(labels.astype(images.dtype), LEAST_PROBABILITY))
 
 
@@ -91,3 +87,11 @@ def descend_logits(
     """
     velocity, state = optimizer.update(gradient, state)
     return logits - rate * cast(Array, velocity), state
+
+
+def _certainly(
+    labels: Int[Array, " images"], classes: int, dtype: Any, certain: float
+) -> Float[Array, "images classes"]:
+    """Probabilities: `certain` for an image's class, the same share of the rest for each other."""
+    one_hot = jax.nn.one_hot(labels, classes, dtype=dtype)
+    return certain * one_hot + (1 - certain) / (classes - 1) * (1 - one_hot)

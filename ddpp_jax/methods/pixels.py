@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -98,3 +99,41 @@ def network_training(
 def distilled(state: PixelState) -> DistilledSet:
     """The set of a state."""
     return on_device(state.images, state.labels, state.alpha)
+
+
+class Trained(NamedTuple):
+    """What is trained: the images and, where they are learned, the probabilities of classes."""
+
+    images: Images
+    labels: Float[Array, "images classes"] | None
+
+
+def begin_trained(images: Images, labels: Targets, classes: int | None) -> Trained:
+    """Images, and where labels are learned those as probabilities.
+
+    Args:
+        images: to start from.
+        labels: of them.
+        classes: how many there are; None where labels are not learned.
+    """
+    if classes is None:
+        return Trained(images, None)
+    return Trained(images, jax.nn.one_hot(labels, classes, dtype=images.dtype))
+
+
+def descend_trained(
+    trained: Trained, velocity: Trained, pixel_rate: ScalarLike, label_rate: ScalarLike
+) -> Trained:
+    """Images and labels after a step of their optimiser; labels stay probabilities.
+
+    Args:
+        trained: before it.
+        velocity: what the optimiser made of the gradient.
+        pixel_rate: learning rate of the pixels.
+        label_rate: learning rate of the labels.
+    """
+    images = trained.images - pixel_rate * velocity.images
+    if trained.labels is None or velocity.labels is None:
+        return Trained(images, None)
+    labels = trained.labels - label_rate * velocity.labels
+    return Trained(images, jax.vmap(optax.projections.projection_simplex)(labels))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from ddpp_jax._types import (
     AugmentFn,
@@ -35,10 +35,11 @@ from ddpp_jax.methods.method import (
     finite_or_same,
     on_device,
 )
+from ddpp_jax.methods.pixels import Trained, begin_trained, descend_trained
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.training import cross_entropy
+from ddpp_jax.training import cross_entropy, length
 
 Placement = Literal["fixed", "random", "adaptive"]
 """Where the window lies in the training.
@@ -68,13 +69,6 @@ _DIFFERENTIATED = 12
 """Passes over a network that a step of the window takes, with all that differentiating it takes."""
 
 
-class Distilled(NamedTuple):
-    """What is trained: the images and, where they are learned, the probabilities of classes."""
-
-    images: Images
-    labels: Float[Array, "images classes"] | None
-
-
 class UnrolledState(NamedTuple):
     """What the next step needs.
 
@@ -86,7 +80,7 @@ class UnrolledState(NamedTuple):
         usual_norm: running mean of the gradient's length; 0 before the first step.
     """
 
-    trained: Distilled
+    trained: Trained
     labels: Int[Array, " images"]
     alpha: Scalar
     opt_state: OptState
@@ -164,8 +158,7 @@ def unroll_truncated(
         del key  # The images to start from are drawn already.
         images = jnp.asarray(start.images)
         labels = jnp.asarray(start.labels)
-        one_hot = jax.nn.one_hot(labels, classes, dtype=images.dtype) if learns_labels else None
-        trained = Distilled(images, one_hot)
+        trained = begin_trained(images, labels, classes if learns_labels else None)
         opt_state = optimizer.init(cast(optax.Params, trained))
         numbers = (jnp.asarray(start.alpha, images.dtype), jnp.zeros((), images.dtype))
         return UnrolledState(trained, labels, numbers[0], opt_state, numbers[1])
@@ -192,7 +185,7 @@ def unroll_truncated(
             augment_fn=augment_fn,
         )
 
-        def loss_fn(trained: Distilled) -> tuple[Scalar, Scalar]:
+        def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
             params = through_window(
                 trained,
                 state.labels,
@@ -213,7 +206,7 @@ def unroll_truncated(
         shorter = jnp.minimum(1, _CLIPPED_AT * usual / jnp.where(norm > 0, norm, 1))
         gradient = gradient._replace(images=gradient.images * shorter)
         velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
-        trained = descend(state.trained, cast(Distilled, velocity), hparams)
+        trained = descend_trained(state.trained, cast(Trained, velocity), *hparams)
         finite = all_finite(loss, gradient, trained)
         updated = state._replace(trained=trained, opt_state=opt_state, usual_norm=usual)
         metrics = {
@@ -249,24 +242,9 @@ def unroll_truncated(
     return reading_pool(method)
 
 
-def descend(trained: Distilled, velocity: Distilled, hparams: UnrolledHParams) -> Distilled:
-    """Images and labels after a step; labels stay probabilities.
-
-    Args:
-        trained: before it.
-        velocity: what the optimiser made of the gradient.
-        hparams: the rates.
-    """
-    images = trained.images - hparams.pixel_rate * velocity.images
-    if trained.labels is None or velocity.labels is None:
-        return Distilled(images, None)
-    labels = trained.labels - hparams.label_rate * velocity.labels
-    return Distilled(images, jax.vmap(optax.projections.projection_simplex)(labels))
-
-
 def begin_window(
     key: PRNGKey,
-    trained: Distilled,
+    trained: Trained,
     labels: Int[Array, " images"],
     draws: Draws,
     *,
@@ -313,7 +291,7 @@ def begin_window(
 
 
 def through_window(
-    trained: Distilled,
+    trained: Trained,
     labels: Int[Array, " images"],
     begun: _Begun,
     first: Int[Array, ""],
@@ -362,7 +340,7 @@ def optimizer_of(inner: Inner) -> optax.GradientTransformation:
 
 
 def minibatch(
-    trained: Distilled,
+    trained: Trained,
     labels: Int[Array, " distilled"],
     x: tuple[Array, PRNGKey],
     *,
@@ -404,8 +382,3 @@ def evaluated(
     cut = real.reshape(parts, -1, *real.shape[1:]), targets.reshape(parts, -1)
     losses, right = lax.map(of_part, cut)
     return losses.mean(), right.mean()
-
-
-def length(tree: Params) -> Scalar:
-    """The Euclidean length of all entries together."""
-    return jnp.sqrt(jnp.stack([jnp.square(leaf).sum() for leaf in jax.tree.leaves(tree)]).sum())

@@ -9,7 +9,7 @@ from ddpp_jax.training.epochs import (
     train_epoch,
 )
 from ddpp_jax.training.members import PIECES, over_members, side_by_side, workers
-from ddpp_jax.training.sharpness import Sharpness, flat_direction
+from ddpp_jax.training.sharpness import Sharpness, flat_direction, length
 
 __all__ = [
     "PIECES",
@@ -19,6 +19,7 @@ __all__ = [
     "accuracies",
     "cross_entropy",
     "flat_direction",
+    "length",
     "over_members",
     "predictions",
     "side_by_side",

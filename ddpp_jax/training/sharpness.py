@@ -43,14 +43,14 @@ def flat_direction(
     loss, gradient = gradient_fn(params)
     if sharpness.adaptive:
         uphill = jax.tree.map(lambda w, g: w * w * g, params, gradient)
-        length = _length(jax.tree.map(lambda w, g: w * g, params, gradient))
+        size = length(jax.tree.map(lambda w, g: w * g, params, gradient))
     else:
-        uphill, length = gradient, _length(gradient)
-    scale = sharpness.rho / (length + _OFF_ZERO)
+        uphill, size = gradient, length(gradient)
+    scale = sharpness.rho / (size + _OFF_ZERO)
     _, above = gradient_fn(jax.tree.map(lambda w, u: w + scale * u, params, uphill))
     if sharpness.alpha == 0:
         return loss, above
-    own, theirs = _length(gradient), _length(above)
+    own, theirs = length(gradient), length(above)
     cosine = _inner(gradient, above) / (own * theirs + _OFF_ZERO)
     along = cosine * own / (theirs + _OFF_ZERO)
     return loss, jax.tree.map(
@@ -63,5 +63,6 @@ def _inner(first: Params, second: Params) -> Scalar:
     return jnp.stack(jax.tree.leaves(products)).sum()
 
 
-def _length(tree: Params) -> Scalar:
+def length(tree: Params) -> Scalar:
+    """The Euclidean length of all entries of a tree together."""
     return jnp.sqrt(_inner(tree, tree))
