@@ -81,6 +81,14 @@ Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
+Placement = Literal["fixed", "random", "adaptive"]
+"""Where the window of truncated unrolling lies in a network's training.
+
+`fixed`: at its end. `random`: anywhere, with equal chances (RaT-BPTT). `adaptive`: it begins at a
+step with a chance that grows with the length of the network's gradient there, by softmax, as in the
+first stage of AT-BPTT.
+"""
+
 MaskName = Literal[
     "ratio",
     "ratio-magnitude",

@@ -13,7 +13,7 @@ import small
 from ddpp_jax.configs import TrajectoryConfig
 from ddpp_jax.core import augment, flatten_params, trajectory_loss
 from ddpp_jax.errors import InputError
-from ddpp_jax.methods import HParams, Pair, Parts, match_trajectories
+from ddpp_jax.methods import Extensions, HParams, Pair, Parts, match_trajectories
 from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.matching import Variables, objective
 from ddpp_jax.storage import read_rows
@@ -51,6 +51,20 @@ def problem(alpha, target_step, dtype=jnp.float64):
     return images, labels, pair._replace(target=vectors[target_step] + noise), draws
 
 
+def nearest(images, alpha, labels, pair, draws, **parts):
+    """The loss of the student after the nearest of its steps, and the metrics."""
+    return objective(
+        Variables(images, alpha),
+        labels,
+        pair,
+        draws,
+        0.0,
+        network=NETWORK,
+        mask_key=KEY,
+        parts=Parts(nearest=True, **parts),
+    )
+
+
 @pytest.mark.parametrize("target_step", [0, 2, 4])
 def test_the_nearest_step_against_a_loop(target_step):
     with jax.enable_x64(True):
@@ -58,17 +72,7 @@ def test_the_nearest_step_against_a_loop(target_step):
         images, labels, pair, draws = problem(alpha, target_step)
 
         def loss_fn(images, alpha):
-            return objective(
-                Variables(images, alpha),
-                labels,
-                pair,
-                draws,
-                0.0,
-                network=NETWORK,
-                mask_key=KEY,
-                parts=Parts(),
-                nearest=True,
-            )
+            return nearest(images, alpha, labels, pair, draws)
 
         def expected(images, alpha):
             vectors, _ = by_hand(images, alpha, labels, pair, draws.batches)
@@ -89,17 +93,7 @@ def test_nearest_goes_with_plain_sgd_alone():
     alpha = jnp.float32(0.1)
     images, labels, pair, draws = problem(alpha, 1, jnp.float32)
     with pytest.raises(ValueError, match="plain SGD alone"):
-        objective(
-            Variables(images, alpha),
-            labels,
-            pair,
-            draws,
-            0.0,
-            network=NETWORK,
-            mask_key=KEY,
-            parts=Parts(optimizer_fn=optax.sgd),
-            nearest=True,
-        )
+        nearest(images, alpha, labels, pair, draws, optimizer_fn=optax.sgd)
 
 
 def test_the_average_of_the_images():
@@ -108,7 +102,7 @@ def test_the_average_of_the_images():
         small.pairs_fn(NETWORK),
         small.schedule(),
         optimizer=optax.trace(0.5),
-        averaged=True,
+        extended=Extensions(averaged=True),
     )
     start, target = small.trajectories(NETWORK)[0, :2]
     pair = Pair(start, target, jnp.int32(0), jnp.int32(0))
@@ -136,7 +130,7 @@ def test_an_average_that_keeps_nothing_is_the_images(tmp_path):
         small.schedule(settings),
         optimizer=optax.trace(settings.momentum),
         parts=Parts(augment_fn=partial(augment, operations=("flip",))),
-        averaged=True,
+        extended=Extensions(averaged=True),
     )
     member = small.member(tmp_path / "averaged", settings)
     found = small.run(tmp_path / "averaged", [member], settings, method=method)

@@ -17,7 +17,7 @@ from ddpp_jax import trajectory_loss
 from ddpp_jax._types import MASKS
 from ddpp_jax.configs import TrajectoryConfig, members_of
 from ddpp_jax.errors import InputError
-from ddpp_jax.methods import HParams, Pair, make_mask, match_trajectories
+from ddpp_jax.methods import Extensions, HParams, Pair, make_mask, match_trajectories
 from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.masks import choose_mask, places
 from ddpp_jax.methods.matching import PAPERS, objective
@@ -219,7 +219,7 @@ def weighted(rate, **parts):
         small.pairs_fn(NETWORK),
         small.schedule(settings),
         optimizer=optax.trace(0.0),
-        weighted=True,
+        extended=Extensions(weighted=True),
         **parts,
     )
     start, target = small.trajectories(NETWORK)[0, :2]

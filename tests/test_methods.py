@@ -93,8 +93,15 @@ def by_unrolling(*operations):
         **parts(),
         target_batch=4,
         optimizer=optax.scale_by_adam(),
-        inner=Inner(3, 6, "random", 0.01, adam=True, batch=6),
-        augment_fn=partial(augment, operations=operations),
+        inner=Inner(
+            3,
+            6,
+            "random",
+            0.01,
+            adam=True,
+            batch=6,
+            augment_fn=partial(augment, operations=operations),
+        ),
     )
 
 

@@ -14,7 +14,15 @@ from test_goldens import close
 
 from ddpp_jax.configs import TrajectoryConfig
 from ddpp_jax.errors import InputError
-from ddpp_jax.methods import HParams, Pair, Schedule, match_trajectories, teacher_labels, trajectory
+from ddpp_jax.methods import (
+    Extensions,
+    HParams,
+    Pair,
+    Schedule,
+    match_trajectories,
+    teacher_labels,
+    trajectory,
+)
 from ddpp_jax.methods.draws import Draws
 from ddpp_jax.methods.labels import CERTAIN, logits_of, right
 from ddpp_jax.methods.matching import PAPERS, Variables, objective
@@ -79,7 +87,7 @@ def test_three_steps_of_which_one_is_passed_over(golden, monkeypatch):
         lambda seed, plan: None,
         SCHEDULE,
         optimizer=optax.trace(float(golden["momentum_images"])),
-        label_optimizer=optax.trace(float(golden["momentum_logits"])),
+        extended=Extensions(label_optimizer=optax.trace(float(golden["momentum_logits"]))),
     )
     labels = jax.nn.softmax(jnp.asarray(golden["logits"]))
     start = DistilledSet(torch_layout.images(golden["images"]), labels, golden["lr"])

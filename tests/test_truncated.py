@@ -19,7 +19,7 @@ from ddpp_jax.core import augment
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Inner, RealImages, UnrolledHParams, pool_like, unroll_truncated
 from ddpp_jax.methods.draws import draw
-from ddpp_jax.methods.pixels import Trained, descend_trained
+from ddpp_jax.methods.pixels import Trained, descend_trained, labels_of
 from ddpp_jax.methods.truncated import (
     begin_window,
     evaluated,
@@ -31,8 +31,14 @@ from ddpp_jax.training import length
 KEY = jax.random.key(2)
 CROP = partial(augment, operations=("crop",))
 NETWORK = small.network()
-ADAM = Inner(3, 7, "random", 0.01, adam=True, batch=3)
+ADAM = Inner(3, 7, "random", 0.01, adam=True, batch=3, augment_fn=CROP)
 SGD = ADAM._replace(adam=False, rate=0.1)
+
+
+def begin(trained, labels, draws, inner, key=KEY):
+    """The network where the window begins."""
+    own = labels_of(trained, labels)
+    return begin_window(key, trained.images, own, draws, network=NETWORK, inner=inner)
 
 
 def problem(dtype, inner, *, soft=False):
@@ -43,13 +49,11 @@ def problem(dtype, inner, *, soft=False):
     rows = jax.nn.softmax(jax.random.normal(KEY, (len(labels), 3), dtype)) if soft else None
     trained = Trained(images, rows)
     draws = draw(KEY, images=len(labels), steps=inner.horizon, batch=inner.batch)
-    begun, first = begin_window(
-        KEY, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
-    )
+    window = begin(trained, labels, draws, inner)
     wide = jax.tree.map(
-        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, begun
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, window
     )
-    return trained, labels, wide, first, draws
+    return trained, labels, wide, draws
 
 
 def real(dtype):
@@ -57,9 +61,9 @@ def real(dtype):
     return jnp.asarray(data.x_train[:9], dtype), jnp.asarray(data.y_train[:9])
 
 
-def by_hand(trained, labels, begun, first, draws, inner):
+def by_hand(trained, labels, window, draws, inner):
     """The loss after the window, by a loop without checkpoints and an Adam of its own."""
-    params, state = begun
+    params, state, first = window
     targets = labels if trained.labels is None else trained.labels
     moments = (state[0].mu, state[0].nu, int(state[0].count)) if inner.adam else None
     for n in range(int(first), int(first) + inner.window):
@@ -93,17 +97,10 @@ def by_hand(trained, labels, begun, first, draws, inner):
     return -jnp.take_along_axis(scores, own[:, None], axis=1).mean()
 
 
-def as_the_method(trained, labels, begun, first, draws, inner, *, remat=True):
+def as_the_method(trained, labels, window, draws, inner, *, remat=True):
+    own = labels_of(trained, labels)
     params = through_window(
-        trained,
-        labels,
-        begun,
-        first,
-        draws,
-        network=NETWORK,
-        inner=inner,
-        augment_fn=CROP,
-        remat=remat,
+        trained.images, own, window, draws, network=NETWORK, inner=inner, remat=remat
     )
     return evaluated(NETWORK, params, *real(trained.images.dtype))[0]
 
@@ -112,8 +109,8 @@ def as_the_method(trained, labels, begun, first, draws, inner, *, remat=True):
 @pytest.mark.parametrize("inner", [ADAM, SGD], ids=["adam", "sgd"])
 def test_gradients_against_a_loop_by_hand(inner, soft):
     with jax.enable_x64(True):
-        trained, labels, begun, first, draws = problem(jnp.float64, inner, soft=soft)
-        rest = (labels, begun, first, draws, inner)
+        trained, labels, window, draws = problem(jnp.float64, inner, soft=soft)
+        rest = (labels, window, draws, inner)
         value, gradient = jax.value_and_grad(as_the_method)(trained, *rest)
         expected, by_loop = jax.value_and_grad(by_hand)(trained, *rest)
         np.testing.assert_allclose(value, expected, rtol=1e-9)
@@ -138,54 +135,39 @@ def test_gradients_against_finite_differences():
 
 def test_no_gradient_comes_from_before_the_window():
     whole = ADAM._replace(placement="fixed", window=7)
-    trained, labels, begun, first, draws = problem(jnp.float32, whole)
-    assert first == 0
+    trained, labels, window, draws = problem(jnp.float32, whole)
+    assert window.first == 0
     fresh = NETWORK.init_fn(KEY)
-    assert jax.tree.map(jnp.shape, begun[0]) == jax.tree.map(jnp.shape, fresh)
+    assert jax.tree.map(jnp.shape, window.params) == jax.tree.map(jnp.shape, fresh)
 
     def before(images):
-        found, _ = begin_window(
-            KEY,
-            Trained(images, None),
-            labels,
-            draws,
-            network=NETWORK,
-            inner=ADAM,
-            augment_fn=CROP,
-        )
-        return length(found[0])
+        return length(begin(Trained(images, None), labels, draws, ADAM).params)
 
     np.testing.assert_array_equal(jax.grad(before)(trained.images), 0)
 
 
 def test_the_window_goes_on_with_the_state_of_the_optimiser():
     """A window that begins later leaves the network where one long training does."""
-    trained, labels, _, _, draws = problem(jnp.float32, ADAM)
+    trained, labels, _, draws = problem(jnp.float32, ADAM)
     ends = []
     for window in (3, 7):
         inner = ADAM._replace(placement="fixed", window=window)
-        begun, first = begin_window(
-            KEY, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
-        )
-        assert first == 7 - window
+        begun = begin(trained, labels, draws, inner)
+        assert begun.first == 7 - window
         ends.append(
-            through_window(
-                trained, labels, begun, first, draws, network=NETWORK, inner=inner, augment_fn=CROP
-            )
+            through_window(trained.images, labels, begun, draws, network=NETWORK, inner=inner)
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *ends)
 
 
 def test_where_windows_begin():
-    trained, labels, _, _, draws = problem(jnp.float32, ADAM)
-    begin = jax.jit(
-        lambda key, inner: begin_window(
-            key, trained, labels, draws, network=NETWORK, inner=inner, augment_fn=CROP
-        )[1],
+    trained, labels, _, draws = problem(jnp.float32, ADAM)
+    first = jax.jit(
+        lambda key, inner: begin(trained, labels, draws, inner, key).first,
         static_argnames="inner",
     )
     firsts = {
-        place: {int(begin(jax.random.key(n), ADAM._replace(placement=place))) for n in range(40)}
+        place: {int(first(jax.random.key(n), ADAM._replace(placement=place))) for n in range(40)}
         for place in ("fixed", "random", "adaptive")
     }
     assert firsts["fixed"] == {4}
@@ -203,7 +185,6 @@ def make(**changes):
         pool=pool_like((4, 4, 1), data.y_train),
         target_batch=4,
         optimizer=optax.scale_by_adam(),
-        augment_fn=CROP,
         **given,
     )
 

@@ -96,9 +96,10 @@ def words(settings: DistillConfig) -> str:
         )
     if not isinstance(settings, TrajectoryConfig):
         return said
-    pruning = f"threshold {settings.threshold:g}" if settings.prunes else "no pruning"
-    if settings.prunes and (settings.mask != "ratio" or settings.prune_share is not None):
-        pruning = settings.title
+    pruning = "no pruning"
+    if settings.prunes:
+        published = settings.mask == "ratio" and settings.prune_share is None
+        pruning = f"threshold {settings.threshold:g}" if published else settings.title
     return (
         f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
         f"{pruning}, {said} at rate {settings.alpha_rate:g}"

@@ -42,6 +42,7 @@ from ddpp_jax.configs import (
     provenance,
     setting,
 )
+from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
@@ -109,13 +110,13 @@ class _Request:
             report.say(f"Settings of {job.distillation.title}: {whose}")
         unused = sorted(self._flags & {field.name for field in dataclasses.fields(job.teaching)})
         if unused and job.distillation.last_epoch is None:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            flags = ", ".join(map(flag, unused))
             report.warn(f"{job.distillation.title} needs no teachers: nothing follows from {flags}")
         idle = sorted(self._flags & set(job.distillation.unused))
         if job.teaching.imported is not None and "teacher_seed" in self._flags:
             idle.append("teacher_seed")
         if idle:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+            flags = ", ".join(map(flag, idle))
             report.warn(f"Nothing follows from {flags} with the other settings")
         if search is not None:
             sized = size_up(search)

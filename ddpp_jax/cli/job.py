@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.methods import Sources, labelled, learns_labels, make_method, start_of
+from ddpp_jax.cli.methods import Sources, labelled, learns_labels, make_method, starter
 from ddpp_jax.cli.outcomes import (
     doubts_of,
     draw_run,
@@ -190,16 +190,12 @@ def _distilled(
     job, dataset = run.job, sources.dataset
     assert dataset is not None
     made = make_method(job, sources, members=run.members)
+    start_fn = starter(job, sources, dataset)
     members = [
         distill.Member(
             name=member.title,
             seed=member.job.seed,
-            start=labelled(
-                start_of(member.job.distillation, dataset, member.job.seed),
-                member.job,
-                sources,
-                member.job.seed,
-            ),
+            start=start_fn(member.job.distillation, member.job.seed),
             hparams=made.hparams_fn(member.job.distillation),
             folder=run.place(member),
             origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),

@@ -25,6 +25,7 @@ from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import (
+    Extensions,
     Feed,
     HParams,
     Method,
@@ -91,9 +92,8 @@ def make_method(
     if isinstance(settings, TrajectoryConfig):
         beside = [one.job.distillation for one in members] or [settings]
         beside = [one for one in beside if isinstance(one, TrajectoryConfig)]
-        masks = _masks_of(beside)
         method = _trajectory(job, settings, sources, image_operations, beside)
-        return Made(method, partial(_hparams, masks=masks))
+        return Made(method, partial(_hparams, masks=_masks_of(beside)))
     if isinstance(settings, RealConfig):
         problem = next(iter(sources.problems.values()))
         method = from_real_images(job, settings, problem, sources.dataset, image_operations)
@@ -114,6 +114,24 @@ def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledS
 def learns_labels(settings: DistillConfig) -> bool:
     """Whether labels are learned from those that teachers give."""
     return isinstance(settings, TrajectoryConfig) and settings.learn_labels
+
+
+def starter(
+    job: DistillJob, sources: Sources, dataset: Dataset
+) -> Callable[[DistillConfig, int], DistilledSet]:
+    """`start_fn(settings, seed)`, what a distillation of the job starts from.
+
+    Labels of teachers are made once for each seed, which decides the images.
+    """
+    labels: dict[int, Any] = {}
+
+    def start_fn(settings: DistillConfig, seed: int) -> DistilledSet:
+        start = start_of(settings, dataset, seed)
+        if seed not in labels:
+            labels[seed] = labelled(start, job, sources, seed).labels
+        return start._replace(labels=labels[seed])
+
+    return start_fn
 
 
 def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) -> DistilledSet:
@@ -160,6 +178,7 @@ def _trajectory(
     beside: Sequence[TrajectoryConfig],
 ) -> Method:
     problem = next(iter(sources.problems.values()))
+    masks = _masks_of(beside)
     by_share = any(one.prune_share is not None for one in beside)
     schedule = Schedule(
         student_steps=settings.student_steps,
@@ -187,12 +206,16 @@ def _trajectory(
         optimizer=optimizer_of(settings),
         relative_alpha=settings.optimizer == "adam",
         operations=image_operations,
-        parts=Parts(augment_fn=partial(augment, operations=job.data.operations)),
-        masks=[make_mask(name, problem.network, by_share=by_share) for name in _masks_of(beside)],
-        weighted="learned" in _masks_of(beside),
-        label_optimizer=optax.trace(_LABEL_MOMENTUM) if settings.learn_labels else None,
-        nearest=settings.match == "nearest",
-        averaged=any(one.image_average > 0 for one in beside),
+        parts=Parts(
+            augment_fn=partial(augment, operations=job.data.operations),
+            nearest=settings.match == "nearest",
+        ),
+        extended=Extensions(
+            masks=[make_mask(name, problem.network, by_share=by_share) for name in masks],
+            weighted="learned" in masks,
+            label_optimizer=optax.trace(_LABEL_MOMENTUM) if settings.learn_labels else None,
+            averaged=any(one.image_average > 0 for one in beside),
+        ),
     )
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ddpp_jax import evaluate
-from ddpp_jax.cli.methods import Sources, labelled, make_method, start_of
+from ddpp_jax.cli.methods import Sources, make_method, starter
 from ddpp_jax.cli.search import Search
 from ddpp_jax.configs import (
     DistillConfig,
@@ -65,14 +65,10 @@ def pieces_of(
     job: DistillJob, problem: Problem, dataset: Dataset, quick: "Quick", *, stream: bool
 ) -> Pieces:
     """What the pilots of a job are made of; `stream` says that teachers are read from disk."""
+    start_fn = starter(job, Sources({job.seed: problem}), dataset)
     return Pieces(
         partial(_made, job, problem, dataset, stream),
-        lambda settings: labelled(
-            start_of(settings, dataset, job.seed),
-            dataclasses.replace(job, distillation=settings),
-            Sources({job.seed: problem}),
-            job.seed,
-        ),
+        lambda settings: start_fn(settings, job.seed),
         quick.score,
         job.seed,
         quick.images,

@@ -180,8 +180,8 @@ def _unrolled(job: DistillJob, settings: UnrolledConfig, own: _Real, *, images: 
             settings.network_rate,
             settings.network_optimizer == "adam",
             settings.student_batch or images,
+            partial(augment, operations=job.data.operations),
         ),
-        augment_fn=partial(augment, operations=job.data.operations),
         learns_labels=settings.learn_labels,
         operations=own.work.image,
     )

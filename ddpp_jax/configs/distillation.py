@@ -260,6 +260,9 @@ class TrajectoryConfig(DistillConfig):
             raise InputError(
                 f"--threshold is {self.threshold:g}; wanted a ratio above 0 and at most 1, or none"
             )
+        self._check_mask()
+
+    def _check_mask(self) -> None:
         zero_or_more(weight_rate=self.weight_rate)
         if self.threshold is None and self.mask not in ("ratio", "none"):
             raise InputError(

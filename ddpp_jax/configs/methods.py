@@ -6,7 +6,7 @@ The defaults are the published ones for CIFAR-10 at one image per class.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ddpp_jax._types import OPERATIONS
+from ddpp_jax._types import OPERATIONS, Placement
 from ddpp_jax.configs.checks import above_zero, at_least, zero_or_more
 from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
 from ddpp_jax.errors import InputError
@@ -260,7 +260,7 @@ class UnrolledConfig(RealConfig):
     horizon: int = 200
     """Steps of the longest training of a network, the window among them."""
 
-    placement: Literal["fixed", "random", "adaptive"] = "random"
+    placement: Placement = "random"
     """Where the window lies: at the end, anywhere (RaT-BPTT), or by the gradients (AT-BPTT)."""
 
     network_optimizer: Literal["sgd", "adam"] = "adam"

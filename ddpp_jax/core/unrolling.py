@@ -45,7 +45,6 @@ def unroll(
     lr: ScalarLike,
     batch_fn: BatchFn | None = None,
     optimizer_fn: OptimizerFn | None = None,
-    opt_state: PyTree | None = None,
     parts: int = 1,
     remat: bool = True,
 ) -> tuple[Params, Losses]:
@@ -78,8 +77,6 @@ def unroll(
             `lambda lr: optax.sgd(lr, momentum=0.9)`. It must be differentiable where gradients flow
             through its update. With `remat` each step is then checkpointed: the parameters and the
             optimiser's state before it are kept, and it takes 12 passes.
-        opt_state: the state that this optimiser starts with, if steps were made before; None starts
-            it anew. Its last state is not returned.
         parts: the number of equal microbatches that each minibatch is cut into along the first axis
             of all its leaves, where the loss is a mean over that axis. They are computed one after
             another, so that only one of them holds activations. Results differ by rounding.
@@ -90,8 +87,7 @@ def unroll(
         each step, shape (J,).
 
     Raises:
-        ValueError: a minibatch cannot be cut into that many equal parts, or `opt_state` comes
-            without `optimizer_fn`.
+        ValueError: a minibatch cannot be cut into that many equal parts.
         TypeError: from JAX, "can't apply forward-mode" to a `custom_vjp` function: forward mode was
             applied to the whole, or `remat` applied it to a `loss_fn` with such a function in it.
             Use `remat=False`.
@@ -99,13 +95,10 @@ def unroll(
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
-    if opt_state is not None and optimizer_fn is None:
-        raise ValueError("opt_state is of an optimiser; give optimizer_fn too")
     student = _Student(batch_fn or (lambda x: x), loss_fn, parts)
     if optimizer_fn is not None:
         optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))
-        begun = optimizer.init(start) if opt_state is None else opt_state
-        return _by_optimizer(student, optimizer, (start, begun), xs, remat=remat)
+        return _by_optimizer(student, optimizer, start, xs, remat=remat)
     if remat:
         return _by_hand(student, start, rate, xs)
     return lax.scan(partial(_sgd_step, student, rate), start, xs)
@@ -142,12 +135,7 @@ def _sgd_step(student: _Student, rate: Scalar, params: Params, x: PyTree) -> tup
 
 
 def _by_optimizer(
-    student: _Student,
-    optimizer: Optimizer,
-    carry: tuple[Params, PyTree],
-    xs: PyTree,
-    *,
-    remat: bool,
+    student: _Student, optimizer: Optimizer, start: Params, xs: PyTree, *, remat: bool
 ) -> tuple[Params, Losses]:
     """Steps of any optimiser, with plain autodiff, checkpointed with `remat`."""
     checkpoint = jax.checkpoint if remat else lambda fn, **_: fn
@@ -164,6 +152,7 @@ def _by_optimizer(
         stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         return (stepped, state), loss
 
+    carry = (start, optimizer.init(start))
     (ended, _), losses = lax.scan(checkpoint(step, prevent_cse=False), carry, xs)
     return ended, losses
 

@@ -11,11 +11,12 @@ from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
 from ddpp_jax.methods.real import Pool, RealImages, Work, made_up_pool, pool_like
-from ddpp_jax.methods.trajectory import HParams, Schedule, match_trajectories
+from ddpp_jax.methods.trajectory import Extensions, HParams, Schedule, match_trajectories
 from ddpp_jax.methods.truncated import Inner, UnrolledHParams, unroll_truncated
 
 __all__ = [
     "AlignmentLoops",
+    "Extensions",
     "Feed",
     "GradientLoops",
     "HParams",

@@ -19,7 +19,7 @@ from ddpp_jax.methods.method import (
     finite_or_same,
     on_device,
 )
-from ddpp_jax.methods.pixels import PixelHParams, Trained, begin_trained, descend_trained
+from ddpp_jax.methods.pixels import PixelHParams, Trained, begin_trained, descend_trained, labels_of
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
@@ -97,7 +97,7 @@ def induce_points(
         real = pool.images[places.reshape(-1)]
 
         def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
-            labels = state.labels if trained.labels is None else trained.labels
+            labels = labels_of(trained, state.labels)
             fitted = fit(network, trained.images, centred_labels(labels, classes), ridge=ridge)
             guess = predict(network, fitted, real)
             right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
@@ -113,7 +113,7 @@ def induce_points(
         return finite_or_same(finite, updated, state), Info(metrics, ~finite)
 
     def distilled(state: KernelState) -> DistilledSet:
-        labels = state.labels if state.trained.labels is None else state.trained.labels
+        labels = labels_of(state.trained, state.labels)
         return on_device(state.trained.images, labels, state.alpha)
 
     pairs = classes * target_batch * images + images * (images + 1) // 2

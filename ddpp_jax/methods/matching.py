@@ -73,21 +73,25 @@ class Parts(NamedTuple):
             weight for each, from 0 to 1.
         distance_fn: `distance_fn(student, target, start, *, mask)`, as `trajectory_loss` is one.
         optimizer_fn: `optimizer_fn(alpha)`, the student's optimiser; None is plain SGD.
+        nearest: the student is compared as it is after that of its steps of SGD which leaves it
+            nearest to the target, by the sum of absolute differences (ATT, ECCV 2024), in place of
+            its last one.
     """
 
     augment_fn: AugmentFn = as_they_are
     mask_fn: MaskFn = by_ratio
     distance_fn: DistanceFn = trajectory_loss
     optimizer_fn: OptimizerFn | None = None
+    nearest: bool = False
 
     @property
     def replaced(self) -> dict[str, str]:
-        """What was put in place of the paper's own parts; the augmentation has settings."""
+        """What was put in place of the paper's own parts, but for what has settings."""
         own = self._field_defaults
         return {
             name: _qualified(part)
             for name, part in self._asdict().items()
-            if name != "augment_fn" and part is not own[name]
+            if name not in ("augment_fn", "nearest") and part is not own[name]
         }
 
 
@@ -110,7 +114,6 @@ def objective(
     network: Network,
     mask_key: PRNGKey,
     parts: Parts,
-    nearest: bool = False,
 ) -> tuple[Scalar, dict[str, Any]]:
     """Lines 5 to 12 of Algorithm 1: the matching loss of a student trained on the distilled set.
 
@@ -123,9 +126,6 @@ def objective(
         network: the architecture.
         mask_key: for a mask that is drawn.
         parts: the parts of the method.
-        nearest: the student is compared as it is after that of its steps of SGD which leaves it
-            nearest to the target, by the sum of absolute differences (ATT, ECCV 2024), in place of
-            its last one.
 
     Returns:
         The loss, and the metrics: `loss`, equation 8 or another distance; `kept_fraction`, the
@@ -152,7 +152,7 @@ def objective(
 
     student_fn = _Student(loss_fn, batch_fn, network.parts(draws.batches.shape[1]))
     xs, told = (draws.batches, draws.augment_keys), {}
-    if nearest:
+    if parts.nearest:
         params, losses, steps = _until_nearest(
             student_fn, network.unflatten(pair.start), xs, pair.target, variables.alpha, parts
         )

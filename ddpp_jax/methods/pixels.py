@@ -121,6 +121,11 @@ def begin_trained(images: Images, labels: Targets, classes: int | None) -> Train
     return Trained(images, jax.nn.one_hot(labels, classes, dtype=images.dtype))
 
 
+def labels_of(trained: Trained, labels: Targets) -> Targets:
+    """The labels of the images: those that are learned, or else those that they began with."""
+    return labels if trained.labels is None else trained.labels
+
+
 def descend_trained(
     trained: Trained, velocity: Trained, pixel_rate: ScalarLike, label_rate: ScalarLike
 ) -> Trained:

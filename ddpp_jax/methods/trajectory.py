@@ -164,6 +164,28 @@ class Schedule(NamedTuple):
         return jnp.minimum(self.early_epochs + more, self.start_epochs)
 
 
+class Extensions(NamedTuple):
+    """What is trained and chosen beside images and alpha; none of it in the paper.
+
+    Attributes:
+        masks: those that distillations choose from, by `HParams.mask`; none where all have that of
+            the parts.
+        weighted: each parameter has a weight, which is trained with the images.
+        label_optimizer: of the labels' logits, without its rate: `optax.trace(0.9)` in DATM; None
+            leaves the labels as they are.
+        averaged: the set is a running mean of the images, by `HParams.average`.
+    """
+
+    masks: Sequence[MaskFn] = ()
+    weighted: bool = False
+    label_optimizer: optax.GradientTransformation | None = None
+    averaged: bool = False
+
+
+AS_PUBLISHED = Extensions()
+"""Nothing beside them."""
+
+
 def match_trajectories(
     network: Network,
     pairs_fn: PairsFn,
@@ -173,11 +195,7 @@ def match_trajectories(
     relative_alpha: bool = False,
     operations: float = 0.0,
     parts: Parts = PAPERS,
-    masks: Sequence[MaskFn] = (),
-    weighted: bool = False,
-    label_optimizer: optax.GradientTransformation | None = None,
-    nearest: bool = False,
-    averaged: bool = False,
+    extended: Extensions = AS_PUBLISHED,
 ) -> Method:
     """The method of matching training trajectories, Algorithm 1 of Li et al. (2024).
 
@@ -189,14 +207,9 @@ def match_trajectories(
         relative_alpha: train the logarithm of alpha in place of alpha.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
         parts: what is put in place of the paper's own parts.
-        masks: those that distillations choose from, by `HParams.mask`; none where all have that of
-            the parts.
-        weighted: each parameter has a weight, which is trained with the images.
-        label_optimizer: of the labels' logits, without its rate: `optax.trace(0.9)` in DATM; None
-            leaves the labels as they are.
-        nearest: students are compared after the step that leaves them nearest to the target.
-        averaged: the set is a running mean of the images, by `HParams.average`.
+        extended: what is trained and chosen beside.
     """
+    masks, weighted, label_optimizer, averaged = extended
 
     def init(key: PRNGKey, start: DistilledSet) -> State:
         del key  # The images to start from are drawn already.
@@ -232,7 +245,6 @@ def match_trajectories(
                 network=network,
                 mask_key=named_key(key, "mask"),
                 parts=own,
-                nearest=nearest,
             )
 
         trained = (state.variables, state.logits)

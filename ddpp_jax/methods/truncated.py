@@ -6,19 +6,20 @@ differentiated through a window of that training alone.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import (
     AugmentFn,
     Images,
     OptState,
     Params,
+    Placement,
     PRNGKey,
     Scalar,
     ScalarLike,
@@ -26,6 +27,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.core import named_key, unroll, value_and_gradient
 from ddpp_jax.methods.draws import Draws, draw
+from ddpp_jax.methods.matching import as_they_are
 from ddpp_jax.methods.method import (
     Feed,
     Info,
@@ -35,19 +37,11 @@ from ddpp_jax.methods.method import (
     finite_or_same,
     on_device,
 )
-from ddpp_jax.methods.pixels import Trained, begin_trained, descend_trained
+from ddpp_jax.methods.pixels import Trained, begin_trained, descend_trained, labels_of
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import cross_entropy, length
-
-Placement = Literal["fixed", "random", "adaptive"]
-"""Where the window lies in the training.
-
-`fixed`: at its end. `random`: anywhere, with equal chances (RaT-BPTT). `adaptive`: it begins at a
-step with a chance that grows with the length of the network's gradient there, by softmax, as in the
-first stage of AT-BPTT.
-"""
 
 METRICS = (
     Metric("loss", "cross-entropy of real images after the window, nats"),
@@ -109,6 +103,7 @@ class Inner(NamedTuple):
         rate: learning rate.
         adam: by Adam, or by plain SGD.
         batch: distilled images in a minibatch.
+        augment_fn: applied to every minibatch, distilled and real.
     """
 
     window: int
@@ -117,9 +112,21 @@ class Inner(NamedTuple):
     rate: float
     adam: bool
     batch: int
+    augment_fn: AugmentFn = as_they_are
 
 
-_Begun: TypeAlias = tuple[Params, OptState]
+class Window(NamedTuple):
+    """A network where the window of its training begins.
+
+    Attributes:
+        params: of the network.
+        opt_state: of what trains it.
+        first: the step at which the window begins.
+    """
+
+    params: Params
+    opt_state: OptState
+    first: Int[Array, ""]
 
 
 def unroll_truncated(
@@ -130,7 +137,6 @@ def unroll_truncated(
     target_batch: int,
     optimizer: optax.GradientTransformation,
     inner: Inner,
-    augment_fn: AugmentFn,
     learns_labels: bool = False,
     operations: float = 0.0,
 ) -> Method:
@@ -148,7 +154,6 @@ def unroll_truncated(
         target_batch: real images of each class in a step; no more than the smallest has.
         optimizer: of pixels and labels, without their rates: `optax.scale_by_adam()` as published.
         inner: how networks are trained on the distilled images.
-        augment_fn: applied to every minibatch, distilled and real.
         learns_labels: train the labels too, as probabilities.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
     """
@@ -168,33 +173,22 @@ def unroll_truncated(
     ) -> tuple[UnrolledState, Info]:
         places = draw_places(named_key(key, "real images"), pool, target_batch).reshape(-1)
         targets = jnp.repeat(jnp.arange(classes), target_batch)
-        real = augment_fn(named_key(key, "augment real"), pool.images[places])
+        real = inner.augment_fn(named_key(key, "augment real"), pool.images[places])
         draws = draw(
             named_key(key, "distilled images"),
             images=len(state.labels),
             steps=inner.horizon,
             batch=inner.batch,
         )
-        begun, first = begin_window(
-            key,
-            state.trained,
-            state.labels,
-            draws,
-            network=network,
-            inner=inner,
-            augment_fn=augment_fn,
+        labels = labels_of(lax.stop_gradient(state.trained), state.labels)
+        window = begin_window(
+            key, state.trained.images, labels, draws, network=network, inner=inner
         )
 
         def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
+            labels = labels_of(trained, state.labels)
             params = through_window(
-                trained,
-                state.labels,
-                begun,
-                first,
-                draws,
-                network=network,
-                inner=inner,
-                augment_fn=augment_fn,
+                trained.images, labels, window, draws, network=network, inner=inner
             )
             return evaluated(network, params, real, targets)
 
@@ -213,12 +207,12 @@ def unroll_truncated(
             "loss": loss,
             "target_accuracy": right,
             "gradient_norm": norm,
-            "window_start": first,
+            "window_start": window.first,
         }
         return finite_or_same(finite, updated, state), Info(metrics, ~finite)
 
     def distilled(state: UnrolledState) -> DistilledSet:
-        labels = state.labels if state.trained.labels is None else state.trained.labels
+        labels = labels_of(state.trained, state.labels)
         return on_device(state.trained.images, labels, state.alpha)
 
     before = inner.horizon - inner.window
@@ -244,92 +238,85 @@ def unroll_truncated(
 
 def begin_window(
     key: PRNGKey,
-    trained: Trained,
-    labels: Int[Array, " images"],
+    images: Images,
+    labels: Targets,
     draws: Draws,
     *,
     network: Network,
     inner: Inner,
-    augment_fn: AugmentFn,
-) -> tuple[_Begun, Int[Array, ""]]:
-    """A network trained on the distilled images up to the window, and where that begins.
+) -> Window:
+    """A network trained on the distilled images up to the window.
 
     It is a constant to differentiation.
 
     Args:
         key: of the step.
-        trained: images and labels.
-        labels: the classes, where labels are not learned.
+        images: the distilled ones.
+        labels: of them.
         draws: minibatches and augmentation of the whole training.
         network: the architecture.
         inner: how it is trained.
-        augment_fn: the augmentation.
     """
-    fixed = lax.stop_gradient(trained)
+    images, labels = lax.stop_gradient((images, labels))
     params = network.init_fn(named_key(key, "network"))
-    optimizer = optimizer_of(inner)
-    begun = (params, optimizer.init(params))
-    parts = network.parts(inner.batch)
-
-    def turn(index: Array, carry: _Begun) -> tuple[_Begun, Scalar]:
-        params, opt_state = carry
-        x = (draws.batches[index], draws.augment_keys[index])
-        batch = minibatch(fixed, labels, x, augment_fn=augment_fn)
-        _, gradient = value_and_gradient(partial(loss_of, network), params, batch, parts=parts)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), length(gradient)
-
+    optimizer, parts = optimizer_of(inner), network.parts(inner.batch)
     latest = inner.horizon - inner.window
+    begun = Window(params, optimizer.init(params), jnp.int32(latest))
+
+    def turn(now: Window, index: Array) -> tuple[Window, Scalar]:
+        x = (draws.batches[index], draws.augment_keys[index])
+        batch = minibatch(images, labels, x, inner=inner)
+        _, gradient = value_and_gradient(partial(loss_of, network), now.params, batch, parts=parts)
+        updates, opt_state = optimizer.update(gradient, now.opt_state, now.params)
+        params = optax.apply_updates(now.params, updates)
+        return now._replace(params=params, opt_state=opt_state), length(gradient)
+
     place = named_key(key, "window")
-    first = jnp.int32(latest)
     if inner.placement == "random":
-        first = jax.random.randint(place, (), 0, latest + 1, jnp.int32)
+        begun = begun._replace(first=jax.random.randint(place, (), 0, latest + 1, jnp.int32))
     if inner.placement == "adaptive":
-        _, norms = lax.scan(lambda c, n: turn(n, c), begun, jnp.arange(inner.horizon))
-        first = jnp.minimum(jax.random.categorical(place, norms).astype(jnp.int32), latest)
-    return lax.fori_loop(0, first, lambda n, c: turn(n, c)[0], begun), first
+        _, norms = lax.scan(turn, begun, jnp.arange(inner.horizon))
+        drawn = jax.random.categorical(place, norms).astype(jnp.int32)
+        begun = begun._replace(first=jnp.minimum(drawn, latest))
+    return lax.fori_loop(0, begun.first, lambda index, now: turn(now, index)[0], begun)
 
 
 def through_window(
-    trained: Trained,
-    labels: Int[Array, " images"],
-    begun: _Begun,
-    first: Int[Array, ""],
+    images: Images,
+    labels: Targets,
+    window: Window,
     draws: Draws,
     *,
     network: Network,
     inner: Inner,
-    augment_fn: AugmentFn,
     remat: bool = True,
 ) -> Params:
     """The network after the window, differentiable in images and labels.
 
     Args:
-        trained: images and labels.
-        labels: the classes, where labels are not learned.
-        begun: the network and its optimiser's state where the window begins.
-        first: the step at which it does.
+        images: the distilled ones.
+        labels: of them.
+        window: the network where it begins.
         draws: minibatches and augmentation of the whole training.
         network: the architecture.
         inner: how it is trained.
-        augment_fn: the augmentation.
         remat: False for plain autodiff, which stores the activations of all steps.
     """
-    params, opt_state = begun
     xs = jax.tree.map(
-        lambda rows: lax.dynamic_slice_in_dim(rows, first, inner.window),
+        lambda rows: lax.dynamic_slice_in_dim(rows, window.first, inner.window),
         (draws.batches, draws.augment_keys),
     )
-    by_adam = {"optimizer_fn": lambda rate: optimizer_of(inner), "opt_state": opt_state}
+    # It goes on with the state that it had where the window begins.
+    optimizer = optimizer_of(inner)._replace(init=lambda _: window.opt_state)
     ended, _ = unroll(
         partial(loss_of, network),
-        params,
+        window.params,
         xs,
         lr=inner.rate,
-        batch_fn=lambda x: minibatch(trained, labels, x, augment_fn=augment_fn),
+        batch_fn=lambda x: minibatch(images, labels, x, inner=inner),
+        optimizer_fn=(lambda _: optimizer) if inner.adam else None,
         parts=network.parts(inner.batch),
         remat=remat,
-        **(by_adam if inner.adam else {}),
     )
     return ended
 
@@ -340,17 +327,16 @@ def optimizer_of(inner: Inner) -> optax.GradientTransformation:
 
 
 def minibatch(
-    trained: Trained,
-    labels: Int[Array, " distilled"],
+    images: Float[Array, "distilled height width channels"],
+    labels: Int[Array, " distilled"] | Float[Array, "distilled _classes"],
     x: tuple[Array, PRNGKey],
     *,
-    augment_fn: AugmentFn,
+    inner: Inner,
 ) -> tuple[Images, Targets]:
     """The images and labels of a step, by their places and the key of the augmentation."""
     places, key = x
-    targets = labels if trained.labels is None else trained.labels
     with jax.named_scope("augmentation"):
-        return augment_fn(key, trained.images[places]), targets[places]
+        return inner.augment_fn(key, images[places]), labels[places]
 
 
 def loss_of(network: Network, params: Params, batch: tuple[Images, Targets]) -> Scalar:
