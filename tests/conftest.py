@@ -1,5 +1,6 @@
 """Settings that every test runs under."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,20 @@ import pytest
 hypothesis.settings.register_profile("ddpp", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ddpp")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MOST_MAPS = 20_000
+"""Memory maps of a process above which what it has compiled is let go; Linux allows 65,530."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_memory_maps():
+    """Each compiled program holds a few maps, and a process that runs out of them dies in XLA."""
+    yield
+    maps = Path("/proc/self/maps")  # Of Linux alone.
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

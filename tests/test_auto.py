@@ -12,6 +12,8 @@ from ddpp_jax.configs import job_of
 from ddpp_jax.storage import read_sealed
 
 QUICK = "--budget 1s --width 8 --networks 2 --eval-epochs 30 --random-draws 2 --alpha-rate 0.02"
+HELD_OUT = 30
+"""Images of `own_data` that pilots are compared by: a quarter."""
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +60,16 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     assert config["data"]["held_out"] == 0.25
     accuracies = [trial["accuracy"] for trial in tuning["trials"]]
     last = max(trial["steps"] for trial in tuning["trials"])
-    best = max((t for t in tuning["trials"] if t["steps"] == last), key=lambda t: t["accuracy"])
-    assert settings.distillation.pixel_rate == best["values"]["pixel_rate"]
-    assert settings.distillation.max_start_epoch == best["values"]["max_start_epoch"]
+    finalists = [trial for trial in tuning["trials"] if trial["steps"] == last]
+    chosen = settings.distillation
+    (own,) = [
+        trial
+        for trial in finalists
+        if all(getattr(chosen, name) == value for name, value in trial["values"].items())
+    ]
+    # The best of the last comparison, or one as good within a standard error over held-out images.
+    most = max(trial["accuracy"] for trial in finalists)
+    assert own["accuracy"] >= most - (most * (1 - most) / HELD_OUT) ** 0.5
     assert max(accuracies) > 0.4
 
 
