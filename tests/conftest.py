@@ -8,7 +8,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # What one test has compiled, the next need not; the same holds for the processes that tests start.
 os.environ["DDPP_TEST_CACHE"] = str(Path(__file__).parent.parent / ".pytest_cache" / "xla")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["DDPP_TEST_CACHE"]
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Most of what tests take is compilation, and what LLVM optimises runs for moments.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 import hypothesis
 import jax

@@ -17,7 +17,7 @@ def command(folder, stage, *flags):
             "COLUMNS": "100",
             # What one process has compiled, the next need not.
             "JAX_COMPILATION_CACHE_DIR": os.environ["DDPP_TEST_CACHE"],
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         },
         "text": True,
     }
