@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError, one_line
 
 LONGEST_FILE_NAME = 120
@@ -40,6 +41,8 @@ def printable(text: str) -> str:
 
 def warn(text: str) -> None:
     """Show one line on stderr: something is not as it should be, and work goes on."""
+    if not cluster.leads():
+        return
     print(f"warning: {printable(one_line(text))}", file=sys.stderr, flush=True)
 
 

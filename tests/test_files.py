@@ -21,6 +21,7 @@ from ddpp_jax.storage import (
     write_json,
     write_rows,
 )
+from ddpp_jax.storage.files import HOST
 from ddpp_jax.storage.trees import checksums
 
 DEAD = 2**22 + 1
@@ -28,11 +29,22 @@ DEAD = 2**22 + 1
 
 
 def test_a_write_clears_what_a_killed_one_left(tmp_path):
-    (tmp_path / f".a.{DEAD}.ddpp-tmp.json").write_text("half")
+    (tmp_path / f".a.{DEAD}@{HOST}.ddpp-tmp.json").write_text("half")
     (tmp_path / ".a.mine").write_text("not ours")
     with Replacement(tmp_path / "a.json") as temporary:
         temporary.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.mine", "a.json"]
+
+
+def test_what_another_machine_writes_is_left_for_a_day(tmp_path):
+    """Nobody here can tell whether its process lives, whatever its number is."""
+    fresh, old = (tmp_path / f".a.{n}@elsewhere.ddpp-tmp.json" for n in (DEAD, DEAD + 1))
+    for path in (fresh, old):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    with Replacement(tmp_path / "a.json") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, "a.json"]
 
 
 def test_rows_outlive_a_kill_in_mid_line(tmp_path):
@@ -73,7 +85,7 @@ def test_a_folder_is_claimed_for_one_thing_and_one_process(tmp_path):
             pass
     with claimed_folder(folder, ours, name="config.json"):
         assert temporary.exists()  # Its process, this one, is alive.
-        dead = temporary.with_name(f".file.{DEAD}.ddpp-tmp.json")
+        dead = temporary.with_name(f".file.{DEAD}@{HOST}.ddpp-tmp.json")
         temporary.rename(dead)
     with claimed_folder(folder, ours, name="config.json"):
         assert not dead.exists()
@@ -232,7 +244,7 @@ def test_a_file_and_its_name_are_brought_to_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     write_json(tmp_path / "a.json", {"a": 1})
     assert [place.name for place in synced] == [
-        f".a.{os.getpid()}.ddpp-tmp.json",
+        f".a.{os.getpid()}@{HOST}.ddpp-tmp.json",
         tmp_path.name,
     ]
 

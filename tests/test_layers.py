@@ -15,6 +15,7 @@ import ddpp_jax
 ROOT = Path(ddpp_jax.__file__).parent
 LEVELS = (
     ("errors",),
+    ("cluster",),
     ("_process", "_types", "text"),
     ("core", "configs"),
     ("storage",),

@@ -29,7 +29,6 @@ from ddpp_jax.configs import (
 from ddpp_jax.configs.checks import MOST
 from ddpp_jax.distill.health import Health
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import claimed_folder
 
 CONFIGS = (
     DataConfig,
@@ -198,15 +197,6 @@ def test_dry_runs_of_all_commands_start_nothing(tmp_path, capfd, monkeypatch, ma
         shown = capfd.readouterr()
         assert shown.out
         assert [path.name for path in tmp_path.iterdir()] == ["set.npz"]
-
-
-def test_a_store_of_teachers_that_another_process_fills_is_refused(refused, tmp_path, capfd):
-    flags = "--width 4 --depth 1 --teachers 1 --epochs 1"
-    with pytest.raises(SystemExit):
-        run_command("teachers", [*shlex.split(flags), "--dry-run"])
-    store = tmp_path / re.search(r"in (runs/teachers/\S+):", capfd.readouterr().out)[1]
-    with claimed_folder(store, {}, name="other.json", proven=True):
-        assert "another process is working in" in refused("teachers", flags)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NoReturn
 
+from ddpp_jax import cluster
 from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.flags import (
     Hooks,
+    Joined,
     Shown,
     base,
     flag_names,
@@ -44,6 +46,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
+from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
 
@@ -53,6 +56,7 @@ class _Distill(Generic[Config]):
     config: DistillJob[Config]
     places: Places = field(default_factory=Places)
     shown: Shown = field(default_factory=Shown)
+    joined: Joined = field(default_factory=Joined)
 
     out: Path | None = None
     """The run's folder, never one of another run; by default runs/DATASET-ipcIPC-SETTINGS."""
@@ -88,6 +92,7 @@ class _Request:
             kind_fn=lambda command: _Distill[type(command.config.distillation)],
             base_fn=self._base,
             settings_fn=self._settings,
+            joined_fn=lambda command: command.joined,
         )
 
     def parse(self, program: str, given: list[str]) -> _Distill[Any]:
@@ -119,6 +124,11 @@ class _Request:
             flags = ", ".join(map(flag, idle))
             report.warn(f"Nothing follows from {flags} with the other settings")
         if search is not None:
+            if cluster.count() > 1:
+                raise InputError(
+                    "settings are found by one process alone; find them first by the same command "
+                    "with --processes 1 and --print-settings"
+                )
             sized = size_up(search)
             tuning = sized.folder / TUNING
             raw = None if sized.is_over else require_search(search, sized, command.places)
@@ -188,6 +198,7 @@ def _run_several(program: str, given: list[str]) -> None:
     left = iter(requests)
     found = parse_each(names, flags, lambda arguments: next(left).parse(program, arguments))
     commands = dict(zip(names, zip(requests, found, strict=True), strict=True))
+    found[0].joined.join()
     require_device()
     report = report_of(found[0].shown, program, given)
     above = found[0].out

@@ -11,7 +11,8 @@ from typing import Annotated, Any, NoReturn
 import numpy as np
 import tyro
 
-from ddpp_jax.cli.flags import Hooks, Shown, run_with_setting
+from ddpp_jax import cluster
+from ddpp_jax.cli.flags import Hooks, Joined, Shown, run_with_setting
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
@@ -88,29 +89,28 @@ def run_evaluate(
     for small in sets:
         if small.said:
             report.say(small.said)
-    check_free(folder, identity, proven=folder == own)
-    if not (folder / "result.json").exists():
+    cluster.agreed(lambda: check_free(folder, identity, proven=folder == own))
+    complete = cluster.agreed((folder / "result.json").exists)
+    if not complete:
         for network in networks.values():
             require_evaluation(job.evaluation, network, job.model.width)
     if dry:
         say_settings(job, raw, report)
-        if not (folder / "result.json").exists():
+        if not complete:
             tried = partial(_seconds, job, raw, networks, sets)
             most = max(network.num_params for network in networks.values())
             trial.describe(tried, most, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if (folder / "result.json").exists():
-            found = finished(folder)
-            check_evaluation(folder / "result.json", found)
+        if complete:
+            found = cluster.agreed(lambda: _finished(folder))
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(cache_dir)
             report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
                 found = _compute(job, raw, networks, sets, folder, report)
-        _draw(folder, found)
-        write_report(folder, only_stale=True)
+        cluster.agreed(lambda: _draw(folder, found))
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 
@@ -133,8 +133,15 @@ def _compute(
     return found
 
 
+def _finished(folder: Path) -> dict[str, Any]:
+    """The results of an evaluation that is over."""
+    found = finished(folder)
+    check_evaluation(folder / "result.json", found)
+    return found
+
+
 def _draw(folder: Path, found: Mapping[str, Any]) -> None:
-    """The pictures that are not there yet."""
+    """The pictures that are not there yet, and the page."""
     names = row_names(found["rows"])
     for picture, save in (
         ("accuracy.png", pictures.save_accuracies),
@@ -142,6 +149,7 @@ def _draw(folder: Path, found: Mapping[str, Any]) -> None:
     ):
         if not (folder / picture).exists():
             save(folder / picture, found, names)
+    write_report(folder, only_stale=True)
 
 
 def _title(small: SmallSet, architecture: str) -> str:
@@ -231,6 +239,7 @@ def _show(found: dict[str, Any], report: Report) -> None:
 class _Evaluate:
     config: EvaluateJob
     shown: Shown = field(default_factory=Shown)
+    joined: Joined = field(default_factory=Joined)
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Run folders, exports, .safetensors, .npz or .pt files, MTT's folders, or folders CLASS/*."""
@@ -274,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         return None if settings is None else _Evaluate(config=evaluate_job(settings))
 
     about = "Train fresh networks on small sets and show their accuracy on the real test set."
-    run_with_setting("evaluate", about, arguments, default, work, Hooks(better=own))
+    hooks = Hooks(better=own, joined_fn=lambda command: command.joined)
+    run_with_setting("evaluate", about, arguments, default, work, hooks)
 
 
 def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkab
 
 from rich.console import Console
 
+from ddpp_jax import cluster
 from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
@@ -63,8 +64,38 @@ class Shown:
     """Show every named setting, a line each, and do nothing else."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """The other processes of this job, each of which runs the same command.
+
+    Slurm, Open MPI and indexed Kubernetes jobs say them by themselves.
+    """
+
+    coordinator: str | None = None
+    """HOST:PORT at which the process 0 listens."""
+
+    processes: int | None = None
+    """How many processes there are; 1 stays alone, whatever the environment says."""
+
+    process_id: int | None = None
+    """Which of them this one is, from 0. The first one alone says, draws and writes."""
+
+    def join(self) -> None:
+        """Join them; before JAX is asked for a device.
+
+        Raises:
+            InputError: they cannot be found.
+        """
+        cluster.join(self.coordinator, self.processes, self.process_id)
+
+
+_ALONE = Joined(processes=1)
+
+
 def report_of(shown: Shown, program: str, given: Sequence[str]) -> Report:
-    """What is told as a command goes on."""
+    """What is told as a command goes on; nothing by processes that do not lead their job."""
+    if not cluster.leads():
+        return Report(None)
     traces = shown.profile
     if traces is not None and shown.dry_run:
         if traces.exists() and not traces.is_dir():
@@ -86,12 +117,14 @@ class Hooks(NamedTuple):
         kind_fn: the class of the command, with whatever its default decides about its fields.
         base_fn: `base_fn(name, flags)`, the settings that the flags vary, by their name, if any.
         settings_fn: the settings that `--print-settings` shows of a command.
+        joined_fn: the processes that work on a command with this one; most work alone.
     """
 
     better: Callable[[Any], Any] = lambda _: None
     kind_fn: Callable[[Any], Any] = type
     base_fn: Callable[[str | None, Sequence[str]], DistillJob] = lambda name, _: base(name)
     settings_fn: Callable[[Any], Any] = lambda command: command.config
+    joined_fn: Callable[[Any], Joined] = lambda _: _ALONE
 
 
 AS_MOST = Hooks()
@@ -125,6 +158,7 @@ def run_with_setting(
         if command.shown.print_settings:
             print(json.dumps(dataclasses.asdict(hooks.settings_fn(command)), indent=2))
             return
+        hooks.joined_fn(command).join()
         require_device()
         report = report_of(command.shown, program, given)
         others = command.config.data != first.config.data

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddpp_jax import distill
+from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
 from ddpp_jax.cli.methods import Sources, labelled, learns_labels, make_method, starter
 from ddpp_jax.cli.outcomes import (
@@ -85,21 +85,16 @@ def run_distill(
     stream = False
     if run.needs_teachers:
         copies = len(run.teachers)
-        stream = choose_reading(job, run.problem, places.read, report, copies=copies)
-    check_free(run.folder, run.identity, proven=run.proven)
-    if not (run.folder / "result.json").exists():
-        require_run(run, places, stream=stream)
+        choose = partial(choose_reading, job, run.problem, places.read, report, copies=copies)
+        stream = cluster.agreed(choose)
+    cluster.agreed(lambda: _require(run, places, stream))
     if dry:
         describe_work(run, report)
         return run.folder
     keep_programs(places.cache_dir)
     with claimed_folder(run.folder, run.identity, name="config.json", proven=run.proven):
-        if run.is_complete():
-            found = finished(run.folder)
-            draw_run(run, found, report, only_missing=True)
-            write_report(run.folder, only_stale=True)
-            report.say(f"{run.folder} is complete; its results:")
-            show(found, report)
+        if cluster.agreed(run.is_complete):
+            cluster.agreed(lambda: _show_complete(run, report))
             return run.folder
         if tuning is not None:
             found = read_tuning(tuning)
@@ -114,10 +109,30 @@ def run_distill(
                 for seed, problem in run.teachers.items():
                     train_teachers(dataclasses.replace(job, seed=seed), problem, dataset, report)
             found = _compute(run, Sources(run.problems, dataset, stream), report, beside)
-        write_report(run.folder)
+        cluster.agreed(lambda: _write_page(run.folder))
     show(found, report)
     report.say(f"Images, curves, metrics and settings are in {run.folder}; open its report.html")
     return run.folder
+
+
+def _require(run: Run, places: Places, stream: bool) -> None:
+    """Refuse what would be refused later, by the folder and what the machine has."""
+    check_free(run.folder, run.identity, proven=run.proven)
+    if not (run.folder / "result.json").exists():
+        require_run(run, places, stream=stream)
+
+
+def _show_complete(run: Run, report: Report) -> None:
+    """Show a run that is over, with what is lost of its pictures drawn again."""
+    found = finished(run.folder)
+    draw_run(run, found, report, only_missing=True)
+    write_report(run.folder, only_stale=True)
+    report.say(f"{run.folder} is complete; its results:")
+    show(found, report)
+
+
+def _write_page(folder: Path) -> None:
+    write_report(folder)
 
 
 def check_distill(job: DistillJob, places: Places, out: Path | None) -> None:
@@ -127,10 +142,8 @@ def check_distill(job: DistillJob, places: Places, out: Path | None) -> None:
         InputError: as there.
     """
     run = prepare_run(job, places, out, None)
-    check_free(run.folder, run.identity, proven=run.proven)
-    if not (run.folder / "result.json").exists():
-        stream = run.needs_teachers and choose_reading(job, run.problem, places.read, Report(None))
-        require_run(run, places, stream=stream)
+    stream = run.needs_teachers and choose_reading(job, run.problem, places.read, Report(None))
+    cluster.agreed(lambda: _require(run, places, stream))
 
 
 def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) -> dict[str, Any]:
@@ -145,7 +158,7 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     outcomes = _distilled(run, sources, on_the_way, report)
     rows = []
     if job.baselines and job.random_draws and run.sweep is None:
-        known = random_of(beside, job, run.problem.raw)
+        known = cluster.agreed(lambda: random_of(beside, job, run.problem.raw))
         rows.append(known or evaluate_random(job, evaluations, network, dataset, tests, report))
         if learns_labels(job.distillation):
             # Labels alone explain much of what sets with learned ones gain.
@@ -169,15 +182,15 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
             if isinstance(settings, KernelConfig) and run.sweep is None:
                 rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
     if job.baselines and run.needs_teachers and run.sweep is None:
-        rows.append(teacher_row(job, run.problem))
+        rows.append(cluster.agreed(lambda: teacher_row(job, run.problem)))
     found = result(job, run.problem.raw, rows) | {
         "ipc": job.distillation.ipc,
         "distillation": {name: plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
     found |= {} if run.sweep is None else {"sweep": run.sweep}
-    doubts = doubts_of(run, outcomes, rows, dataset)
+    doubts = cluster.agreed(lambda: doubts_of(run, outcomes, rows, dataset))
     found |= {"doubts": doubts} if doubts else {}
-    draw_run(run, found, report, only_missing=False)
+    cluster.agreed(lambda: draw_run(run, found, report, only_missing=False))
     write_json(run.folder / "result.json", found)
     evaluations.close()
     return found

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -10,6 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
+
+from ddpp_jax import cluster
 from ddpp_jax.cli.environment import own_numbers
 from ddpp_jax.cli.notices import plain_notices
 from ddpp_jax.errors import InputError, one_line
@@ -25,6 +29,7 @@ _LESS_MEMORY = {
     "select": "lower --width or --teacher-batch",
     "teachers": "lower --width or --teacher-batch",
 }
+_OF_OTHERS = re.compile(r"gloo|nccl|coordination|distributed service|peer", re.IGNORECASE)
 _REMEDIES = {
     errno.ENOSPC: f"the disk is full; {_ROOM}",
     errno.EDQUOT: f"this user's share of the disk is full; {_ROOM}",
@@ -67,6 +72,8 @@ def run_command(
                 )
             body(program, given)
             sys.stdout.flush()
+    except cluster.ToldError:
+        os._exit(2)
     except InputError as error:
         _leave(f"{program}: {error}", status=2)
     except BrokenPipeError:
@@ -79,6 +86,8 @@ def run_command(
             _leave(f"{program}: out of memory: {error}; {_FREE}", status=1)
         if "RESOURCE_EXHAUSTED" in str(error):
             _leave(f"{program}: out of memory; {_less_memory(name, given)}", status=1)
+        if cluster.count() > 1:
+            _leave_job(program, error)
         raise
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -129,6 +138,17 @@ def _unread() -> None:
     os.close(nowhere)
 
 
+def _leave_job(program: str, error: Exception) -> NoReturn:
+    """End this process of a job, and with it the job, after an error that nobody foresaw."""
+    lost = isinstance(error, jax.errors.JaxRuntimeError) and _OF_OTHERS.search(str(error))
+    if not lost:
+        traceback.print_exc()
+    elif cluster.leads():
+        print(f"{program}: another process of this job ended; {_GOES_ON}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def _interrupted(program: str) -> NoReturn:
     """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
     if sys.stdout.isatty():
@@ -142,5 +162,7 @@ def _leave(line: str, *, status: int) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _unread()
-    print(printable(one_line(line)), file=sys.stderr)
+    print(printable(one_line(line)), file=sys.stderr, flush=True)
+    if cluster.count() > 1:
+        os._exit(status)  # The end of the interpreter would wait for the other processes.
     sys.exit(status)

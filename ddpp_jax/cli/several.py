@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from ddpp_jax import cluster
 from ddpp_jax.cli.flags import named, without
 from ddpp_jax.configs import check_method, digest
 from ddpp_jax.errors import InputError
@@ -110,7 +111,7 @@ def run_each(
         else:
             folders += [] if folder is None else [folder]
     if folders and not dry:
-        _show(folders, own, report)
+        cluster.agreed(lambda: _show(folders, own, report))
     if failed:
         raise InputError(
             f"{', '.join(failed)} could not be run, as said above; the same command goes on with "

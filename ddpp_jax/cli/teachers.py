@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax import cluster
+from ddpp_jax.cli.flags import Hooks, Joined, Shown, run_with_setting
 from ddpp_jax.cli.imports import run_import
 from ddpp_jax.configs import DistillJob, Places, TeachersJob
 from ddpp_jax.planning import trial
@@ -31,7 +32,7 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
     """Train the teachers that are missing, and show how good all of them are."""
     problem = prepare(job, places)
     describe(job, problem, report)
-    require_teaching(job, problem, places)
+    cluster.agreed(lambda: require_teaching(job, problem, places))
     if dry:
         describe_teaching(job, problem, report)
         tried = partial(trial.teaching_seconds, job, problem)
@@ -39,7 +40,8 @@ def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool)
         return
     keep_programs(places.cache_dir)
     train_teachers(job, problem, load(job, problem, places, report), report)
-    show(result(job, problem.raw, [teacher_row(job, problem)]), report)
+    row = cluster.agreed(lambda: teacher_row(job, problem))
+    show(result(job, problem.raw, [row]), report)
     report.say(f"Their trajectories are in {problem.store.folder}")
 
 
@@ -48,6 +50,7 @@ class _Teachers:
     config: TeachersJob
     places: Places = field(default_factory=Places)
     shown: Shown = field(default_factory=Shown)
+    joined: Joined = field(default_factory=Joined)
 
     buffers: Annotated[tuple[Path, ...], tyro.conf.arg(name="import")] = ()
     """Train none, but import MTT's: replay_buffer_*.pt, or their folder (needs PyTorch)."""
@@ -69,4 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
 
     about = "Train teachers and keep their trajectories."
-    run_with_setting("teachers", about, arguments, default, work)
+    hooks = Hooks(joined_fn=lambda command: command.joined)
+    run_with_setting("teachers", about, arguments, default, work, hooks)

@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpp_jax import cluster
 from ddpp_jax.distill.health import rows_of
 from ddpp_jax.distill.member import (
     EvaluateFn,
@@ -90,11 +92,11 @@ def run(
         InputError: a member's steps were not finite, and no other is left.
         OSError: the disk is full or may not be written to; what was kept before stays.
     """
-    given_up = {member.name for member in members if was_given_up(member)}
+    given_up, finished = cluster.agreed(lambda: _found(members, pace.which))
     left = [member for member in members if member.name not in given_up]
     if not left:
         raise InputError(_ALL_GIVEN_UP)
-    unfinished = [member for member in left if not is_finished(member, pace.which)]
+    unfinished = [member for member in left if member.name not in finished]
     place, spent = folder / "checkpoints", _Spent({}, 0.0, 0.0)
     if unfinished:
         group = _group(members, unfinished, place)
@@ -102,7 +104,7 @@ def run(
         spent = loop.run(_checkpoints(group, place), name)
     for group in (members, unfinished):
         _checkpoints(group, place).remove()
-    if place.is_dir() and not any(place.iterdir()):
+    if cluster.leads() and place.is_dir() and not any(place.iterdir()):
         place.rmdir()
     found = {}
     for member in left:
@@ -111,11 +113,18 @@ def run(
         # Of rows that were lost before, a person was told when the steps began.
         begun = any(member is other for other in unfinished)
         warn_fn = (lambda _: None) if begun else report.warn
-        outcome = outcome_of(method, member, pace.steps, pace.which, warn_fn)
+        read = partial(outcome_of, method, member, pace.steps, pace.which, warn_fn)
+        outcome = cluster.agreed(read)
         if begun:
             outcome = outcome._replace(seconds=spent.seconds, waited=spent.waited)
         found[member.name] = outcome
     return found
+
+
+def _found(members: Sequence[Member], which: str) -> tuple[set[str], set[str]]:
+    """The names of those that earlier processes gave up, and of those that they finished."""
+    given_up = {member.name for member in members if was_given_up(member)}
+    return given_up, {member.name for member in members if is_finished(member, which)}
 
 
 _ALL_GIVEN_UP = (
@@ -174,29 +183,27 @@ class _Loop:
         rows = steps_per_call(method, len(self._members))
         feeds, clock = [method.feed(member.seed, done) for member in self._members], _Clock()
         try:
-            for member in self._members:
-                span = (done, steps)
-                keeper = Keeper(member, method, span, report, self._seen, run=self._folder)
-                self._keepers.append(keeper)
+            cluster.agreed(partial(self._open_keepers, done))
             empty = no_batches(method, rows) if not method.shared else feeds[0].take(0, rows=rows)
             advance = compiled(method, self._members, states, [empty] * len(feeds))
             with report.progress(name, steps, unit="step", done=done) as tick:
                 if done == 0:
                     self._begin(states)
-                frames = self._keepers[0].frame_steps
+                frames = cluster.agreed(lambda: self._keepers[0].frame_steps)
                 for first, count in calls(done, steps, self._every, rows, clock, frames):
                     began = time.perf_counter()
                     batches = [feed.take(count, rows=rows) for feed in feeds]
                     states, info = advance(states, first, count, batches)
                     info = jax.device_get(info)
-                    clock.record(time.perf_counter() - began, count)
+                    clock.record(_took(began), count)
                     self._record(states, info, first, count)
                     if (first + count) % CHECKPOINT_EVERY == 0 or clock.is_late():
                         checkpoints.save(first + count, states)
                         clock.saved = time.monotonic()
                     tick(first + count, _shown(method, info, count))
             for index in self._active():
-                self._keepers[index].finish(self._small(states, index), steps)
+                small = self._small(states, index)
+                cluster.agreed(lambda i=index, s=small: self._keepers[i].finish(s, steps))
         finally:
             for thing in (*feeds, *self._keepers):
                 thing.close()
@@ -206,21 +213,41 @@ class _Loop:
     def _begin(self, states: States) -> None:
         for index in self._active():
             small = self._small(states, index)
-            self._keepers[index].begin(small, self._evaluated(small, 0))
+            found = self._evaluated(small, 0)
+            cluster.agreed(lambda i=index, s=small, f=found: self._keepers[i].begin(s, f))
+
+    def _open_keepers(self, done: int) -> None:
+        """Open the files of all members; the leading process alone."""
+        span = (done, self._pace.steps)
+        for member in self._members:
+            keeper = Keeper(member, self._method, span, self._report, self._seen, run=self._folder)
+            self._keepers.append(keeper)
 
     def _record(self, states: States, info: Info, first: int, count: int) -> None:
         """Keep the rows of a call, and a frame where one is due; give up what is past help."""
         now = first + count
         for index in self._active():
-            keeper, small = self._keepers[index], self._small(states, index)
+            small = self._small(states, index)
             rows = rows_of(jax.tree.map(lambda leaf, index=index: leaf[index], info), first, count)
-            keeper.keep_frame(now, small)
+            found = self._evaluated(small, now)
             try:
-                keeper.record(rows, small, self._evaluated(small, now))
+                cluster.agreed(partial(self._keep, index, now, rows, small, found))
             except InputError as trouble:
                 if len(self._members) == 1:
                     raise
                 self._give_up(self._members[index], trouble)
+
+    def _keep(
+        self,
+        index: int,
+        now: int,
+        rows: list[dict[str, Any]],
+        small: DistilledSet,
+        found: Mapping[str, float],
+    ) -> None:
+        """Write what some steps of a member leave; the leading process alone."""
+        self._keepers[index].keep_frame(now, small)
+        self._keepers[index].record(rows, small, found)
 
     def _give_up(self, member: Member, trouble: InputError) -> None:
         self._report.warn(f"{member.name} is given up, the others go on: {trouble}")
@@ -242,6 +269,11 @@ class _Loop:
     def _small(self, states: States, index: int) -> DistilledSet:
         """The set of one member."""
         return self._method.distilled(jax.tree.map(lambda leaf: leaf[index], states))
+
+
+def _took(began: float) -> float:
+    """The seconds since then, by which processes of one job cut their steps into the same calls."""
+    return cluster.agreed(lambda: time.perf_counter() - began)
 
 
 class _Clock:

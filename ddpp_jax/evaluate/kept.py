@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import jax
 import numpy as np
 
+from ddpp_jax import cluster
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate.evaluation import Evaluation
@@ -67,7 +68,7 @@ class Evaluations:
             content.update(np.asarray(values, np.float32).tobytes())
         place = content.hexdigest()[:16]
         path = self._folder / "evaluations.json"
-        kept = self._kept(path) if path.exists() else {}
+        kept = cluster.agreed(lambda: self._kept(path) if path.exists() else {})
         if not tests.keys() <= kept.get(place, {}).keys():
             checkpoints = Checkpoints(self._folder / f"evaluation-{place}", of=place)
             found = run(
@@ -86,7 +87,8 @@ class Evaluations:
 
     def close(self) -> None:
         """Delete what is kept, once the results are written."""
-        (self._folder / "evaluations.json").unlink(missing_ok=True)
+        if cluster.leads():
+            (self._folder / "evaluations.json").unlink(missing_ok=True)
 
     def _kept(self, path: Path) -> dict[str, Any]:
         """The evaluations of an earlier process."""

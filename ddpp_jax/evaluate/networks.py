@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ddpp_jax import cluster
 from ddpp_jax._types import (
     FloatArray,
     Images,
@@ -138,7 +139,8 @@ def _train(
             losses = info.loss
             tick(high, {"loss": float(losses.mean())})
             now = time.monotonic()
-            pace = (now - began) / (high - done)
+            # Processes of one job cut the epochs into the same calls.
+            pace = cluster.agreed(lambda took=now - began: took) / (high - done)
             if done and now - began > _LEAST_SECONDS:  # The first call compiles.
                 paces.setdefault(at_a_time, pace)
             done, count = high, min(_EPOCHS_A_CALL, max(1, int(_SECONDS_A_CALL / pace)))

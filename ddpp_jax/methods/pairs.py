@@ -134,7 +134,7 @@ def read_all(
 def device_room() -> int:
     """Bytes that may be taken on the device: half of what is free there, and on the host before."""
     host = psutil.virtual_memory().available // 2
-    found = jax.devices()[0].memory_stats()
+    found = jax.local_devices()[0].memory_stats()
     if found is None:  # The CPU's memory is the machine's.
         return host
     return min(host, (found["bytes_limit"] - found["bytes_in_use"]) // 2)

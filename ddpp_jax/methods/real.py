@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.method import Method
+from ddpp_jax.training import everywhere
 
 Real: TypeAlias = Float[Array, "real height width channels"]
 """Real images of a class."""
@@ -62,7 +63,7 @@ class RealImages:
         """
         self.waited = 0.0
         places, counts = _by_class(labels)
-        self._pool = Pool(jnp.asarray(images), jnp.asarray(places), jnp.asarray(counts))
+        self._pool = everywhere(Pool(*map(jnp.asarray, (images, places, counts))))
 
     def take(self, count: int, *, rows: int) -> Pool:
         """The training set."""

@@ -17,7 +17,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
-from ddpp_jax.storage import check_claim, check_unheld, gib, require_space
+from ddpp_jax.storage import check_claim, check_unheld, check_writable, gib, require_space
 from ddpp_jax.training import workers
 
 _FLOAT = 4
@@ -51,7 +51,7 @@ def require_teaching(job: TeachersJob, problem: Problem, places: Places) -> None
 
     Raises:
         InputError: too little memory or room on the disk, data that cannot be normalised, or a
-            folder that is somebody else's, held by another process, or not to be written to.
+            folder that is somebody else's, or not to be written to.
     """
     require_data(job, problem.raw, places)
     store, teaching, network = problem.store, job.teaching, problem.network
@@ -62,7 +62,7 @@ def require_teaching(job: TeachersJob, problem: Problem, places: Places) -> None
     size = teachers.stored_bytes(teaching, network)
     what = f"{missing} teachers of {teaching.last_kept + 1} snapshots"
     require_space(store.folder, missing * size, what=what)
-    check_unheld(store.folder)
+    check_writable(store.folder)
     group = min(missing, teachers.group_size())
     at_once = group if jax.default_backend() != "cpu" else workers(group)
     _require_host(
@@ -127,7 +127,7 @@ def require_evaluation(config: EvaluateConfig, network: Network, width: int) -> 
 
 
 def _require_device(entries: int, *, what: str, remedy: str) -> None:
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats is None:  # The CPU's memory is the machine's.
         free = psutil.virtual_memory().available
     else:

@@ -1,8 +1,10 @@
 """What all commands set out from: the data, the network, and where its teachers are kept."""
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import jax
 import numpy as np
 
 import ddpp_jax
-from ddpp_jax import teachers
+from ddpp_jax import cluster, teachers
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
 from ddpp_jax.core import named_key
@@ -197,14 +199,17 @@ def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> 
     """The data as the networks see them: normalised, or whitened by a transform that is cached."""
     if job.data.zca:
         report.say(f"ZCA whitening, cached in {places.cache_dir}")
-    transform = fit_transform(problem.raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    # Eigenvectors of one machine need not be those of another.
+    fit = partial(fit_transform, problem.raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    transform = cluster.agreed(fit)
     return normalised(problem.raw, transform)
 
 
 def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report: Report) -> None:
     """Train the teachers that the problem's store lacks; imported ones must be there.
 
-    The store is held by this process only where it lacks some, so that several runs may read it.
+    Several processes may do so at once, and share the teachers among them. The store is held by one
+    only where it lacks some, so that several runs may read it.
 
     Raises:
         InputError: an imported teacher is damaged.
@@ -216,10 +221,16 @@ def train_teachers(job: TeachersJob, problem: Problem, dataset: Dataset, report:
         return
     # The store's folder is named by the digest of the manifest.
     claim = {"identity": problem.manifest, "name": "manifest.json", "proven": True}
-    claimed = check_claim(store.folder, **claim)
-    missing = store.missing(job.teaching.teachers)
-    if not claimed or missing or teachers.lacking(job.teaching, store, report):
-        with claimed_folder(store.folder, **claim), report.run(store.folder, problem.manifest):
+
+    def lacks() -> bool:
+        claimed = check_claim(store.folder, **claim)
+        missing = store.missing(job.teaching.teachers)
+        return bool(not claimed or missing or teachers.lacking(job.teaching, store, report))
+
+    if cluster.agreed(lacks):
+        with contextlib.ExitStack() as stack:
+            if stack.enter_context(claimed_folder(store.folder, **claim, shared=True)):
+                stack.enter_context(report.run(store.folder, problem.manifest))
             teachers.run(job, dataset, problem.network, store, report)
 
 
@@ -277,7 +288,7 @@ def describe(
         )
     report.say(
         f"ConvNet of width {job.model.width} and depth {job.model.depth}: "
-        f"{problem.network.num_params:,} parameters, on {jax.devices()[0].device_kind}"
+        f"{problem.network.num_params:,} parameters, on {jax.local_devices()[0].device_kind}"
     )
     if not with_teachers:
         return
@@ -328,7 +339,7 @@ def result(
         "config": plain(job, raw),
         "fingerprint": raw.fingerprint,
         "versions": versions(),
-        "device": jax.devices()[0].device_kind,
+        "device": jax.local_devices()[0].device_kind,
     }
 
 

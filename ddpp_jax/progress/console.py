@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress.forecast import Forecast
 from ddpp_jax.progress.tracking import Tracker, Watcher, require_tracker, watchers
@@ -122,13 +123,13 @@ class Report:
     def run(self, folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
         """A run in its folder: its stages are noted there, and told to the tracker.
 
-        Within another run it is part of that one.
+        Within another run it is part of that one; of a job's processes the leading one notes it.
 
         Args:
             folder: held by this process.
             config: the settings.
         """
-        if self._watchers:
+        if self._watchers or not cluster.leads():
             yield
             return
         with watchers(folder, config, command=self._command, track=self._track) as told:

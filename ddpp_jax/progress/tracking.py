@@ -82,7 +82,7 @@ class RunLog:
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=command,
             pid=os.getpid(),
-            device=jax.devices()[0].device_kind,
+            device=jax.local_devices()[0].device_kind,
         )
 
     def begin(self, stage: str, total: int, unit: str, done: int) -> None:

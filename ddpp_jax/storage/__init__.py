@@ -4,12 +4,14 @@ from ddpp_jax.storage.checkpoints import Checkpoints
 from ddpp_jax.storage.claims import (
     check_claim,
     check_unheld,
+    check_writable,
     claimed_folder,
     differences,
     is_held,
     read_claim,
 )
 from ddpp_jax.storage.files import Replacement, expanded, plain_file
+from ddpp_jax.storage.leases import Leases
 from ddpp_jax.storage.machine import aligned_empty, cores, free_bytes, gib, require_space
 from ddpp_jax.storage.rows import append_row, cut_torn_row, read_rows, write_rows
 from ddpp_jax.storage.sealed import (
@@ -28,12 +30,14 @@ from ddpp_jax.storage.trajectories import TeacherStore
 __all__ = [
     "DIGEST",
     "Checkpoints",
+    "Leases",
     "Replacement",
     "TeacherStore",
     "aligned_empty",
     "append_row",
     "check_claim",
     "check_unheld",
+    "check_writable",
     "claimed_folder",
     "cores",
     "cut_torn_row",

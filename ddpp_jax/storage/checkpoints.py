@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage.trees import (
     damage,
@@ -52,6 +53,8 @@ class Checkpoints:
         Raises:
             OSError: the disk is full or may not be written to; the older ones stay.
         """
+        if not cluster.leads():
+            return
         now = time.monotonic()
         sync = now - self._synced_at >= _SECONDS_BETWEEN_SYNCS
         arrays = jax.tree.map(np.asarray, state)
@@ -66,27 +69,34 @@ class Checkpoints:
         """The newest undamaged state, and how many steps are behind it.
 
         Damaged ones are set aside with a warning, and the one before them is used, or else `begun`,
-        the state of a run that has just begun.
+        the state of a run that has just begun. All processes of a job go on from the same.
         """
+        found, step = cluster.agreed(lambda: self._load_latest(begun, warn))
+        return (begun, 0) if found is None else (jax.tree.map(jnp.asarray, found), step)
+
+    def _load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
+        """As `load_latest`, in NumPy's arrays; None for a run that has just begun."""
         like = jax.tree.map(np.asarray, begun)
         for step in reversed(self._complete()):
             path = self._path(step)
             try:
                 found = damage(path) or self._misplaced(step)
                 if found is None:
-                    return jax.tree.map(jnp.asarray, load_tree(path, like)), step
+                    return load_tree(path, like), step
             except InputError as error:
                 found = str(error)
             warn(f"{found}; going on from the checkpoint before it, or the start")
             set_aside(path)
-        return begun, 0
+        return None, 0
 
     def exist(self) -> bool:
         """Whether any is there."""
-        return bool(self._complete())
+        return cluster.agreed(lambda: bool(self._complete()))
 
     def remove(self) -> None:
         """Delete all checkpoints, unfinished ones too; damaged ones that were set aside stay."""
+        if not cluster.leads():
+            return
         for step in self._found():
             remove_tree(self._path(step))
         if self.folder.is_dir() and not any(self.folder.iterdir()):

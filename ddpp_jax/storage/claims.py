@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage.files import clear_leftover, plain_file
 from ddpp_jax.storage.sealed import read_json, read_sealed, write_json
@@ -21,9 +22,11 @@ _MAX_DIFFERENCES, _MAX_LENGTH = 5, 90
 
 @contextmanager
 def claimed_folder(
-    folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False
-) -> Iterator[None]:
+    folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False, shared: bool = False
+) -> Iterator[bool]:
     """Hold a folder for this process and this purpose while the block runs.
+
+    Of several processes of one job the leading one holds it.
 
     The purpose is kept twice, in `name` and in a hidden copy beside it, so that damage to one of
     them loses nothing.
@@ -33,18 +36,29 @@ def claimed_folder(
         identity: plain values that say what the folder holds.
         name: the JSON file in it that keeps them.
         proven: as for `check_claim`.
+        shared: where another process holds the folder for the same purpose, work in it beside that
+            one; the work itself is then shared by `Leases`.
+
+    Yields:
+        Whether this process holds the folder.
 
     Raises:
         InputError: the folder holds something else, and stays as it is; or another process holds
             it.
     """
+    if not cluster.leads():
+        yield False
+        return
     check_claim(folder, identity, name=name, proven=proven)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(_HELD.format(folder)) from None
+            if not shared:
+                raise InputError(_HELD.format(folder)) from None
+            yield False
+            return
         check_claim(folder, identity, name=name, proven=proven)
         for place in folder.rglob(".*"):
             clear_leftover(place)
@@ -55,7 +69,7 @@ def claimed_folder(
         for place in (path, copy):
             if _whole(place) != plain:
                 write_json(place, identity)
-        yield
+        yield True
 
 
 def check_claim(folder: Path, identity: dict[str, Any], *, name: str, proven: bool = False) -> bool:
@@ -117,6 +131,15 @@ def check_unheld(folder: Path) -> None:
     """
     if is_held(folder):
         raise InputError(_HELD.format(folder))
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder, which need not exist, that this user could not write to.
+
+    Raises:
+        InputError: this user may not, or it cannot be made since a part of its path is a file.
+    """
     place = folder.absolute()
     while not place.exists():
         place = place.parent

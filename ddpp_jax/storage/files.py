@@ -3,9 +3,13 @@
 import glob
 import os
 import re
+import socket
 import stat
+import tempfile
+import time
 from pathlib import Path
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 
 _KINDS = {
@@ -15,7 +19,12 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_TEMPORARY = re.compile(r"\..*\.(\d{1,9})\.ddpp-tmp.*")
+HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+"""The name of this machine."""
+
+_TEMPORARY = re.compile(r"\..*\.(\d{1,9})@([A-Za-z0-9-]*)\.ddpp-tmp.*")
+_SECONDS_OF_A_WRITE = 86_400
+"""No file takes longer to write; by this the files of another machine are told to be left over."""
 
 
 def expanded(text: str) -> Path:
@@ -58,7 +67,10 @@ def plain_file(path: Path) -> Path:
 
 
 class Replacement:
-    """A temporary path that replaces the real file when the block ends without an error."""
+    """A temporary path that replaces the real file when the block ends without an error.
+
+    Of several processes of one job (`ddpp_jax.cluster`) only what the leading one writes is kept.
+    """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:
         """Prepare to replace `path`; its folder is made if need be.
@@ -68,10 +80,15 @@ class Replacement:
         files that other files and later commands rely on.
         """
         self._path, self._sync = path, sync
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.ddpp-tmp{path.suffix}")
+        own = f".{path.stem}.{os.getpid()}@{HOST}.ddpp-tmp{path.suffix}"
+        self._temporary = path.with_name(own)
+        self._elsewhere: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Path:
         """The path to write to."""
+        if not cluster.leads():
+            self._elsewhere = tempfile.TemporaryDirectory(prefix="ddpp-")
+            return Path(self._elsewhere.name) / self._path.name
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in self._path.parent.glob(f".{glob.escape(self._path.stem)}.*"):
             clear_leftover(leftover)
@@ -80,6 +97,9 @@ class Replacement:
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         """Move the file into place, or remove it after an error."""
         name_file(error, self._path)
+        if self._elsewhere is not None:
+            self._elsewhere.cleanup()
+            return
         try:
             if error is None:
                 if self._sync:
@@ -104,16 +124,30 @@ def sync_tree(folder: Path) -> None:
 
 
 def clear_leftover(path: Path) -> None:
-    """Delete a temporary file whose process is gone; leave every other file."""
+    """Delete a temporary file whose process is gone; leave every other file.
+
+    Of a process of another machine nobody here can tell whether it lives; its files stay for a day.
+    """
     found = _TEMPORARY.fullmatch(path.name)
     if found is None or not path.is_file():
         return
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
+    if found[2] != HOST:
+        if time.time() - path.stat().st_mtime > _SECONDS_OF_A_WRITE:
+            path.unlink(missing_ok=True)
+        return
+    if process_is_gone(int(found[1])):
         path.unlink(missing_ok=True)
+
+
+def process_is_gone(pid: int) -> bool:
+    """Whether this machine has no process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
     except PermissionError:
         pass  # The process lives and is another user's.
+    return False
 
 
 def _sync(path: Path) -> None:

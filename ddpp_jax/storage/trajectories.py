@@ -57,6 +57,10 @@ class TeacherStore:
         """Which of the first `count` teachers are not trained yet."""
         return [index for index in range(count) if not is_complete(self._path(index))]
 
+    def has(self, index: int) -> bool:
+        """Whether a teacher is there, whole or damaged."""
+        return is_complete(self._path(index))
+
     def damaged(self, index: int) -> str | None:
         """What is wrong with a teacher that is there, naming the file, or None; reads all of it."""
         path = self._path(index)

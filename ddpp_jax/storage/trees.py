@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage.files import sync_tree
 from ddpp_jax.storage.sealed import read_sealed, write_json
@@ -52,9 +53,11 @@ def save_tree(path: Path, tree: Any, notes: Mapping[str, Any], *, sync: bool = T
     Raises:
         OSError: the disk is full or may not be written to.
     """
+    if not cluster.leads():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_tree(path)
-    with _plain_errors(path), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _plain_errors(path), _checkpointer(ocp.StandardCheckpointHandler) as checkpointer:
         checkpointer.save(path.absolute(), args=ocp.args.StandardSave(tree))
     if sync:
         sync_tree(path)
@@ -82,7 +85,7 @@ def load_tree(path: Path, like: Any) -> Any:
         restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like),
         partial_restore=True,
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer(ocp.PyTreeCheckpointHandler) as checkpointer:
         try:
             tree = checkpointer.restore(path.absolute(), args=restore)
         except Exception as error:  # Damage makes Orbax raise errors of all kinds.
@@ -95,6 +98,17 @@ def load_tree(path: Path, like: Any) -> Any:
         if seal.get("digests", {}).get(name, digest) != digest:
             raise InputError(f"{path} is damaged: {name} is not as it was written; {_REMEDY}")
     return tree
+
+
+def _checkpointer(handler: Any) -> ocp.Checkpointer:
+    """Orbax's own, which would wait for the other processes of a job; each reads for itself."""
+    if cluster.count() == 1:
+        return ocp.Checkpointer(handler())
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+    )
+    return ocp.Checkpointer(handler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 def is_complete(path: Path) -> bool:
@@ -128,6 +142,8 @@ def damage(path: Path) -> str | None:
 
 def remove_tree(path: Path) -> None:
     """Delete a tree, its notes, and what unfinished attempts to write it left behind."""
+    if not cluster.leads():
+        return
     _seal(path).unlink(missing_ok=True)
     _remove_leftovers(path)
     if path.exists():
@@ -139,6 +155,8 @@ def set_aside(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
+    if not cluster.leads():
+        return aside
     path.rename(aside)
     _seal(path).rename(_seal(aside))
     return aside

@@ -1,5 +1,6 @@
 """Stage 1: teachers, networks trained on the real data and kept after every epoch."""
 
+import time
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from ddpp_jax import cluster
 from ddpp_jax._types import (
     Images,
     Labels,
@@ -24,18 +26,23 @@ from ddpp_jax.data import Dataset, balanced
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
-from ddpp_jax.storage import TeacherStore, require_space
+from ddpp_jax.storage import Leases, TeacherStore, require_space
 from ddpp_jax.training import (
     Sharpness,
     Training,
     accuracies,
+    everywhere,
     over_members,
     train_epoch,
     workers,
 )
 
 GROUP = 10
-"""The most teachers trained at a time; all of these are lost when the process is killed."""
+"""The most teachers trained at a time on a device; these are lost when the process is killed."""
+
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""At what other processes train."""
 
 
 class State(NamedTuple):
@@ -78,8 +85,10 @@ def run(
 ) -> None:
     """Train the teachers that the store lacks, and keep each one's snapshots there.
 
-    A teacher's draws depend on the seed and on its own number alone, so a store can grow. A teacher
-    whose files are damaged is set aside and trained again.
+    Several processes may do so at once, also on several machines: each takes teachers that no other
+    one is at work on, and all end when all teachers are there. A teacher's draws depend on the seed
+    and on its own number alone, so a store can grow. A teacher whose files are damaged is set aside
+    and trained again.
 
     Args:
         config: how many teachers, how they are trained, and which epochs are kept.
@@ -93,31 +102,30 @@ def run(
         OSError: it may not be written to, or is full all the same.
     """
     teaching = config.teaching
-    needed = lacking(teaching, store, report)
-    for index, damage in needed.items():
-        if damage is not None:
-            place = store.set_aside(index)
-            report.warn(f"{damage}; set aside as {place.name}, teacher {index} is trained again")
-    missing = list(needed)
-    if not missing:
+    needed = cluster.agreed(lambda: lacking(teaching, store, report))
+    if not needed:
         return
-    require_space(
+    total = len(needed) * teaching.epochs
+    require = partial(
+        require_space,
         store.folder,
-        len(missing) * stored_bytes(teaching, network),
-        what=f"{len(missing)} teachers of {teaching.last_kept + 1} snapshots",
+        len(needed) * stored_bytes(teaching, network),
+        what=f"{len(needed)} teachers of {teaching.last_kept + 1} snapshots",
     )
-    size = group_size()
-    groups = [missing[low : low + size] for low in range(0, len(missing), size)]
+    cluster.agreed(require)
     optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.teaching_seed), "teachers")
     shown = balanced(dataset) if teaching.balance else dataset
-    images, labels = jax.device_put((shown.x_train, shown.y_train))
+    images, labels = everywhere((shown.x_train, shown.y_train))
     x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
     epochs = teaching.epochs
-    done = 0
-    with report.progress("teachers", len(missing) * epochs, unit="epoch") as tick:
+    with (
+        Leases(store.folder) as leases,
+        report.progress("teachers", total, unit="epoch") as tick,
+    ):
         accuracy: dict[str, float] = {}
-        for group in groups:
+        while group := cluster.agreed(lambda: _take(needed, leases, store, report)):
+            done = total - len(needed) * epochs
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
             states = begin_all(keys, network, optimizer)
             snapshots, losses = [np.asarray(_vectors(states))], []
@@ -146,6 +154,7 @@ def run(
             )
             accuracy = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
+                needed.pop(index)
                 store.write(
                     index,
                     np.stack([snapshot[place] for snapshot in snapshots]),
@@ -156,6 +165,51 @@ def run(
                         "versions": versions(),
                     },
                 )
+            cluster.agreed(partial(_give_back, group, leases))
+
+
+def _take(
+    needed: dict[int, str | None], leases: Leases, store: TeacherStore, report: Report
+) -> list[int]:
+    """The teachers to train next, for which this process then has the leases; none if all are done.
+
+    While others train what is left it waits. What others have done is removed from `needed`.
+    """
+    waits = False
+    while True:
+        group, others = [], 0
+        for index in list(needed):
+            if len(group) == group_size():
+                break
+            if not leases.take(_lease(index)):
+                others += 1
+                continue
+            damage = store.damaged(index) if store.has(index) else ""
+            if damage is None:  # Others have trained it.
+                leases.give_back(_lease(index))
+                needed.pop(index)
+                continue
+            if damage:
+                place = store.set_aside(index)
+                report.warn(
+                    f"{damage}; set aside as {place.name}, teacher {index} is trained again"
+                )
+            group.append(index)
+        if group or not others:
+            return group
+        if not waits:
+            report.say(f"Other processes train the last {others} teachers; waiting for them")
+        waits = True
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _give_back(group: list[int], leases: Leases) -> None:
+    for index in group:
+        leases.give_back(_lease(index))
+
+
+def _lease(index: int) -> str:
+    return f"teacher-{index:03d}"
 
 
 def _require_finite(
@@ -180,8 +234,9 @@ def sharpness_of(teaching: TeachConfig) -> Sharpness | None:
 
 
 def group_size() -> int:
-    """How many teachers are trained at a time on this device."""
-    return workers(GROUP) if jax.default_backend() == "cpu" else GROUP
+    """How many teachers are trained at a time on the devices there are."""
+    devices = jax.device_count()
+    return workers(max(GROUP, devices)) if jax.default_backend() == "cpu" else GROUP * devices
 
 
 def stored_bytes(teaching: TeachConfig, network: Network) -> int:

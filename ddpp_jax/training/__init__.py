@@ -1,5 +1,6 @@
 """Training on any set of images: an epoch, the accuracy, several networks side by side."""
 
+from ddpp_jax.training.devices import everywhere
 from ddpp_jax.training.epochs import (
     PartsFn,
     Training,
@@ -18,6 +19,7 @@ __all__ = [
     "Training",
     "accuracies",
     "cross_entropy",
+    "everywhere",
     "flat_direction",
     "length",
     "over_members",

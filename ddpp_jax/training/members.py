@@ -1,7 +1,7 @@
 """Several members of one kind, such as networks, through the same program.
 
-On the CPU by threads: `jax.shard_map` over CPU devices gives the same bits, and takes as long where
-the members divide evenly among the devices and up to a quarter longer where they do not.
+On one CPU device by threads: `jax.shard_map` over CPU devices gives the same bits, and takes as
+long where the members divide evenly among the devices and up to a quarter longer where they do not.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ddpp_jax.storage import cores
+from ddpp_jax.training.devices import over_devices
 
 Member = TypeVar("Member")
 Advance: TypeAlias = Callable[..., PyTree]
@@ -42,9 +43,11 @@ def over_members(
 ) -> Advance:
     """A function of one member as a function of several, compiled for the default backend.
 
-    On the CPU each member runs by itself, as many at a time as there are cores: a small program
-    cannot keep several cores busy, and several of them can. What a member comes to does not depend
-    on the others, to the bit. Elsewhere all go through one program, by `vmap`.
+    On one CPU device each member runs by itself, as many at a time as there are cores: a small
+    program cannot keep several cores busy, and several of them can. On another device all go
+    through one program, by `vmap`. Several devices, of one process or of all processes of a job,
+    have an equal part of the members each (`over_devices`). On CPUs what a member comes to does not
+    depend on the others, to the bit.
 
     Args:
         fn: `fn(member, piece, **settings)`, the member after a piece of work, in the same structure
@@ -57,7 +60,7 @@ def over_members(
         leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU.
     """
     given, compiling = (0,) if donate else (), threading.Lock()
-    one = jax.jit(fn, static_argnames=static, donate_argnums=given)
+    one, across = jax.jit(fn, static_argnames=static, donate_argnums=given), over_devices(fn)
 
     @functools.partial(jax.jit, static_argnames=static, donate_argnums=given)
     def every(members: PyTree, piece: PyTree, **settings: Any) -> PyTree:
@@ -66,6 +69,8 @@ def over_members(
     def advance(
         members: PyTree, pieces: Sequence[PyTree], *, at_a_time: int | None = None, **settings: Any
     ) -> PyTree:
+        if jax.device_count() > 1:
+            return across(members, pieces, **settings)
         if jax.default_backend() != "cpu":
             for piece in pieces:
                 members = every(members, piece, **settings)
@@ -115,8 +120,12 @@ def side_by_side(
 
 
 def workers(members: int) -> int:
-    """How many of some members are at work at a time on the CPU: no more than it has cores."""
-    return max(1, min(members, cores()))
+    """How many of some members are at work at a time on CPUs: as many as there are devices.
+
+    On one device there are no more than the machine has cores.
+    """
+    devices = jax.device_count()
+    return max(1, min(members, cores() if devices == 1 else devices))
 
 
 def _apart(members: PyTree) -> list[PyTree]:

@@ -1,0 +1,154 @@
+"""The processes of one job, on one machine or many, and what they agree on.
+
+Every process of a job runs the same command, and all take part in what is computed, over the
+devices of all of them (`jax.distributed`). One of them leads: it alone says, draws and writes, and
+what it finds on disk decides for all.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ddpp_jax.errors import InputError, one_line
+
+Found = TypeVar("Found")
+
+_LEAST_BYTES = 256
+"""Messages are padded to a power of two from here on, since each size is a program of its own."""
+
+_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+"""Variables that say how many processes a job has."""
+
+_INDEXED_JOB = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
+_STARTED_IN_STEP = "SLURM_STEP_NODELIST"
+_BY_HAND = "give --coordinator HOST:PORT, --processes N and --process-id I"
+
+
+class ToldError(InputError):
+    """An error of which the leading process tells."""
+
+
+def join(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join the other processes of this job; before JAX is asked for a device.
+
+    Without arguments the job is found as Slurm, Open MPI or an indexed Kubernetes job announces it,
+    and a process that nobody announces is alone.
+
+    Args:
+        coordinator: HOST:PORT at which the leading process listens.
+        processes: how many there are; 1 alone stays alone whatever is announced.
+        process_id: which of them this one is, from 0; 0 leads.
+
+    Raises:
+        InputError: the arguments do not fit together, or the others cannot be found.
+    """
+    given = (coordinator, processes, process_id)
+    if processes == 1 and coordinator is process_id is None:
+        return
+    if given == (None, None, None):
+        if not _announced():
+            return
+    elif coordinator is None or processes is None or process_id is None:
+        raise InputError(
+            "--coordinator, --processes and --process-id belong together; give all three, or none "
+            "where Slurm, Open MPI or Kubernetes says them"
+        )
+    elif not coordinator.rpartition(":")[2].isdigit():
+        raise InputError(f"--coordinator is {coordinator!r}; wanted HOST:PORT")
+    elif processes < 1:
+        raise InputError(f"--processes is {processes}; wanted 1 or more")
+    elif not 0 <= process_id < processes:
+        raise InputError(
+            f"--process-id is {process_id} of --processes {processes}; wanted 0 to {processes - 1}"
+        )
+    try:
+        jax.distributed.initialize(coordinator, processes, process_id)
+        with _silent_output():
+            # These connect all, of which Gloo says some lines.
+            agreed(lambda: None)
+            multihost_utils.sync_global_devices("joined")
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the processes of this job do not find one another: {one_line(str(error))}; {_BY_HAND}"
+        ) from error
+    if not leads():
+        _close_output()
+
+
+def _announced() -> bool:
+    """Whether the environment says that this process is one of several."""
+    counts = [int(os.environ.get(name, "1")) for name in _COUNTS]
+    in_slurm, in_mpi = counts[0] > 1 and _STARTED_IN_STEP in os.environ, counts[1] > 1
+    return in_slurm or in_mpi or os.environ.keys() >= _INDEXED_JOB
+
+
+def count() -> int:
+    """How many processes this job has."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def leads() -> bool:
+    """Whether this process is the one that says, draws and writes."""
+    return count() == 1 or jax.process_index() == 0
+
+
+def agreed(fn: Callable[[], Found]) -> Found:
+    """What the leading process finds, in every process; all must ask.
+
+    A process that is alone asks itself.
+
+    Args:
+        fn: called by the leading process alone; what it returns must be picklable.
+
+    Raises:
+        ToldError: the leading process raised an InputError or OSError; there it is raised itself.
+    """
+    if count() == 1:
+        return fn()
+    trouble, message = None, b""
+    if leads():
+        try:
+            message = pickle.dumps((fn(), None))
+        except (InputError, OSError) as error:
+            trouble, message = error, pickle.dumps((None, str(error)))
+    found, told = pickle.loads(_sent(message))
+    if trouble is not None:
+        raise trouble
+    if told is not None:
+        raise ToldError(told)
+    return found
+
+
+def _sent(message: bytes) -> bytes:
+    """The message of the leading process."""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+    padded = np.zeros(max(_LEAST_BYTES, 1 << (size - 1).bit_length()), np.uint8)
+    if leads():
+        padded[:size] = np.frombuffer(message, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size].tobytes()
+
+
+@contextmanager
+def _silent_output() -> Iterator[None]:
+    """Let what libraries print go nowhere while the block lasts."""
+    kept = os.dup(1)
+    _close_output()
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _close_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

@@ -1,0 +1,278 @@
+"""Several processes of one job, over the loopback; and several jobs that share one store."""
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from processes import call, command, start
+from test_resume import kill, wait_for
+
+from ddpp_jax import cluster
+from ddpp_jax.errors import InputError
+from ddpp_jax.sets import read_distilled
+from ddpp_jax.storage import Leases, read_sealed
+from ddpp_jax.storage import leases as lease_files
+from ddpp_jax.storage.files import HOST
+
+SMALL = shlex.split(
+    "--width 4 --depth 1 --augment none --teachers 3 --epochs 4 --max-start-epoch 2 --steps 60 "
+    "--student-steps 3 --eval-every 30 --networks 3 --eval-epochs 5 --random-draws 1 --out run"
+)
+DEVICES = " --xla_force_host_platform_device_count={}"
+
+
+def start_with(folder, devices, stage, *flags):
+    """Begin a command on several virtual devices."""
+    arguments, options = command(folder, stage, *flags)
+    env = options.pop("env")
+    env = env | {"XLA_FLAGS": env.get("XLA_FLAGS", "") + DEVICES.format(devices)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, env=env, **options)
+
+
+def start_job(folder, stage, *flags, processes=2, devices=2):
+    """Begin the processes of a job, each with several virtual devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(processes))
+    return [
+        start_with(folder, devices, stage, *flags, *place, "--process-id", str(number))
+        for number in range(processes)
+    ]
+
+
+def ends(processes):
+    """What each process says, and how it ends."""
+    found = [process.communicate(timeout=600) for process in processes]
+    said = zip(processes, found, strict=True)
+    return [(process.returncode, out, error) for process, (out, error) in said]
+
+
+def accuracies(folder):
+    return [row["accuracies"] for row in read_sealed(folder / "run" / "result.json")["rows"]]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A whole run by two processes of two devices each."""
+    folder = tmp_path_factory.mktemp("job")
+    return folder, ends(start_job(folder, "distill", *SMALL))
+
+
+def test_a_job_of_two_processes_does_what_one_process_does(job, tmp_path):
+    folder, (first, second) = job
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "MTT (no pruning)" in first[1]
+    assert "Gloo" not in first[1]
+    assert second[1] == second[2] == "", "processes that do not lead are silent"
+    ((code, _, error),) = ends([start_with(tmp_path, 4, "distill", *SMALL)])
+    assert code == 0, error
+    for place in (folder, tmp_path):
+        names = {path.name for path in (place / "run").iterdir()}
+        assert {"result.json", "report.html", "curves.png", "mtt"} <= names
+        assert not [name for name in names if "evaluation" in name or "checkpoint" in name]
+    for name in ("distilled.safetensors", "mtt/distilled.safetensors"):
+        own, other = (read_distilled(place / "run" / name) for place in (folder, tmp_path))
+        np.testing.assert_allclose(own.images, other.images, atol=1e-4)
+        assert own.images.std() > 0.1
+    np.testing.assert_allclose(accuracies(folder), accuracies(tmp_path), atol=0.02)
+
+
+def test_one_process_finds_the_run_of_a_job_complete(job):
+    folder, _ = job
+    done = call(folder, "distill", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "run is complete" in done.stdout
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_job_that_loses_a_process_ends_and_goes_on_elsewhere(job, tmp_path, lost):
+    """On another mesh: by one process with one device."""
+    processes = start_job(tmp_path, "distill", *SMALL)
+    wait_for(tmp_path / "run" / "checkpoints", processes[lost])
+    assert kill(processes[lost])
+    ((code, _, error),) = ends([processes[1 - lost]])
+    assert code != 0
+    assert "Traceback" not in error
+    if lost == 1:  # Of a leading process that is killed XLA itself tells the others.
+        (line,) = [line for line in error.splitlines() if line.startswith("python -m")]
+        assert "another process of this job ended; the same command goes on" in line
+    assert not (tmp_path / "run" / "result.json").exists()
+    done = call(tmp_path, "distill", *SMALL)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(accuracies(tmp_path), accuracies(job[0]), atol=0.02)
+
+
+def test_an_error_of_the_leading_process_ends_the_job_with_one_line(job, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    first, second = ends(start_job(tmp_path, "distill", *SMALL, devices=1))
+    assert (first[0], second[0]) == (2, 2)
+    assert first[2].count("\n") == 1
+    assert "run holds other files" in first[2]
+    assert second[2] == ""
+
+
+def test_eight_devices_train_the_teachers_that_one_trains(tmp_path):
+    flags = shlex.split("digits --width 4 --depth 1 --teachers 3 --epochs 2 --teachers-dir here")
+    for devices in (1, 8):
+        (tmp_path / str(devices)).mkdir()
+        ((code, _, error),) = ends(
+            [start_with(tmp_path / str(devices), devices, "teachers", *flags)]
+        )
+        assert code == 0, error
+    for number in range(3):
+        one, eight = (
+            json.loads(next((tmp_path / n).glob(f"here/*/teacher-00{number}.json")).read_text())
+            for n in ("1", "8")
+        )
+        np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-4)
+
+
+def test_processes_on_their_own_share_one_store(tmp_path):
+    flags = shlex.split("digits --width 4 --depth 1 --teachers 6 --epochs 8")
+    processes = [start_with(tmp_path, 1, "teachers", *flags) for _ in range(2)]
+    found = ends(processes)
+    assert [code for code, _, _ in found] == [0, 0], found
+    (store,) = (tmp_path / "runs" / "teachers").iterdir()
+    assert len(list(store.glob("teacher-*.json"))) == 6
+    assert not list(store.glob("*.lease"))
+    assert not list(store.glob("*damaged*"))
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    done = call(alone, "teachers", *flags)
+    assert done.returncode == 0, done.stderr
+    (other,) = (alone / "runs" / "teachers").iterdir()
+    for path in sorted(store.glob("teacher-*.json")):
+        ours, theirs = (json.loads((place / path.name).read_text()) for place in (store, other))
+        assert ours["digests"] == theirs["digests"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--processes 2", "--coordinator, --processes and --process-id belong together"),
+        ("--coordinator host:1 --processes 2", "belong together"),
+        ("--coordinator host --processes 2 --process-id 0", "wanted HOST:PORT"),
+        ("--coordinator host:1 --processes 2 --process-id 2", "wanted 0 to 1"),
+        ("--coordinator host:1 --processes 0 --process-id 0", "wanted 1 or more"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused(tmp_path, flags, said):
+    done = call(tmp_path, "teachers", "digits", *shlex.split(flags))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "joins"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "4"}, False),  # As in a batch script, outside a step.
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "a[1-4]"}, True),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "a1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
+    ],
+)
+def test_jobs_are_found_as_they_are_announced(monkeypatch, environment, joins):
+    names = ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE")
+    for name in (*names, "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked = []
+
+    def initialize(*given):
+        asked.append(given)
+        raise RuntimeError("nobody answers\nat all")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    if joins:
+        with pytest.raises(InputError, match=r"nobody answers at all; give --coordinator"):
+            cluster.join()
+        assert asked == [(None, None, None)]
+    else:
+        cluster.join()
+    cluster.join(processes=1)
+    assert len(asked) == joins
+
+
+def test_a_process_that_is_alone_asks_itself():
+    assert cluster.count() == 1
+    assert cluster.leads()
+    assert cluster.agreed(lambda: 3) == 3
+    with pytest.raises(InputError, match="told"):
+        cluster.agreed(lambda: (_ for _ in ()).throw(InputError("told")))
+
+
+@pytest.fixture
+def lease(tmp_path):
+    """A lease that somebody else holds, as it lies on disk."""
+
+    def write(host, pid, age=0.0):
+        path = tmp_path / "a.lease"
+        path.write_text(json.dumps({"host": host, "pid": pid}))
+        now = path.stat().st_mtime
+        os.utime(path, (now - age, now - age))
+        return path
+
+    return write
+
+
+def test_a_lease_is_held_until_it_is_given_back(tmp_path):
+    with Leases(tmp_path) as ours, Leases(tmp_path) as theirs:
+        assert ours.take("a")
+        assert not theirs.take("a")
+        assert theirs.take("b")
+        ours.give_back("a")
+        assert theirs.take("a")
+    assert not list(tmp_path.glob("*.lease"))
+
+
+def test_leases_of_processes_that_are_gone_are_taken_over(tmp_path, lease):
+    """Of this machine at once; of others after a time, whatever processes this machine has."""
+    long = 2 * lease_files.SECONDS_OF_A_LEASE
+    with Leases(tmp_path) as leases:
+        lease(HOST, 2**22 + 1)
+        assert leases.take("a")
+        for host, pid, age in ((HOST, os.getpid(), long), ("elsewhere", 2**22 + 1, 0.0)):
+            lease(host, pid, age)
+            assert not leases.take("a")
+        lease("elsewhere", os.getpid(), long)
+        assert leases.take("a")
+        (tmp_path / "a.lease").write_text("torn")
+        assert leases.take("a")
+
+
+def test_what_is_held_is_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease_files, "_SECONDS_BETWEEN_TOUCHES", 0.01)
+    with Leases(tmp_path) as leases:
+        assert leases.take("a")
+        path = tmp_path / "a.lease"
+        os.utime(path, (0, 0))
+        leases._over.wait(0.5)
+        assert path.stat().st_mtime > 0
+
+
+def test_a_killed_process_leaves_its_teachers_to_others(tmp_path):
+    flags = shlex.split("digits --width 4 --depth 1 --teachers 2 --epochs 30 --teachers-dir here")
+    process = start(tmp_path, "teachers", *flags)
+    store = None
+    while store is None or not list(store.glob("*.lease")):
+        assert process.poll() is None
+        store = next(iter((tmp_path / "here").glob("digits-*")), None)
+    assert kill(process)
+    assert list(store.glob("*.lease"))
+    done = call(tmp_path, "teachers", *flags)
+    assert done.returncode == 0, done.stderr
+    assert len(list(store.glob("teacher-*.json"))) == 2
+    assert not list(store.glob("*.lease"))
