@@ -7,8 +7,8 @@ what it finds on disk decides for all.
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -71,16 +71,12 @@ def join(
         )
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
-        with _silent_output():
-            # These connect all, of which Gloo says some lines.
-            agreed(lambda: None)
-            multihost_utils.sync_global_devices("joined")
+        _own_output()
+        multihost_utils.sync_global_devices("joined")
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(
             f"the processes of this job do not find one another: {one_line(str(error))}; {_BY_HAND}"
         ) from error
-    if not leads():
-        _close_output()
 
 
 def _announced() -> bool:
@@ -136,19 +132,14 @@ def _sent(message: bytes) -> bytes:
     return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size].tobytes()
 
 
-@contextmanager
-def _silent_output() -> Iterator[None]:
-    """Let what libraries print go nowhere while the block lasts."""
-    kept = os.dup(1)
-    _close_output()
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+def _own_output() -> None:
+    """Leave the process's output to Python alone: Gloo and others print lines of their own there.
 
-
-def _close_output() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    Of processes that do not lead, nothing is shown.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    os.close(nowhere)
+    shown = kept if leads() else nowhere
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdout = os.fdopen(shown, "w", encoding=encoding, errors=errors)

@@ -135,6 +135,19 @@ def test_eight_devices_train_the_teachers_that_one_trains(tmp_path):
         np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-4)
 
 
+def test_the_segments_of_a_step_are_spread(tmp_path):
+    """Of a single distillation: half of them on each of two processes, or all on one."""
+    flags = [*SMALL, "--threshold", "none", "--segments", "4"]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    found = ends(start_job(tmp_path, "distill", *flags, devices=1))
+    assert [code for code, _, _ in found] == [0, 0], found
+    done = call(alone, "distill", *flags)
+    assert done.returncode == 0, done.stderr
+    own, other = (read_distilled(p / "run" / "distilled.safetensors") for p in (tmp_path, alone))
+    np.testing.assert_allclose(own.images, other.images, atol=1e-4)
+
+
 def test_processes_on_their_own_share_one_store(tmp_path):
     flags = shlex.split("digits --width 4 --depth 1 --teachers 6 --epochs 8")
     processes = [start_with(tmp_path, 1, "teachers", *flags) for _ in range(2)]

@@ -100,7 +100,8 @@ def words(settings: DistillConfig) -> str:
     if settings.prunes:
         published = settings.mask == "ratio" and settings.prune_share is None
         pruning = f"threshold {settings.threshold:g}" if published else settings.title
+    several = f", {settings.segments} segments a step" if settings.segments > 1 else ""
     return (
-        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}, "
-        f"{pruning}, {said} at rate {settings.alpha_rate:g}"
+        f"J {settings.student_steps}, K {settings.target_epochs}, I+ {settings.max_start_epoch}"
+        f"{several}, {pruning}, {said} at rate {settings.alpha_rate:g}"
     )

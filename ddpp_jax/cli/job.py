@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.methods import Sources, labelled, learns_labels, make_method, starter
+from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.cli.outcomes import (
     doubts_of,
     draw_run,
@@ -25,6 +25,7 @@ from ddpp_jax.cli.runs import (
     require_run,
     stages_of,
 )
+from ddpp_jax.cli.starts import labelled, learns_labels, starter
 from ddpp_jax.configs import DistillJob, KernelConfig, Places
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
@@ -155,7 +156,7 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
     keys = {member.title: evaluation_key(member.job.seed) for member in run.members}
     on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
-    outcomes = _distilled(run, sources, on_the_way, report)
+    outcomes, starts = _distilled(run, sources, on_the_way, report)
     rows = []
     if job.baselines and job.random_draws and run.sweep is None:
         known = cluster.agreed(lambda: random_of(beside, job, run.problem.raw))
@@ -188,7 +189,7 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
         "distillation": {name: plain_outcome(outcome) for name, outcome in outcomes.items()},
     }
     found |= {} if run.sweep is None else {"sweep": run.sweep}
-    doubts = cluster.agreed(lambda: doubts_of(run, outcomes, rows, dataset))
+    doubts = cluster.agreed(lambda: doubts_of(run, outcomes, rows, dataset, starts))
     found |= {"doubts": doubts} if doubts else {}
     cluster.agreed(lambda: draw_run(run, found, report, only_missing=False))
     write_json(run.folder / "result.json", found)
@@ -198,8 +199,8 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
 
 def _distilled(
     run: Run, sources: Sources, evaluate_fn: distill.EvaluateFn, report: Report
-) -> dict[str, distill.Outcome]:
-    """Distil all members; what each left, by its title."""
+) -> tuple[dict[str, distill.Outcome], dict[str, DistilledSet]]:
+    """Distil all members; what each left, and what it started from, by its title."""
     job, dataset = run.job, sources.dataset
     assert dataset is not None
     made = make_method(job, sources, members=run.members)
@@ -216,7 +217,7 @@ def _distilled(
         for member in run.members
     ]
     settings = run.members[0].job.distillation
-    return distill.run(
+    outcomes = distill.run(
         made.method,
         members,
         distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
@@ -225,6 +226,7 @@ def _distilled(
         seen=distill.pictured(dataset),
         evaluate_fn=evaluate_fn,
     )
+    return outcomes, {member.name: member.start for member in members}
 
 
 def _accuracies(

@@ -5,13 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ddpp_jax import distill
-from ddpp_jax._types import Images, Logits, MaskName, Vector
+from ddpp_jax._types import MaskName
 from ddpp_jax.cli.real import from_real_images, optimizer_of, pixel_hparams
 from ddpp_jax.configs import (
     DistillConfig,
@@ -19,7 +16,6 @@ from ddpp_jax.configs import (
     MemberJob,
     RealConfig,
     TrajectoryConfig,
-    UnrolledConfig,
 )
 from ddpp_jax.core import augment
 from ddpp_jax.data import Dataset
@@ -37,11 +33,8 @@ from ddpp_jax.methods import (
     make_mask,
     match_trajectories,
     read_all,
-    teacher_labels,
 )
-from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
-from ddpp_jax.sets import DistilledSet
 
 _LABEL_MOMENTUM = 0.9
 """Of the labels of trajectory matching, as in DATM."""
@@ -101,75 +94,6 @@ def make_method(
     raise InputError(f"--method {job.method} cannot be made")
 
 
-def start_of(settings: DistillConfig, dataset: Dataset, seed: int) -> DistilledSet:
-    """What a distillation starts from."""
-    noise = None
-    if isinstance(settings, RealConfig) and settings.start == "noise":
-        noise = "unit" if isinstance(settings, UnrolledConfig) else "data"
-    return distill.start_from(
-        dataset, ipc=settings.ipc, alpha=settings.alpha, seed=seed, noise=noise
-    )
-
-
-def learns_labels(settings: DistillConfig) -> bool:
-    """Whether labels are learned from those that teachers give."""
-    return isinstance(settings, TrajectoryConfig) and settings.learn_labels
-
-
-def starter(
-    job: DistillJob, sources: Sources, dataset: Dataset
-) -> Callable[[DistillConfig, int], DistilledSet]:
-    """`start_fn(settings, seed)`, what a distillation of the job starts from.
-
-    Labels of teachers are made once for each seed, which decides the images.
-    """
-    labels: dict[int, Any] = {}
-
-    def start_fn(settings: DistillConfig, seed: int) -> DistilledSet:
-        start = start_of(settings, dataset, seed)
-        if seed not in labels:
-            labels[seed] = labelled(start, job, sources, seed).labels
-        return start._replace(labels=labels[seed])
-
-    return start_fn
-
-
-def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) -> DistilledSet:
-    """The set with the labels that the teachers give to its images, where labels are learned.
-
-    Args:
-        start: what a distillation starts from.
-        job: its settings.
-        sources: the teachers.
-        seed: of the teachers.
-    """
-    if not learns_labels(job.distillation):
-        return start
-    problem, last = sources.problems[seed], job.teaching.last_kept
-    network, images = problem.network, jnp.asarray(start.images)
-    parts = network.parts(len(images))
-    found = [
-        _logits(
-            jnp.asarray(problem.store.read(n, [last], num_params=network.num_params)[0]),
-            images,
-            network=network,
-            parts=parts,
-        )
-        for n in range(job.teaching.teachers)
-    ]
-    labels = teacher_labels(jnp.stack(found), jnp.asarray(start.labels))
-    return start._replace(labels=np.asarray(labels))
-
-
-@partial(jax.jit, static_argnames=("network", "parts"))
-def _logits(vector: Vector, images: Images, *, network: Network, parts: int) -> Logits:
-    """What a network makes of the images, one part after another."""
-    params = network.unflatten(vector)
-    cut = images.reshape(parts, -1, *images.shape[1:])
-    found = jax.lax.map(partial(network.apply_fn, params), cut)
-    return found.reshape(len(images), -1)
-
-
 def _trajectory(
     job: DistillJob,
     settings: TrajectoryConfig,
@@ -190,6 +114,7 @@ def _trajectory(
         first_epoch=settings.min_start_epoch,
         early_epochs=settings.early_start_epoch,
         growth=settings.growth_steps,
+        segments=settings.segments,
     )
     held: dict[Path, Callable[[Plan], Feed]] = {}
 

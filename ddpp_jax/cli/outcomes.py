@@ -8,7 +8,6 @@ import numpy as np
 
 from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
-from ddpp_jax.cli.methods import start_of
 from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import KernelConfig, MemberJob
@@ -19,7 +18,7 @@ from ddpp_jax.planning.work import by_kernel
 from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
-from ddpp_jax.sets import set_path
+from ddpp_jax.sets import DistilledSet, set_path
 from ddpp_jax.tuning import TUNING
 
 
@@ -84,6 +83,7 @@ def doubts_of(
     outcomes: Mapping[str, distill.Outcome],
     rows: Sequence[Mapping[str, Any]],
     dataset: Dataset,
+    starts: Mapping[str, DistilledSet],
 ) -> list[str]:
     """What speaks against each distilled set, in lines; empty where nothing does."""
     by_method = {row["method"]: row for row in rows}
@@ -93,8 +93,7 @@ def doubts_of(
         if outcome is None or member.title not in by_method:
             continue
         settings, job = member.job.distillation, member.job
-        start = start_of(settings, dataset, job.seed)
-        moved = np.asarray(outcome.distilled.images) - start.images
+        moved = np.asarray(outcome.distilled.images) - starts[member.title].images
         evidence = Evidence(
             rows=read_metrics(
                 run.place(member) / "metrics.jsonl", steps=settings.steps, warn_fn=lambda _: None

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from ddpp_jax import evaluate
-from ddpp_jax.cli.methods import Sources, make_method, starter
+from ddpp_jax.cli.methods import Sources, make_method
 from ddpp_jax.cli.search import Search
+from ddpp_jax.cli.starts import starter
 from ddpp_jax.configs import (
     DistillConfig,
     DistillJob,

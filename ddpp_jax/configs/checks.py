@@ -33,6 +33,7 @@ MOST = {
     "per_class": 10**8,
     "random_draws": 10**4,
     "real_batch": 10**7,
+    "segments": 10**5,
     "steps": 10**7,
     "student_batch": 10**7,
     "student_steps": 10**6,

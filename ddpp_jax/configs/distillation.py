@@ -165,8 +165,14 @@ class TrajectoryConfig(DistillConfig):
     match: Literal["last", "nearest"] = "last"
     """After which of its steps a student is compared: the last, or the nearest (ATT)."""
 
+    start_images: Literal["any", "correct"] = "any"
+    """Real images to start from: any, or those that most teachers put into their class (DATM)."""
+
     image_average: float = 0.0
     """The set is a running mean of the images that keeps this of itself in a step; 0 is none."""
+
+    segments: int = 1
+    """Segments of trajectories in a step, their gradients averaged; the devices share them."""
 
     skip_above: float | None = None
     """A step whose loss is above this changes nothing; none takes every finite step."""
@@ -244,6 +250,7 @@ class TrajectoryConfig(DistillConfig):
             student_steps=self.student_steps,
             target_epochs=self.target_epochs,
             max_start_epoch=self.max_start_epoch,
+            segments=self.segments,
         )
         if self.student_batch is not None:
             at_least(1, student_batch=self.student_batch)

@@ -1,5 +1,6 @@
 """One of the distillations that go through a program side by side: what it is, and its files."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, random_per_class, transform_arrays, undo
@@ -64,7 +66,13 @@ Noise = Literal["data", "unit"]
 
 
 def start_from(
-    dataset: Dataset, *, ipc: int, alpha: float, seed: int, noise: Noise | None = None
+    dataset: Dataset,
+    *,
+    ipc: int,
+    alpha: float,
+    seed: int,
+    noise: Noise | None = None,
+    among: Bool[np.ndarray, " images"] | None = None,
 ) -> DistilledSet:
     """Real images to start from, drawn by the seed, or noise.
 
@@ -75,12 +83,18 @@ def start_from(
         seed: of the distillation.
         noise: independent normal pixels in place of real images: `data`, with the deviation of the
             data; `unit`, scaled so that each image as a vector has the length 1.
+        among: whether each training image may be drawn; None allows all.
 
     Raises:
         InputError: a class has fewer images.
     """
     key = named_key(jax.random.key(seed), "start images")
-    images, labels = random_per_class(key, dataset, ipc)
+    allowed = dataset
+    if among is not None:
+        allowed = dataclasses.replace(
+            dataset, x_train=dataset.x_train[among], y_train=dataset.y_train[among]
+        )
+    images, labels = random_per_class(key, allowed, ipc)
     if noise is not None:
         draws = np.asarray(jax.random.normal(named_key(key, "noise"), images.shape, np.float32))
         lengths = np.sqrt(np.square(draws).sum(axis=(1, 2, 3), keepdims=True))

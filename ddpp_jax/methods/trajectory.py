@@ -1,6 +1,7 @@
 """Matching of training trajectories: DDPP (Li et al., 2024), and MTT where nothing is pruned."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
@@ -36,8 +37,10 @@ from ddpp_jax.methods.method import (
     steps_key,
 )
 from ddpp_jax.methods.pairs import Pair, Plan
+from ddpp_jax.methods.segments import Segmented, segment_keys
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
+from ddpp_jax.training import mean_over
 
 LEAST_SHARE_OF_ALPHA = 0.5
 """What at least remains of alpha after a step, so that it stays above 0."""
@@ -144,6 +147,8 @@ class Schedule(NamedTuple):
         first_epoch: start epochs are drawn from this one on.
         early_epochs: the bound of the first step, which grows to `start_epochs`; None is no growth.
         growth: distillation steps over which it grows.
+        segments: of trajectories in a step, with students of their own, whose gradients are
+            averaged; one is Algorithm 1.
     """
 
     student_steps: int
@@ -155,6 +160,7 @@ class Schedule(NamedTuple):
     first_epoch: int = 0
     early_epochs: int | None = None
     growth: int = 1
+    segments: int = 1
 
     def bound(self, step: int | Int[Array, ""]) -> int | Int[Array, ""]:
         """The epoch below which the start of a step is drawn (DATM, ICLR 2024)."""
@@ -225,30 +231,43 @@ def match_trajectories(
         return state._replace(logits=logits, label_state=label_optimizer.init(logits))
 
     def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
-        draws = draw(
-            key,
-            images=len(state.labels),
-            steps=schedule.student_steps,
-            batch=schedule.student_batch,
-        )
         mask_fn = choose_mask(masks, hparams.mask) if masks else parts.mask_fn
         own = parts._replace(mask_fn=mask_fn)
 
-        def loss_fn(variables: Variables, logits: Array | None) -> tuple[Scalar, dict[str, Any]]:
-            labels = state.labels if logits is None else jax.nn.softmax(logits)
-            return objective(
-                variables,
-                labels,
-                pair,
-                draws,
-                hparams.threshold,
-                network=network,
-                mask_key=named_key(key, "mask"),
-                parts=own,
+        trained = (state.variables, state.logits)
+
+        def of_segment(
+            trained: tuple[Variables, Array | None], segment: tuple[PRNGKey, Pair]
+        ) -> tuple[Any, dict[str, Any]]:
+            own_key, pair = segment
+            draws = draw(
+                own_key,
+                images=len(state.labels),
+                steps=schedule.student_steps,
+                batch=schedule.student_batch,
             )
 
-        trained = (state.variables, state.logits)
-        (gradient, by_logits), metrics = jax.grad(loss_fn, (0, 1), has_aux=True)(*trained)
+            def loss_fn(variables: Variables, logits: Array | None) -> tuple[Scalar, Any]:
+                labels = state.labels if logits is None else jax.nn.softmax(logits)
+                return objective(
+                    variables,
+                    labels,
+                    pair,
+                    draws,
+                    hparams.threshold,
+                    network=network,
+                    mask_key=named_key(own_key, "mask"),
+                    parts=own,
+                )
+
+            return jax.grad(loss_fn, (0, 1), has_aux=True)(*trained)
+
+        if schedule.segments == 1:
+            (gradient, by_logits), metrics = of_segment(trained, (key, pair))
+        else:
+            keys = segment_keys(key, schedule.segments)
+            (gradient, by_logits), metrics = mean_over(of_segment, trained, (keys, pair))
+            pair = jax.tree.map(lambda leaf: leaf[0], pair)  # The one that is shown.
         updated, held = update(
             state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha
         )
@@ -278,15 +297,17 @@ def match_trajectories(
         return finite_or_same(finite & ~passed_over, updated, state), Info(seen, ~finite)
 
     def feed(seed: int, done: int) -> Feed:
-        return pairs_fn(seed, plan(seed, schedule, done))
+        pairs = pairs_fn(seed, plan(seed, schedule, done))
+        return pairs if schedule.segments == 1 else Segmented(pairs, schedule.segments)
 
     def distilled(state: State) -> DistilledSet:
         labels = state.labels if state.logits is None else jax.nn.softmax(state.logits)
         images = state.variables.images if state.average is None else state.average
         return on_device(images, labels, state.variables.alpha)
 
-    vector = jax.ShapeDtypeStruct((network.num_params,), jnp.float32)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    axis = () if schedule.segments == 1 else (schedule.segments,)
+    vector = jax.ShapeDtypeStruct((*axis, network.num_params), jnp.float32)
+    number = jax.ShapeDtypeStruct(axis, jnp.int32)
     return Method(
         init,
         step,
@@ -296,7 +317,11 @@ def match_trajectories(
         metrics=METRICS,
         advice=ADVICE,
         parts=parts.replaced,
-        operations=_MATCHING * operations * schedule.student_steps * schedule.student_batch,
+        operations=_MATCHING
+        * operations
+        * schedule.student_steps
+        * schedule.student_batch
+        * schedule.segments,
         least_memory=(schedule.student_steps + 2) * network.num_params,
         held=f"{schedule.student_steps} student steps of {network.num_params:,} parameters",
     )
@@ -344,13 +369,18 @@ def update(
 
 
 def plan(seed: int, schedule: Schedule, done: int = 0) -> Plan:
-    """The teacher and the start epoch of every step after the first `done`."""
+    """The teacher and the start epoch of every step after the first `done`.
+
+    Of steps with several segments those of the segments follow one another.
+    """
     key = steps_key(seed)
 
     def one(index: Int[Array, ""]) -> Any:
-        own = jax.random.fold_in(key, index)
+        keys = segment_keys(jax.random.fold_in(key, index), schedule.segments)
         bound, first = schedule.bound(index), schedule.first_epoch
-        return draw_start(own, teachers=schedule.teachers, epochs=bound, first=first)
+        start = partial(draw_start, teachers=schedule.teachers, epochs=bound, first=first)
+        return jax.vmap(start)(keys)
 
     starts = jax.jit(jax.vmap(one))(jnp.arange(done, schedule.steps))
-    return Plan(np.asarray(starts.teacher), np.asarray(starts.epoch), schedule.target_epochs)
+    teachers, epochs = (np.asarray(part).ravel() for part in starts)
+    return Plan(teachers, epochs, schedule.target_epochs)

@@ -58,6 +58,8 @@ _LATER_OF_TRAJECTORIES = (
     ("distillation", "label_rate", 2.0),
     ("distillation", "match", "last"),
     ("distillation", "image_average", 0.0),
+    ("distillation", "segments", 1),
+    ("distillation", "start_images", "any"),
     ("distillation", "skip_above", None),
 )
 """The same of trajectory matching; other methods had some of these from the first."""

@@ -1,6 +1,6 @@
 """Training on any set of images: an epoch, the accuracy, several networks side by side."""
 
-from ddpp_jax.training.devices import everywhere
+from ddpp_jax.training.devices import everywhere, mean_over
 from ddpp_jax.training.epochs import (
     PartsFn,
     Training,
@@ -22,6 +22,7 @@ __all__ = [
     "everywhere",
     "flat_direction",
     "length",
+    "mean_over",
     "over_members",
     "predictions",
     "side_by_side",

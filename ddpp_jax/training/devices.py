@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
@@ -35,7 +36,7 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     Where they do not divide evenly, copies of the last one fill up. On CPUs a device has one member
     at a time, which gives each the bits that it has alone; other devices have all of theirs side by
-    side, by `vmap`.
+    side, by `vmap`. A single member is on every device, so that `mean_over` can spread its work.
 
     Args:
         fn: `fn(member, piece, **settings)`, as for `over_members`.
@@ -59,9 +60,18 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
             body, mesh=_mesh(), in_specs=(_SPLIT, _WHOLE), out_specs=_SPLIT, check_vma=False
         )(members, piece)
 
+    @functools.partial(jax.jit, static_argnames=("settings",))
+    def work_alone(member: PyTree, piece: PyTree, settings: Settings) -> PyTree:
+        return fn(member, piece, **dict(settings))
+
     def advance(members: PyTree, pieces: Sequence[PyTree], **settings: Any) -> PyTree:
         given = tuple(sorted(settings.items()))
         count, devices = jax.tree.leaves(members)[0].shape[0], jax.device_count()
+        if count == 1:
+            member = everywhere(jax.tree.map(lambda leaf: leaf[0], members))
+            for piece in pieces:
+                member = work_alone(member, everywhere(piece), given)
+            return jax.tree.map(lambda leaf: _own(leaf)[None], member)
         filled = jax.tree.map(lambda leaf: _filled(leaf, -count % devices), members)
         size = devices if jax.default_backend() == "cpu" else count + -count % devices
         groups = []
@@ -75,6 +85,34 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *groups)
 
     return advance
+
+
+def mean_over(fn: Callable[[PyTree, PyTree], PyTree], common: PyTree, xs: PyTree) -> PyTree:
+    """The mean of `fn(common, x)` over the leading axis of `xs`, an equal part on each device.
+
+    A device takes its part one after another. Where the parts would not be equal, or the devices
+    are at work on several members already, each device does all of it.
+
+    Args:
+        fn: gives a pytree of numbers.
+        common: what all of them are given.
+        xs: along the leading axis of every leaf.
+    """
+
+    def mean(common: PyTree, own: PyTree) -> PyTree:
+        found = lax.map(functools.partial(fn, common), own)
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
+
+    def part(common: PyTree, own: PyTree) -> PyTree:
+        return lax.pmean(mean(common, own), _AXIS)
+
+    count, devices = jax.tree.leaves(xs)[0].shape[0], jax.device_count()
+    taken = _AXIS in jax.sharding.get_abstract_mesh().manual_axes
+    if devices == 1 or taken or count % devices:
+        return mean(common, xs)
+    return jax.shard_map(
+        part, mesh=_mesh(), in_specs=(_WHOLE, _SPLIT), out_specs=_WHOLE, check_vma=False
+    )(common, xs)
 
 
 @functools.cache
@@ -111,6 +149,14 @@ def _gathered(leaf: Array) -> Array:
         data = _gathered(jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jnp.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+
+def _own(leaf: Array) -> Array:
+    """A leaf that every device has, on the default device of this process."""
+    if _is_key(leaf):
+        data = _own(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.asarray(np.asarray(leaf.addressable_data(0)))
 
 
 def _is_key(leaf: Array) -> bool:
