@@ -15,7 +15,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import TeacherStore
 
-EPOCHS = 5  # After which teachers are wrong about some images.
+EPOCHS = 3  # After which teachers are wrong about some images.
 SETTINGS = small.distillation(start_images="correct", ipc=1)
 JOB = dataclasses.replace(
     small.CONFIG,
