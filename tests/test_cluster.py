@@ -9,7 +9,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from processes import call, command, start
+from processes import call, command, start, without_flags
 from test_resume import kill, wait_for
 
 from ddpp_jax import cluster
@@ -51,7 +51,7 @@ def ends(processes):
     """What each process says, and how it ends."""
     found = [process.communicate(timeout=600) for process in processes]
     said = zip(processes, found, strict=True)
-    return [(process.returncode, out, error) for process, (out, error) in said]
+    return [(process.returncode, out, without_flags(error)) for process, (out, error) in said]
 
 
 def accuracies(folder):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from processes import call, call_once, command
+from processes import call, call_once, command, without_flags
 
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import SETTINGS, DataConfig
@@ -38,10 +38,7 @@ def invoke(tmp_path, capfd, monkeypatch):
         with pytest.raises(SystemExit) as leaving:
             run_command(stage, shlex.split(flags))
         shown = capfd.readouterr()
-        # Of the flags that tests compile with, each command would say a line.
-        lines = shown.err.splitlines(keepends=True)
-        error = "".join(line for line in lines if not line.startswith("warning: XLA_FLAGS has"))
-        return leaving.value.code, shown.out, error
+        return leaving.value.code, shown.out, without_flags(shown.err)
 
     return run
 
