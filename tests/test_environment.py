@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from processes import command
+from processes import command, without_flags
 
 from ddpp_jax.cli import environment, running
 from ddpp_jax.cli.notices import plain_notices
@@ -30,9 +30,11 @@ def call(folder, stage, *flags, stdout=subprocess.PIPE, **environ):
     options["env"] |= environ
     for name in [name for name, value in options["env"].items() if value == ""]:
         del options["env"][name]
-    return subprocess.run(
+    done = subprocess.run(
         arguments, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=300, **options
     )
+    done.stderr = without_flags(done.stderr)
+    return done
 
 
 def test_what_decides_the_bits_is_fixed_said_and_given_back(capsys):

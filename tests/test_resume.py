@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import call, call_once, start
+from processes import call, call_once, start, without_flags
 from test_storage import flip_a_byte
 
 from ddpp_jax.storage import TeacherStore, read_rows
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_what_was_kept_is_used(whole, tmp_path, smal
     process = start(tmp_path, "distill", *flags)
     checkpoints = checkpoint(small_disk / "run", 50, process)
     fill(small_disk, left)
-    _, shown = process.communicate(timeout=300)
+    shown = without_flags(process.communicate(timeout=300)[1])
     assert process.returncode == 1
     assert shown.count("\n") == 1, shown
     assert "the disk is full" in shown

@@ -230,43 +230,39 @@ def match_trajectories(
         logits = logits_of(state.labels, network, images)
         return state._replace(logits=logits, label_state=label_optimizer.init(logits))
 
-    def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
+    def of_segment(common: tuple[State, HParams], segment: tuple[PRNGKey, Pair]) -> Any:
+        """The gradients and the metrics of one student, who trains on the set as it is."""
+        (state, hparams), (key, pair) = common, segment
+        draws = draw(
+            key,
+            images=len(state.labels),
+            steps=schedule.student_steps,
+            batch=schedule.student_batch,
+        )
         mask_fn = choose_mask(masks, hparams.mask) if masks else parts.mask_fn
-        own = parts._replace(mask_fn=mask_fn)
 
-        trained = (state.variables, state.logits)
-
-        def of_segment(
-            trained: tuple[Variables, Array | None], segment: tuple[PRNGKey, Pair]
-        ) -> tuple[Any, dict[str, Any]]:
-            own_key, pair = segment
-            draws = draw(
-                own_key,
-                images=len(state.labels),
-                steps=schedule.student_steps,
-                batch=schedule.student_batch,
+        def loss_fn(variables: Variables, logits: Array | None) -> tuple[Scalar, dict[str, Any]]:
+            labels = state.labels if logits is None else jax.nn.softmax(logits)
+            return objective(
+                variables,
+                labels,
+                pair,
+                draws,
+                hparams.threshold,
+                network=network,
+                mask_key=named_key(key, "mask"),
+                parts=parts._replace(mask_fn=mask_fn),
             )
 
-            def loss_fn(variables: Variables, logits: Array | None) -> tuple[Scalar, Any]:
-                labels = state.labels if logits is None else jax.nn.softmax(logits)
-                return objective(
-                    variables,
-                    labels,
-                    pair,
-                    draws,
-                    hparams.threshold,
-                    network=network,
-                    mask_key=named_key(own_key, "mask"),
-                    parts=own,
-                )
+        return jax.grad(loss_fn, (0, 1), has_aux=True)(state.variables, state.logits)
 
-            return jax.grad(loss_fn, (0, 1), has_aux=True)(*trained)
-
+    def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
+        common = (state, hparams)
         if schedule.segments == 1:
-            (gradient, by_logits), metrics = of_segment(trained, (key, pair))
+            (gradient, by_logits), metrics = of_segment(common, (key, pair))
         else:
             keys = segment_keys(key, schedule.segments)
-            (gradient, by_logits), metrics = mean_over(of_segment, trained, (keys, pair))
+            (gradient, by_logits), metrics = mean_over(of_segment, common, (keys, pair))
             pair = jax.tree.map(lambda leaf: leaf[0], pair)  # The one that is shown.
         updated, held = update(
             state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha
