@@ -69,26 +69,26 @@ def proxies_table(search: Mapping[str, Any], full_images: int) -> Table:
         search: of the result file.
         full_images: how many the full data have.
     """
-    shown = Table()
-    shown.add_column("proxy", overflow="fold", min_width=10)
+    full = search["full"]
+    shown = Table(caption="rank correlations of test accuracies; accuracies in %", min_width=60)
+    shown.add_column("proxy", overflow="fold", min_width=8)
     tops = [one["top"] for one in search["proxies"][0]["correlations"]]
     for top in tops:
-        name = f"all {search['full']['networks']}" if top is None else f"best {top}"
-        shown.add_column(f"rank correlation, {name}", justify="right")
-    shown.add_column("network chosen", overflow="fold", min_width=14)
-    shown.add_column("its test accuracy, full data, %", justify="right")
-    shown.add_column("training, s", justify="right")
+        shown.add_column(f"all {full['networks']}" if top is None else f"best {top}", min_width=5)
+    shown.add_column("network chosen", overflow="fold", min_width=16)
+    shown.add_column("reaches", justify="right")
+    shown.add_column("s", justify="right")
     shown.add_column("images", justify="right")
     for one in search["proxies"]:
+        values = [found["value"] for found in one["correlations"]]
         shown.add_row(
             one["name"],
-            *(correlation_words(found) for found in one["correlations"]),
+            *("-" if value is None else f"{value:.2f}" for value in values),
             one["chosen"],
             f"{100 * one['chosen_accuracy']:.1f}",
             f"{one['seconds']:,.0f}",
             f"{one['images']:,}",
         )
-    full = search["full"]
     shown.add_row(
         FULL,
         *("" for _ in tops),
@@ -110,13 +110,19 @@ def correlation_words(found: Mapping[str, Any]) -> str:
 def closing_words(search: Mapping[str, Any]) -> list[str]:
     """What the table does not say, as lines."""
     full = search["full"]
-    said = [
-        "Rank correlations (Spearman) are of test accuracies, with 95 % intervals of a bootstrap "
-        "over networks; networks are chosen by held-out training images.",
-        f"Best on the test set, which nothing here was chosen by: {full['best_on_test']}, "
-        f"{100 * full['best_on_test_accuracy']:.1f} %; the mean of the {full['networks']} "
-        f"networks is {100 * full['mean_accuracy']:.1f} %",
-    ]
+    said = []
+    for one in search["proxies"]:
+        words = correlation_words(one["correlations"][0])
+        said.append(
+            f"{one['name']}: Spearman's correlation over all is {words}, by a bootstrap over "
+            "networks at 95 %"
+        )
+    said.append(
+        "Networks are chosen by held-out training images, and reach that accuracy on the test set "
+        f"after the full data. The test set chose nothing; on it {full['best_on_test']} is best "
+        f"with {100 * full['best_on_test_accuracy']:.1f} %, and the mean of the "
+        f"{full['networks']} networks is {100 * full['mean_accuracy']:.1f} %"
+    )
     lost = sum(one["diverged"] for one in search["networks"])
     if lost:
         said.append(f"{lost} trainings diverged, and count with the accuracy that they ended with")

@@ -8,7 +8,7 @@ from ddpp_jax.search.architectures import (
     operations,
     parameters,
 )
-from ddpp_jax.search.findings import (
+from ddpp_jax.search.found import (
     Proxy,
     chosen_by,
     findings,
