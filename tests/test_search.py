@@ -613,16 +613,10 @@ def _of(line):
 def test_the_example_of_the_room(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     x, y = images(24, shape=(8, 8, 1)), labels(24)
-    names = {
-        "x_small": x[:6],
-        "y_small": y[:6],
-        "x_train": x,
-        "y_train": y,
-        "x_test": x,
-        "y_test": y,
-    }
+    names = {"x_small": x[:6], "y_small": y[:6], "x_train": x, "y_train": y}
+    names["tests"] = {"test": (x, y)}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["found"].networks == 4
+    assert names["found"].networks == 6
     assert str(names["found"].value) in capsys.readouterr().out
 
 
