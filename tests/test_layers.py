@@ -24,7 +24,7 @@ LEVELS = (
     ("methods",),
     ("teachers", "distill", "select", "evaluate"),
     ("results",),
-    ("planning", "report", "export"),
+    ("planning", "report", "export", "search"),
     ("tuning",),
     ("cli",),
 )

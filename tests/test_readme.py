@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 HOUSE = ROOT / "ddpp_jax" / "README.md"
 CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
+SEARCH = ROOT / "ddpp_jax" / "search" / "README.md"
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -52,9 +53,9 @@ def examples(path=README):
 
 
 def test_every_example_is_run_by_a_test():
-    """Those of the tests below; one of another README.md needs a test of its own."""
+    """Those of the tests below and, of SEARCH, of tests/test_search.py; others need their own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2}
+    assert found == {README: 1, HOUSE: 1, CLI: 2, SEARCH: 1}
 
 
 def test_the_first_page_is_short():
@@ -152,9 +153,12 @@ WORK = {
     "teachers": ("run_teachers", "run_import"),
     "evaluate": ("run_evaluate",),
     "select": ("run_select",),
+    "search": ("run_search",),
     "report": ("run_report", "follow"),
     "export": ("run_export",),
 }
+PLACES = {"search": "search_architectures"}
+"""The files of those commands that are not called as their file is."""
 
 
 @pytest.mark.parametrize("line", lines("python -m ddpp_jax."))
@@ -173,7 +177,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
         monkeypatch.setattr(place, "check_distill", lambda *_: None)
     for name in WORK[stage]:
-        place = importlib.import_module(f"ddpp_jax.cli.{stage}")
+        place = importlib.import_module(f"ddpp_jax.cli.{PLACES.get(stage, stage)}")
         monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))
     with pytest.raises(SystemExit) as leaving:
         run_command(stage, arguments)
@@ -196,6 +200,8 @@ def own_data(folder):
 SIZES = {
     "teachers": "--width 8 --depth 1 --image-size 16 --per-class 20 --teachers 2 --epochs 4",
     "select": "--width 8 --depth 1 --image-size 16 --per-class 20 --epochs 2",
+    "search": "--width 4 --depth 1 --per-class 20 --widths 4 --depths 1 --activations relu,sigmoid "
+    "--norms none --poolings max --proxy-epochs 2 --full-epochs 2",
 }
 SIZES["dm"] = SIZES["teachers"] + (
     " --steps 4 --networks 2 --eval-epochs 2 --random-draws 1 --eval-every 0"

@@ -26,6 +26,7 @@ _STREAM = ", or give --read stream"
 _LESS_MEMORY = {
     "distill": f"lower --width, --ipc or --student-steps{_STREAM}",
     "evaluate": "lower --networks, --eval-batch or --width",
+    "search": "lower --widths or --eval-batch",
     "select": "lower --width or --teacher-batch",
     "teachers": "lower --width or --teacher-batch",
 }

@@ -26,6 +26,14 @@ from ddpp_jax.configs.methods import (
     check_method,
 )
 from ddpp_jax.configs.published import provenance
+from ddpp_jax.configs.searches import (
+    ACTIVATIONS,
+    NORMS,
+    POOLINGS,
+    SearchConfig,
+    SearchJob,
+    numbers,
+)
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
 from ddpp_jax.configs.stages import (
     DataConfig,
@@ -36,9 +44,12 @@ from ddpp_jax.configs.stages import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "ARCHITECTURES",
     "DIGITS",
     "METHODS",
+    "NORMS",
+    "POOLINGS",
     "SETTINGS",
     "AlignmentConfig",
     "AugmentedConfig",
@@ -55,6 +66,8 @@ __all__ = [
     "NetworkConfig",
     "Places",
     "RealConfig",
+    "SearchConfig",
+    "SearchJob",
     "Searched",
     "SelectConfig",
     "SelectJob",
@@ -69,6 +82,7 @@ __all__ = [
     "evaluate_job",
     "job_of",
     "members_of",
+    "numbers",
     "provenance",
     "setting",
     "swept_name",

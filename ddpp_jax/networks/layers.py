@@ -79,14 +79,37 @@ class InstanceNorm(nn.Module):
         channels = images.shape[3]
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         shift = self.param("shift", nn.initializers.zeros, (channels,), jnp.float32)
-        given = images.dtype
-        working = given if jnp.finfo(given).bits > 32 else jnp.float32
-        images, scale, shift = (x.astype(working) for x in (images, scale, shift))
-        centred = images - images.mean(axis=(1, 2), keepdims=True)
-        variance = jnp.square(centred).mean(axis=(1, 2), keepdims=True)
-        inverse = lax.rsqrt(variance + self.epsilon)
-        normed = centred * (inverse * _per_channel(scale)) + _per_channel(shift)
-        return normed.astype(given)
+        return normalised(images, scale, shift, axes=(1, 2), epsilon=self.epsilon)
+
+
+def normalised(
+    images: Float[Array, "images rows cols *channels"],
+    scale: Float[Array, "..."],
+    shift: Float[Array, "..."],
+    *,
+    axes: tuple[int, ...],
+    epsilon: float,
+) -> Float[Array, "images rows cols *channels"]:
+    """The images to zero mean and unit variance over some axes, then scaled and shifted.
+
+    Worked out in float32 or better, and given back in the images' dtype.
+
+    Args:
+        images: their channels may be divided into groups.
+        scale: for the last axes of the images, as many as it has.
+        shift: likewise.
+        axes: over which mean and variance go.
+        epsilon: added to the variance.
+    """
+    given = images.dtype
+    working = given if jnp.finfo(given).bits > 32 else jnp.float32
+    images, scale, shift = (x.astype(working) for x in (images, scale, shift))
+    centred = images - images.mean(axis=axes, keepdims=True)
+    variance = jnp.square(centred).mean(axis=axes, keepdims=True)
+    inverse = lax.rsqrt(variance + epsilon)
+    outer = (None,) * (images.ndim - scale.ndim)
+    normed = centred * (inverse * scale[outer]) + shift[outer]
+    return normed.astype(given)
 
 
 def linear(inputs: Flat, features: int) -> Flat:

@@ -1,6 +1,7 @@
 """A model seen as the stages see it: pure functions of its parameters."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from ddpp_jax._types import Images, Logits, Params, Precision, PRNGKey, Vector
 from ddpp_jax.core import flatten_params
 from ddpp_jax.networks.convnet import BLOCKS
+from ddpp_jax.networks.norms import STATISTICS, Statistics
 
 _CACHE_BYTES = 2**20
 """What the second cache of a core holds nowadays, about."""
@@ -36,7 +38,12 @@ class Network(NamedTuple):
         num_params: that vector's length.
         names: each tensor's path in the tree, such as `Conv3x3_0/kernel`, in the vector's order.
         forward: the places of the tensors in `names`, from the input to the output.
-        at_once: how many images to work on at once where memory is what takes time.
+        at_once: how many images to work on at once where memory is what takes time; a network that
+            normalises over the batch takes all of a minibatch at once.
+        statistics_fn: `statistics_fn(params, images)`: what the batch norms find in a batch, one by
+            one from the input on; empty where there are none.
+        settled_fn: `settled_fn((params, statistics), images) -> logits`, with these statistics in
+            place of the batch's own; as `apply_fn` where there is no batch norm.
     """
 
     init_fn: Callable[[PRNGKey], Params]
@@ -48,6 +55,8 @@ class Network(NamedTuple):
     names: tuple[str, ...]
     forward: tuple[int, ...]
     at_once: int
+    statistics_fn: Callable[[Params, Images], Statistics]
+    settled_fn: Callable[[tuple[Params, Statistics], Images], Logits]
 
     @property
     def tensors(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -108,13 +117,13 @@ def make_network(
     def init_fn(key: PRNGKey) -> Params:
         return model.init(key, example)["params"]
 
-    def apply(params: Params, images: Images, **how: Any) -> Any:
-        dtype = images.dtype
+    def apply(params: Params, images: Images, statistics: Statistics = None, **how: Any) -> Any:
+        dtype, settled = images.dtype, {STATISTICS: statistics} if statistics else {}
         if precision == "bfloat16":
             params, images = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, images))
         full = jax.default_matmul_precision("highest")
         with full if precision == "highest" else contextlib.nullcontext():
-            found = model.apply({"params": params}, images, **how)
+            found = model.apply({"params": params} | settled, images, **how)
         return jax.tree.map(lambda x: x.astype(dtype), found)
 
     def apply_fn(params: Params, images: Images) -> Logits:
@@ -127,6 +136,14 @@ def make_network(
         features, kept = apply(params, images, head=False, mutable=[BLOCKS])
         return (*kept.get(BLOCKS, {}).get("relu", ()), features)
 
+    def statistics_fn(params: Params, images: Images) -> Statistics:
+        return apply(params, images, head=False, mutable=[STATISTICS])[1].get(STATISTICS, {})
+
+    def settled_fn(settled: tuple[Params, Statistics], images: Images) -> Logits:
+        params, statistics = settled
+        return apply(params, images, statistics)
+
+    over_batch = bool(jax.eval_shape(statistics_fn, params, example))
     names = tuple(
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
@@ -140,7 +157,11 @@ def make_network(
         vector.size,
         names,
         tuple(names.index(name) for name in made),
-        _at_once(partial(jax.make_jaxpr(apply_fn), params), image_shape, vector.size),
+        sys.maxsize
+        if over_batch
+        else _at_once(partial(jax.make_jaxpr(apply_fn), params), image_shape, vector.size),
+        statistics_fn,
+        settled_fn,
     )
 
 

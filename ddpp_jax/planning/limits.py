@@ -112,8 +112,16 @@ def require_distillation(
     require_evaluation(job.evaluation, network, job.model.width)
 
 
-def require_evaluation(config: EvaluateConfig, network: Network, width: int) -> None:
+def require_evaluation(
+    config: EvaluateConfig, network: Network, width: int, *, remedy: str | None = None
+) -> None:
     """Refuse more networks than memory holds.
+
+    Args:
+        config: how many are trained.
+        network: the architecture.
+        width: of it.
+        remedy: what to do; None advises to lower the width or the number.
 
     Raises:
         InputError: it does not.
@@ -122,7 +130,7 @@ def require_evaluation(config: EvaluateConfig, network: Network, width: int) -> 
     _require_device(
         count * _OF_EVALUATION * size,
         what=f"the training of {count} networks of {size:,} parameters",
-        remedy=_lower(width=width, networks=count),
+        remedy=remedy or _lower(width=width, networks=count),
     )
 
 

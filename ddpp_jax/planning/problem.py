@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 import ddpp_jax
 from ddpp_jax import cluster, teachers
 from ddpp_jax._types import PRNGKey
-from ddpp_jax.configs import EvaluateJob, Places, SelectJob, TeachersJob, digest
+from ddpp_jax.configs import EvaluateJob, Places, SearchJob, SelectJob, TeachersJob, digest
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
@@ -29,6 +29,8 @@ from ddpp_jax.planning.programs import compiler_flags
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.results import read_result, tables
 from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, gib
+
+Job: TypeAlias = TeachersJob | EvaluateJob | SearchJob
 
 _IMPORT_AGAIN = "python -m ddpp_jax.teachers --import with the same files and settings"
 TEACHERS = "full data (the teachers)"
@@ -131,7 +133,7 @@ def _manifest(job: TeachersJob, raw: Dataset) -> dict[str, Any]:
     }
 
 
-def plain(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
+def plain(job: Job, raw: Dataset) -> dict[str, Any]:
     """The job as plain values, without where on this machine the data lie."""
     settings = dataclasses.asdict(job)
     del settings["data"]["data_dir"]
@@ -143,13 +145,13 @@ def plain(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
     return settings
 
 
-def say_settings(job: TeachersJob | EvaluateJob, raw: Dataset, report: Report) -> None:
+def say_settings(job: Job, raw: Dataset, report: Report) -> None:
     """Show all settings of a job."""
     for line in f"Settings: {json.dumps(plain(job, raw), indent=2)}".splitlines():
         report.say(line)
 
 
-def identity_of(job: TeachersJob | EvaluateJob, raw: Dataset) -> dict[str, Any]:
+def identity_of(job: Job, raw: Dataset) -> dict[str, Any]:
     """What a run's folder is claimed for, and named by."""
     return {
         "version": ddpp_jax.__version__,
@@ -166,7 +168,7 @@ def _compiled_otherwise() -> dict[str, Any]:
 
 
 def origin_of(
-    method: str, job: TeachersJob | SelectJob, raw: Dataset, *, ipc: int
+    method: str, job: TeachersJob | SelectJob | SearchJob, raw: Dataset, *, ipc: int
 ) -> dict[str, Any]:
     """What a set's file says of where it comes from."""
     scale = {} if raw.scale is None else {"scale": raw.scale._asdict()}
@@ -180,9 +182,7 @@ def origin_of(
     }
 
 
-def network_for(
-    job: TeachersJob | EvaluateJob, raw: Dataset, architecture: str = "convnet"
-) -> Network:
+def network_for(job: Job, raw: Dataset, architecture: str = "convnet") -> Network:
     """A network of the job's size for images of the data's shape."""
     shape = raw.x_train.shape[1:]
     model = make_model(
@@ -322,9 +322,7 @@ def describe_data(raw: Dataset, report: Report) -> None:
         report.warn(f"{raw.name} has no test image of {', '.join(lacking)}")
 
 
-def result(
-    job: TeachersJob | EvaluateJob, raw: Dataset, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def result(job: Job, raw: Dataset, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What every result file says: the rows, and all that is needed to read them."""
     return {
         "dataset": raw.name,

@@ -13,6 +13,7 @@ from ddpp_jax.report.costs import costs
 from ddpp_jax.report.drawings import values_words
 from ddpp_jax.report.images import method_values
 from ddpp_jax.report.read import Method, Run, read_run
+from ddpp_jax.report.searches import search_values
 from ddpp_jax.report.words import class_names, flat, is_unfinished, result_rows, row_names, title
 from ddpp_jax.results import tables
 from ddpp_jax.storage import Replacement
@@ -123,6 +124,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         + list(run.result.get("doubts", [])),
         "accuracy_svg": svg.accuracies(rows, names) if rows else "",
         "sweep": _sweep(run, rows),
+        "search": _search(run),
         "methods": [method_values(method) for method in run.methods if _shows(method)],
         "curves": svg.curves([method for method in run.methods if method.rows]),
         "maps": [found for method in run.methods for found in svg.maps(method)],
@@ -137,6 +139,7 @@ def _run_values(run: Run) -> dict[str, Any]:
     }
     sections = {
         "accuracy": ("Accuracy", "rows"),
+        "search": ("Networks and proxies", "search"),
         "images": ("Images", "methods"),
         "curves": ("Curves", "curves"),
         "maps": ("By layer", "maps"),
@@ -202,6 +205,15 @@ def _sweep(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     if "sweep" not in run.result or not rows:
         return {}
     return svg.sweep(rows, run.result["sweep"], run.methods)
+
+
+def _search(run: Run) -> dict[str, Any]:
+    """What a search among architectures found; empty of any other run."""
+    found = run.result.get("search")
+    if not found:
+        return {}
+    full_images = run.result["data"]["training_images"]
+    return search_values(found, full_images) | {"svgs": svg.proxies(found)}
 
 
 def _tuning(run: Run) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ddpp_jax.report.drawings import (
     draw_trials,
     drawing,
 )
+from ddpp_jax.report.searches import draw_proxy
 from ddpp_jax.sets import DistilledSet, shown_range
 from ddpp_jax.storage import Replacement
 
@@ -185,6 +186,25 @@ def save_trials(path: Path, trials: Rows, *, title: str) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     figure.suptitle(as_words(title), fontsize=10)
     draw_trials(figure.subplots(), trials)
+    _save(figure, path)
+
+
+def save_proxies(path: Path, search: Mapping[str, Any], *, title: str) -> None:
+    """Draw, for each proxy of a search, its accuracies against those of the full data.
+
+    Args:
+        path: the picture's file.
+        search: of the result file.
+        title: stands over the picture.
+    """
+    proxies = [one["name"] for one in search["proxies"]]
+    figure, axes = _panels(len(proxies), title)
+    for ax, name in zip(axes, proxies, strict=False):
+        draw_proxy(ax, search["networks"], name)
+        ax.set_title(class_words(name), fontsize=9)
+        ax.tick_params(labelsize=8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.label.set_fontsize(8)
     _save(figure, path)
 
 

@@ -24,6 +24,7 @@ from ddpp_jax.report.drawings import (
     quantities_of,
 )
 from ddpp_jax.report.read import Method
+from ddpp_jax.report.searches import draw_proxy
 from ddpp_jax.text import printable
 
 _INK = "#123456"  # Of which the page makes its own colour of text.
@@ -103,6 +104,20 @@ def trials(rows: Rows) -> str:
     figure = Figure(figsize=(_SIZE[0] + 1, _SIZE[1]), layout="constrained")
     draw_trials(figure.subplots(), rows)
     return _svg(figure, "Accuracy of the pilots on held-out images")
+
+
+def proxies(search: Mapping[str, Any]) -> dict[str, str]:
+    """Each proxy's accuracies against those of the full data, as SVG by its title.
+
+    Args:
+        search: of the result file.
+    """
+    found = {}
+    for one in search["proxies"]:
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        draw_proxy(figure.subplots(), search["networks"], one["name"])
+        found[one["name"]] = _svg(figure, f"Accuracy of networks by {one['name']}")
+    return found
 
 
 def metrics_of(methods: Sequence[Method]) -> dict[str, str]:

@@ -16,6 +16,8 @@ def title(run: Run) -> str:
     kind = "an evaluation"
     if "selection" in config:
         kind = "real images, chosen"
+    elif "search" in config:
+        kind = "a search among architectures"
     elif "distillation" in config:
         kind = f"a sweep of {result['sweep']}" if "sweep" in result else "distilled"
     return f"{', '.join(said)}: {kind}"

@@ -2,9 +2,11 @@
 
 from ddpp_jax.results.doubts import Evidence, doubt
 from ddpp_jax.results.files import check_evaluation, read_result
+from ddpp_jax.results.searches import FULL
 from ddpp_jax.results.statistics import Difference, Spread, paired_difference, spread
 
 __all__ = [
+    "FULL",
     "Difference",
     "Evidence",
     "Spread",

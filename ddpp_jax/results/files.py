@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.results.searches import SearchFound
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.storage import read_sealed, require_kind
 
@@ -31,6 +32,7 @@ class _Result(TypedDict):
     ipc: NotRequired[int]
     sweep: NotRequired[str]
     doubts: NotRequired[list[str]]
+    search: NotRequired[SearchFound]
     distillation: NotRequired[dict[str, dict[str, float]]]
 
 

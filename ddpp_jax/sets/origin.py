@@ -9,6 +9,7 @@ from ddpp_jax.configs import (
     DataConfig,
     EvaluateConfig,
     ModelConfig,
+    SearchConfig,
     SelectConfig,
     TeachConfig,
 )
@@ -21,6 +22,7 @@ _PARTS = {
     "teaching": TeachConfig,
     "selection": SelectConfig,
     "evaluation": EvaluateConfig,
+    "search": SearchConfig,
 }
 
 

@@ -71,7 +71,8 @@ def train_epoch(
     """The parameters and optimiser state after one pass over all images, and the mean loss.
 
     The images are shuffled and cut into minibatches; a last, smaller one counts only the images it
-    holds. Where one batch holds them all, it is taken in order.
+    holds, and is filled up with the first of the order for those networks that normalise over the
+    batch. Where one batch holds them all, it is taken in order.
 
     Args:
         key: decides the order and the augmentation.
@@ -88,7 +89,7 @@ def train_epoch(
     parts = 1 if parts_fn is None else parts_fn(size)
     order_key, augment_key = jax.random.split(key)
     order = jax.random.permutation(order_key, count) if steps > 1 else jnp.arange(count)
-    order = jnp.pad(order, (0, steps * size - count)).reshape(steps, size)
+    order = jnp.pad(order, (0, steps * size - count), mode="wrap").reshape(steps, size)
     real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
 
     def loss_fn(params: Params, batch: tuple[Images, Targets, Array]) -> Scalar:
