@@ -14,6 +14,10 @@ def title(run: Run) -> str:
     ipc = config.get("distillation", config.get("selection", {})).get("ipc")
     said += [f"{ipc} image{'s' if ipc != 1 else ''} per class"] if ipc else []
     kind = "an evaluation"
+    if "continual" in run.identity:
+        own = run.identity["continual"]
+        said += [f"{own['ipc']} image{'s' if own['ipc'] != 1 else ''} per class"]
+        kind = f"classes in {own['class_steps']} steps"
     if "selection" in config:
         kind = "real images, chosen"
     elif "distillation" in config:
