@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 HOUSE = ROOT / "ddpp_jax" / "README.md"
 CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
+CONTINUAL = ROOT / "ddpp_jax" / "continual" / "README.md"  # Its example: tests/test_continual.py.
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -54,7 +55,7 @@ def examples(path=README):
 def test_every_example_is_run_by_a_test():
     """Those of the tests below; one of another README.md needs a test of its own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2}
+    assert found == {README: 1, HOUSE: 1, CLI: 2, CONTINUAL: 1}
 
 
 def test_the_first_page_is_short():
@@ -152,6 +153,7 @@ WORK = {
     "teachers": ("run_teachers", "run_import"),
     "evaluate": ("run_evaluate",),
     "select": ("run_select",),
+    "continual": ("run_continual",),
     "report": ("run_report", "follow"),
     "export": ("run_export",),
 }
@@ -178,7 +180,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as leaving:
         run_command(stage, arguments)
     assert leaving.value.code == 0
-    several = flag_value("--methods", arguments)
+    several = flag_value("--methods", arguments) if stage == "distill" else None
     wanted = 1 if several is None else len(several.split(","))
     assert len(calls) == wanted * ("--list-settings" not in arguments)
 
@@ -200,6 +202,7 @@ SIZES = {
 SIZES["dm"] = SIZES["teachers"] + (
     " --steps 4 --networks 2 --eval-epochs 2 --random-draws 1 --eval-every 0"
 )
+SIZES["continual"] = SIZES["dm"] + " --orders 1"
 SIZES["distill"] = SIZES["dm"] + " --student-steps 2 --target-epochs 1 --max-start-epoch 2"
 
 
@@ -223,7 +226,8 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     named = flag_value("--method", words) or flag_value("--methods", words) or "ddpp"
     trajectories = {"ddpp", "mtt"} & set(named.split(","))
     size = SIZES.get(stage if stage != "distill" or trajectories else "dm", "").split()
-    size = SIZES["dm"].split() if flag_value("--methods", words) else size
+    several = stage == "distill" and flag_value("--methods", words)
+    size = SIZES["dm"].split() if several else size
     size = [] if "--list-settings" in words or "--dry-run" in words else size
     size = ["--per-class", "50"] if "cifar100-ipc50" in words else size
     done = call(tmp_path, stage, *words, *size)

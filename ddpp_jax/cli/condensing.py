@@ -1,7 +1,7 @@
 """Each step of class-incremental learning as a distillation, or a choice, of its own."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,15 @@ from ddpp_jax.cli.job import distil_members
 from ddpp_jax.cli.methods import Made, Sources, make_method
 from ddpp_jax.cli.runs import Run, prepare_run
 from ddpp_jax.cli.select import chosen_set, with_one_teacher
-from ddpp_jax.cli.sets import SmallSet
-from ddpp_jax.configs import AlignmentConfig, DistillJob, Places, RealConfig, SelectJob
+from ddpp_jax.cli.sets import SmallSet, read_set
+from ddpp_jax.configs import (
+    AlignmentConfig,
+    DistillJob,
+    EvaluateJob,
+    Places,
+    RealConfig,
+    SelectJob,
+)
 from ddpp_jax.continual import Task, draw_seed, taken
 from ddpp_jax.data import Dataset, of_classes
 from ddpp_jax.errors import InputError
@@ -73,6 +80,60 @@ class Whole:
     def part(self, compared: Compared, task: Task) -> Path:
         """The folder of a step of a method in an order."""
         return self.folder / f"{compared.name}-order{task.order}-step{task.number + 1}"
+
+
+def given_sets(
+    job: DistillJob,
+    sets: Sequence[Path],
+    raw: Dataset,
+    places: Places,
+    report: Report,
+    *,
+    dry: bool,
+) -> list[Compared]:
+    """Small sets that are given, as what is compared.
+
+    Args:
+        job: how they are evaluated.
+        sets: their files or folders.
+        raw: all classes, as they came.
+        places: where a whitening is kept.
+        report: told how their images are seen.
+        dry: keep no whitening.
+
+    Raises:
+        InputError: one cannot be taken, or lacks a class.
+    """
+    own = EvaluateJob(data=job.data, model=job.model, evaluation=job.evaluation)
+    found = []
+    for path in sets:
+        small = read_set(own, path, raw, None if dry else places.cache_dir, report)
+        if small.said:
+            report.say(small.said)
+        hard = small.labels if small.labels.ndim == 1 else small.labels.argmax(axis=1)
+        missing = [n for label, n in enumerate(raw.class_names) if label not in hard]
+        if missing:
+            raise InputError(
+                f"{path} has no image of {', '.join(missing)}, and all classes arrive; give a set "
+                "of all"
+            )
+        name = f"set-{small.digest[:8]}"
+        found.append(Compared(name=name, title=str(path), given=small))
+    return found
+
+
+def require_distinct(compared: Sequence[Compared]) -> None:
+    """Refuse two that nothing tells apart, and nothing at all.
+
+    Raises:
+        InputError: it is so.
+    """
+    if not compared:
+        raise InputError("nothing to compare; give --methods, such as random,dm, or --sets")
+    names, titles = [one.name for one in compared], [one.title for one in compared]
+    for place, one in enumerate(compared):
+        if one.name in names[:place] or one.title in titles[:place]:
+            raise InputError(f"{one.title} is compared twice with these settings; name it once")
 
 
 def require_classes(compared: Compared, fewest: int, steps: int, classes: int) -> None:
@@ -157,20 +218,18 @@ def condense(
     part = whole.part(compared, task)
     path = set_path(part, "last")
     with claimed_folder(part, identity_of_step(compared, task, whole), name="config.json"):
-        if path.exists():
-            pass
-        elif isinstance(compared.job, SelectJob):
-            job, problem = step_choice(compared, task, whole)
-            chosen = chosen_set(job, problem, dataset, report)
-            write_distilled(path, chosen, run=whole.folder)
-        else:
-            _distil(compared, task, dataset, whole, report)
+        if not path.exists():
+            _make(compared, task, dataset, whole, report)
         return read_distilled(path, remedy="delete it, and the same command makes it again")
 
 
-def _distil(
-    compared: Compared, task: Task, dataset: Dataset, whole: Whole, report: Report
-) -> None:
+def _make(compared: Compared, task: Task, dataset: Dataset, whole: Whole, report: Report) -> None:
+    """Make the small set of a step, and leave it in its folder."""
+    if isinstance(compared.job, SelectJob):
+        job, problem = step_choice(compared, task, whole)
+        chosen = chosen_set(job, problem, dataset, report)
+        write_distilled(set_path(whole.part(compared, task), "last"), chosen, run=whole.folder)
+        return
     run = step_run(compared, task, whole)
     stream = False
     if run.needs_teachers:

@@ -117,7 +117,9 @@ def say_outlook(
     memories = sum(map(len, outlook.evaluations.values()))
     networks = job.evaluation.networks
     lacking = sum(store.missing for store in outlook.stores.values())
-    report.say(f"{condensations} small sets are to be made" + (f": {by_method}" if by_method else ""))
+    report.say(
+        f"{condensations} small sets are to be made" + (f": {by_method}" if by_method else "")
+    )
     report.say(
         f"{memories} memories are to be trained on by {networks} network"
         f"{'s' if networks > 1 else ''} each: {memories * networks} trainings of "
@@ -178,8 +180,8 @@ def seconds(
         (images, *raw.x_train.shape[1:]),
         test=len(raw.y_test),
     )
-    shares = {
-        name: sum(len(task.seen) for task in left) / raw.classes
-        for name, left in outlook.evaluations.items()
-    }
-    return found | {f"evaluate {name}": share * evaluated for name, share in shares.items()}
+    for one in compared:
+        own = images if one.given is None else len(one.given.labels)
+        shares = (len(task.seen) / raw.classes for task in outlook.evaluations[one.title])
+        found[f"evaluate {one.title}"] = sum(shares) * evaluated * own / images
+    return found

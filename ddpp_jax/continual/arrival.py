@@ -57,7 +57,7 @@ def split_evenly(order: Sequence[int], steps: int) -> tuple[tuple[int, ...], ...
     """
     if not 1 <= steps <= len(order):
         raise InputError(
-            f"--class-steps is {steps}, and there are {len(order)} classes; wanted 1 to {len(order)}"
+            f"--class-steps is {steps} for {len(order)} classes; wanted 1 to {len(order)}"
         )
     least, more = divmod(len(order), steps)
     ends = np.cumsum([least + (number < more) for number in range(steps)]).tolist()

@@ -114,9 +114,7 @@ def learn(
     """
     model = model or ModelConfig()
     size, _, channels = dataset.x_test.shape[1:]
-    made = make_model(
-        "convnet", model, classes=dataset.classes, image_size=size, channels=channels
-    )
+    made = make_model("convnet", model, classes=dataset.classes, image_size=size, channels=channels)
     network = make_network(made, dataset.x_test.shape[1:], precision=model.precision)
     procedure = Procedure(config or EvaluateConfig(), operations, dataset.classes)
     evaluate_fn = partial(_evaluated, network=network, procedure=procedure, seed=seed)

@@ -79,11 +79,11 @@ def summary_table(summary: Mapping[str, Any], seen: Sequence[int]) -> Table:
         summary: of the methods.
         seen: how many classes are seen after each step.
     """
-    shown = Table(title="Accuracy over the classes seen, %", title_justify="left")
+    shown = Table(title="Accuracy over the classes seen, %, by their number", title_justify="left")
     shown.add_column("memory of", overflow="fold", min_width=8)
     for count in seen:
-        shown.add_column(f"{count} classes", justify="right")
-    shown.add_column("average", justify="right")
+        shown.add_column(str(count), justify="right", no_wrap=True)
+    shown.add_column("average", justify="right", no_wrap=True)
     for name, curve in summary["methods"].items():
         figures = [*curve["steps"], curve["average"]]
         shown.add_row(name, *map(tables.figure_words, figures))

@@ -216,7 +216,11 @@ def of_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
         InputError: one is none of its labels, or comes twice, or there are none.
     """
     wanted = [int(label) for label in classes]
-    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(dataset.classes)):
+    if (
+        not wanted
+        or len(set(wanted)) < len(wanted)
+        or not set(wanted) <= set(range(dataset.classes))
+    ):
         raise InputError(
             f"classes {wanted} of {dataset.name}; wanted some of 0 to {dataset.classes - 1}, each "
             "once"

@@ -42,7 +42,9 @@ def steps_values(run: Run) -> dict[str, Any]:
         ],
         "steps_svg": svg.steps(found),
         "comparisons": [tables.comparison_words(one) for one in found["comparisons"]],
-        "orders": [[[names[label] for label in step] for step in order] for order in found["orders"]],
+        "orders": [
+            [[names[label] for label in step] for step in order] for order in found["orders"]
+        ],
         "memories": _memories(run.folder, found, names),
     }
 
