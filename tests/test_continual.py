@@ -414,6 +414,13 @@ def test_the_run_shows_its_table_and_leaves_its_files(learned):
     )
     assert again == {name: found[name] for name in again}
     assert len(found["comparisons"]) == 12
+    table = done.stdout.split("Accuracy over the classes seen, %")[1]
+    for place, line in ((0, "2"), (1, "4"), (None, "average")):
+        curves = found["methods"].values()
+        own = [one["average"] if place is None else one["steps"][place] for one in curves]
+        words = [f"{100 * one['mean']:.1f} ± {100 * one['over_orders']:.1f}" for one in own]
+        (shown,) = re.findall(rf"│ +{line} │(.*)│", table)
+        assert [word.strip() for word in shown.split("│")] == words
     assert "points (standard error, 2 orders; 95 % interval" in done.stdout
     assert "classes that are yet to arrive too, as published" in done.stdout
     assert (run / "continual.png").stat().st_size > 1000

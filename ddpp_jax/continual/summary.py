@@ -79,14 +79,17 @@ def summary_table(summary: Mapping[str, Any], seen: Sequence[int]) -> Table:
         summary: of the methods.
         seen: how many classes are seen after each step.
     """
-    shown = Table(title="Accuracy over the classes seen, %, by their number", title_justify="left")
-    shown.add_column("memory of", overflow="fold", min_width=8)
-    for count in seen:
-        shown.add_column(str(count), justify="right", no_wrap=True)
-    shown.add_column("average", justify="right", no_wrap=True)
-    for name, curve in summary["methods"].items():
-        figures = [*curve["steps"], curve["average"]]
-        shown.add_row(name, *map(tables.figure_words, figures))
+    shown = Table(title="Accuracy over the classes seen, %", title_justify="left")
+    shown.add_column("classes seen", justify="right")
+    curves = summary["methods"]
+    for name in curves:
+        shown.add_column(name, justify="right", overflow="fold", min_width=12)
+    for place, count in enumerate(seen):
+        figures = (curve["steps"][place] for curve in curves.values())
+        shown.add_row(str(count), *map(tables.figure_words, figures))
+    shown.add_section()
+    averages = (curve["average"] for curve in curves.values())
+    shown.add_row("average", *map(tables.figure_words, averages))
     one = all(curve["average"]["over_orders"] is None for curve in summary["methods"].values())
     over = "networks of the one order" if one else "orders (sample deviation)"
     shown.caption = f"± over {over}; average: of the means over the steps"
