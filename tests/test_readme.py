@@ -202,7 +202,6 @@ SIZES = {
 SIZES["dm"] = SIZES["teachers"] + (
     " --steps 4 --networks 2 --eval-epochs 2 --random-draws 1 --eval-every 0"
 )
-SIZES["continual"] = SIZES["dm"] + " --orders 1"
 SIZES["distill"] = SIZES["dm"] + " --student-steps 2 --target-epochs 1 --max-start-epoch 2"
 
 
@@ -216,6 +215,8 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     no_torch = importlib.util.find_spec("torch") is None
     if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
         pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
+    if stage == "continual":
+        pytest.skip("run elsewhere")  # By tests/test_continual.py.
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.
     if "--formats" in arguments and no_torch:
@@ -226,8 +227,7 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     named = flag_value("--method", words) or flag_value("--methods", words) or "ddpp"
     trajectories = {"ddpp", "mtt"} & set(named.split(","))
     size = SIZES.get(stage if stage != "distill" or trajectories else "dm", "").split()
-    several = stage == "distill" and flag_value("--methods", words)
-    size = SIZES["dm"].split() if several else size
+    size = SIZES["dm"].split() if flag_value("--methods", words) else size
     size = [] if "--list-settings" in words or "--dry-run" in words else size
     size = ["--per-class", "50"] if "cifar100-ipc50" in words else size
     done = call(tmp_path, stage, *words, *size)
