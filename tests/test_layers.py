@@ -24,7 +24,7 @@ LEVELS = (
     ("methods",),
     ("teachers", "distill", "select", "evaluate"),
     ("results",),
-    ("planning", "report", "export", "search"),
+    ("planning", "report", "export", "continual", "search"),
     ("tuning",),
     ("cli",),
 )

@@ -17,6 +17,7 @@ import small
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
+    ContinualConfig,
     DataConfig,
     DistributionConfig,
     EvaluateConfig,
@@ -38,6 +39,7 @@ CONFIGS = (
     DistributionConfig,
     EvaluateConfig,
     SelectConfig,
+    ContinualConfig,
 )
 BEYOND = (1e39, -1e39, 1e-50, 1e-40, float("inf"), float("-inf"), float("nan"))
 TINY = "--width 4 --depth 1 --teachers 1 --epochs 3 --max-start-epoch 1 --student-steps 1"

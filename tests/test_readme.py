@@ -34,6 +34,7 @@ README = ROOT / "README.md"
 HOUSE = ROOT / "ddpp_jax" / "README.md"
 CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
 SEARCH = ROOT / "ddpp_jax" / "search" / "README.md"
+CONTINUAL = ROOT / "ddpp_jax" / "continual" / "README.md"  # Its example: tests/test_continual.py.
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -55,7 +56,7 @@ def examples(path=README):
 def test_every_example_is_run_by_a_test():
     """Those of the tests below and, of SEARCH, of tests/test_search.py; others need their own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2, SEARCH: 1}
+    assert found == {README: 1, HOUSE: 1, CLI: 2, SEARCH: 1, CONTINUAL: 1}
 
 
 def test_the_first_page_is_short():
@@ -154,6 +155,7 @@ WORK = {
     "evaluate": ("run_evaluate",),
     "select": ("run_select",),
     "search": ("run_search",),
+    "continual": ("run_continual",),
     "report": ("run_report", "follow"),
     "export": ("run_export",),
 }
@@ -182,7 +184,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as leaving:
         run_command(stage, arguments)
     assert leaving.value.code == 0
-    several = flag_value("--methods", arguments)
+    several = flag_value("--methods", arguments) if stage == "distill" else None
     wanted = 1 if several is None else len(several.split(","))
     assert len(calls) == wanted * ("--list-settings" not in arguments)
 
@@ -219,6 +221,8 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     no_torch = importlib.util.find_spec("torch") is None
     if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
         pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
+    if stage == "continual":
+        pytest.skip("run elsewhere")  # By tests/test_continual.py.
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.
     if "--formats" in arguments and no_torch:

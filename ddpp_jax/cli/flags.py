@@ -19,7 +19,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report, Tracker
 from ddpp_jax.storage import expanded, read_json
 
-_OF_THE_DIGITS = ("teachers", "select", "search")
+_OF_THE_DIGITS = ("teachers", "select", "search", "continual")
 """Commands that vary the settings of the digits where none are named."""
 
 Alone = TypeVar("Alone")

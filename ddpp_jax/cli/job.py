@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.methods import Sources, make_method
+from ddpp_jax.cli.methods import Made, Sources, make_method
 from ddpp_jax.cli.outcomes import (
     doubts_of,
     draw_run,
@@ -156,7 +156,8 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     tests: Tests = {"test": (dataset.x_test, dataset.y_test)}
     keys = {member.title: evaluation_key(member.job.seed) for member in run.members}
     on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
-    outcomes, starts = _distilled(run, sources, on_the_way, report)
+    made = make_method(job, sources, members=run.members)
+    outcomes, starts = distil_members(run, sources, made, report, evaluate_fn=on_the_way)
     rows = []
     if job.baselines and job.random_draws and run.sweep is None:
         known = cluster.agreed(lambda: random_of(beside, job, run.problem.raw))
@@ -197,13 +198,32 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     return found
 
 
-def _distilled(
-    run: Run, sources: Sources, evaluate_fn: distill.EvaluateFn, report: Report
+def distil_members(
+    run: Run,
+    sources: Sources,
+    made: Made,
+    report: Report,
+    *,
+    evaluate_fn: distill.EvaluateFn | None = None,
+    shared: Path | None = None,
+    name: str = "distil",
 ) -> tuple[dict[str, distill.Outcome], dict[str, DistilledSet]]:
-    """Distil all members; what each left, and what it started from, by its title."""
+    """Distil all members of a run; what each left, and what it started from, by its title.
+
+    Args:
+        run: whose members they are.
+        sources: what the method reads from.
+        made: the method.
+        report: told as it goes on.
+        evaluate_fn: evaluates sets on the way; None evaluates none.
+        shared: the folder of the checkpoints and of the whitening; None takes the run's own.
+        name: what the progress calls it.
+
+    Raises:
+        InputError: the steps were not finite.
+    """
     job, dataset = run.job, sources.dataset
     assert dataset is not None
-    made = make_method(job, sources, members=run.members)
     start_fn = starter(job, sources, dataset)
     members = [
         distill.Member(
@@ -221,10 +241,11 @@ def _distilled(
         made.method,
         members,
         distill.Pace(settings.steps, settings.eval_every, job.evaluation.which),
-        run.folder,
+        shared or run.folder,
         report,
         seen=distill.pictured(dataset),
         evaluate_fn=evaluate_fn,
+        name=name,
     )
     return outcomes, {member.name: member.start for member in members}
 

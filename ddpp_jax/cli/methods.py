@@ -28,6 +28,7 @@ from ddpp_jax.methods import (
     OnDevice,
     Parts,
     Plan,
+    Room,
     Schedule,
     Streamed,
     make_mask,
@@ -47,11 +48,13 @@ class Sources(NamedTuple):
         problems: the data and the teachers of each seed.
         dataset: the data as networks see them; None where nothing is read yet.
         stream: whether teachers are read from disk as they are needed.
+        room: how large a pool of real images is made; None takes what they need.
     """
 
     problems: Mapping[int, Problem]
     dataset: Dataset | None = None
     stream: bool = False
+    room: Room | None = None
 
 
 class Made(NamedTuple):
@@ -89,7 +92,9 @@ def make_method(
         return Made(method, partial(_hparams, masks=_masks_of(beside)))
     if isinstance(settings, RealConfig):
         problem = next(iter(sources.problems.values()))
-        method = from_real_images(job, settings, problem, sources.dataset, image_operations)
+        method = from_real_images(
+            job, settings, problem, sources.dataset, image_operations, sources.room
+        )
         return Made(method, pixel_hparams)
     raise InputError(f"--method {job.method} cannot be made")
 

@@ -30,6 +30,7 @@ from ddpp_jax.methods import (
     PixelHParams,
     Pool,
     RealImages,
+    Room,
     UnrolledHParams,
     Work,
     align_features,
@@ -69,6 +70,7 @@ def from_real_images(
     problem: Problem,
     dataset: Dataset | None,
     image_operations: float,
+    room: Room | None = None,
 ) -> Method:
     """A method that reads real images.
 
@@ -78,6 +80,7 @@ def from_real_images(
         problem: the data as they came, and the network.
         dataset: the data as networks see them; None where nothing is read yet.
         image_operations: of a forward pass of one image, where the time is to be told.
+        room: how large the pool of real images is made; None takes what they need.
     """
     raw, network = problem.raw, problem.network
     smallest = int(np.bincount(raw.y_train).min())
@@ -87,13 +90,13 @@ def from_real_images(
         del seed, done  # All steps of all distillations draw from the same images.
         if not held:
             assert dataset is not None
-            held.append(RealImages(dataset.x_train, dataset.y_train))
+            held.append(RealImages(dataset.x_train, dataset.y_train, room))
         return held[0]
 
     own = _Real(
         network,
         feed_fn,
-        pool_like(raw.x_train.shape[1:], raw.y_train),
+        pool_like(raw.x_train.shape[1:], raw.y_train, room),
         min(settings.real_batch, smallest),
         optimizer_of(settings),
         Work(image_operations, settings.ipc),

@@ -24,6 +24,7 @@ _ROOM = f"make room, and {_GOES_ON}"
 _FREE = "free some; where a file is named that is not so large, that file is damaged"
 _STREAM = ", or give --read stream"
 _LESS_MEMORY = {
+    "continual": f"lower --width, --ipc or --networks{_STREAM}",
     "distill": f"lower --width, --ipc or --student-steps{_STREAM}",
     "evaluate": "lower --networks, --eval-batch or --width",
     "search": "lower --widths or --eval-batch",

@@ -22,7 +22,7 @@ from ddpp_jax.configs import (
     members_of,
     swept_name,
 )
-from ddpp_jax.data import load_raw
+from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import require_distillation, require_teaching
 from ddpp_jax.planning.problem import (
@@ -100,10 +100,27 @@ class Run:
         return found.exists() and not lost
 
 
-def prepare_run(job: DistillJob, places: Places, out: Path | None, sweep: str | None) -> Run:
-    """The run, its data read; nothing is computed or written yet."""
+def prepare_run(
+    job: DistillJob,
+    places: Places,
+    out: Path | None,
+    sweep: str | None,
+    raw: Dataset | None = None,
+) -> Run:
+    """The run, its data read; nothing is computed or written yet.
+
+    Args:
+        job: what is asked for.
+        places: where things are kept.
+        out: the run's folder; None chooses one below `runs`.
+        sweep: a setting and its values; None for no sweep.
+        raw: the data, where they were read before, or are some of the job's classes alone.
+
+    Raises:
+        InputError: it cannot be done.
+    """
     members = members_of(job, sweep)
-    raw = load_raw(job.data)
+    raw = load_raw(job.data) if raw is None else raw
     check(job.distillation, raw)
     check_kernel(job, raw)
     # Members of one seed share their teachers, members of all seeds their data.

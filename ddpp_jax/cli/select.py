@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,13 +43,14 @@ from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled
 from ddpp_jax.storage import claimed_folder
 from ddpp_jax.training import predictions
 
-_NAMES = {
+TITLES = {
     "random": "random real images",
     "herding": "herding",
     "forgetting": "forgetting (most forgotten)",
     "forgetting-least": "forgetting (least forgotten)",
     "k-centre": "k-centre",
 }
+"""What tables call each way to choose."""
 
 
 def run_select(
@@ -57,15 +58,14 @@ def run_select(
 ) -> None:
     """Choose real images, and leave them as distillation leaves its set."""
     selection = job.selection
-    # One trained network is enough, whatever else its store holds.
-    job = dataclasses.replace(job, teaching=dataclasses.replace(job.teaching, teachers=1))
+    job = with_one_teacher(job)
     problem = prepare(job, places)
     raw = problem.raw
     require_per_class(raw, selection.ipc)
     identity = identity_of(job, raw)
     own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
     folder = out or own
-    name = _NAMES[selection.method]
+    name = TITLES[selection.method]
     report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
     path = folder / "distilled.safetensors"
     check_free(folder, identity, proven=folder == own)
@@ -90,17 +90,7 @@ def run_select(
             keep_programs(places.cache_dir)
             with report.run(folder, identity):
                 dataset = load(job, problem, places, report)
-                indices = _indices(job, problem, dataset, report)
-                chosen = DistilledSet(
-                    images=dataset.x_train[indices],
-                    pixels=unit(raw.x_train[indices]),
-                    labels=dataset.y_train[indices],
-                    alpha=job.real_rate,
-                    class_names=dataset.class_names,
-                    transform=transform_arrays(dataset.transform),
-                    origin=origin_of(name, job, raw, ipc=selection.ipc)
-                    | {"indices": indices.tolist()},
-                )
+                chosen = chosen_set(job, problem, dataset, report)
                 write_distilled(path, chosen)
         picture = folder / "distilled.png"
         if not picture.exists():
@@ -114,6 +104,55 @@ def run_select(
     )
     report.say(
         f"The images are in {path}; python -m ddpp_jax.evaluate {folder}{where} evaluates them"
+    )
+
+
+def select_job(job: DistillJob, method: str | None = None) -> SelectJob:
+    """The choice of real images that belongs to a job of distillation.
+
+    Args:
+        job: its settings.
+        method: how they are chosen; None takes what is usual.
+    """
+    chosen = SelectConfig(ipc=job.distillation.ipc)
+    if method is not None:
+        chosen = dataclasses.replace(chosen, method=cast(Any, method))
+    return SelectJob(
+        data=job.data,
+        model=job.model,
+        teaching=job.teaching,
+        selection=chosen,
+        evaluation=job.evaluation,
+        real_rate=job.real_rate,
+        seed=job.seed,
+    )
+
+
+def with_one_teacher(job: SelectJob) -> SelectJob:
+    """The job with a single trained network, which is enough, whatever else its store holds."""
+    return dataclasses.replace(job, teaching=dataclasses.replace(job.teaching, teachers=1))
+
+
+def chosen_set(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> DistilledSet:
+    """The real images that a job asks for; trains the network that chooses them, if one does.
+
+    Args:
+        job: how many of each class, and how they are chosen.
+        problem: the data as they came, and where the network is kept.
+        dataset: the data as networks see them.
+        report: told as it goes on.
+    """
+    selection = job.selection
+    indices = _indices(job, problem, dataset, report)
+    origin = origin_of(TITLES[selection.method], job, problem.raw, ipc=selection.ipc)
+    return DistilledSet(
+        images=dataset.x_train[indices],
+        pixels=unit(problem.raw.x_train[indices]),
+        labels=dataset.y_train[indices],
+        alpha=job.real_rate,
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+        origin=origin | {"indices": indices.tolist()},
     )
 
 
@@ -179,16 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         run_select(command.config, places, command.out, report, dry=command.shown.dry_run)
 
     def default(job: DistillJob) -> _Select:
-        config = SelectJob(
-            data=job.data,
-            model=job.model,
-            teaching=job.teaching,
-            selection=SelectConfig(ipc=job.distillation.ipc),
-            evaluation=job.evaluation,
-            real_rate=job.real_rate,
-            seed=job.seed,
-        )
-        return _Select(config=config)
+        return _Select(config=select_job(job))
 
     about = "Choose real images of each class, to compare distilled ones with."
     run_with_setting("select", about, arguments, default, work)

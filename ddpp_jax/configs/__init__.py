@@ -1,6 +1,7 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
+from ddpp_jax.configs.continual import ContinualConfig
 from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
 from ddpp_jax.configs.jobs import (
     DistillJob,
@@ -53,6 +54,7 @@ __all__ = [
     "SETTINGS",
     "AlignmentConfig",
     "AugmentedConfig",
+    "ContinualConfig",
     "DataConfig",
     "DistillConfig",
     "DistillJob",

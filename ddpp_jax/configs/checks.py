@@ -14,6 +14,7 @@ LARGEST = 1e30
 
 MOST = {
     "channels": 3,
+    "class_steps": 10**6,
     "depth": 30,  # Each block halves the image.
     "epochs": 10**6,
     "early_start_epoch": 10**6,
@@ -31,6 +32,7 @@ MOST = {
     "network_batch": 10**7,
     "network_epochs": 10**6,
     "networks": 10**5,
+    "orders": 10**4,
     "per_class": 10**8,
     "proxy_epochs": 10**6,
     "random_draws": 10**4,

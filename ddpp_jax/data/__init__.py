@@ -34,6 +34,7 @@ from ddpp_jax.data.dataset import (
     at_indices,
     held_out,
     normalised,
+    of_classes,
     raw_dataset,
     test_fingerprint,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "load_raw",
     "load_torch",
     "normalised",
+    "of_classes",
     "random_indices",
     "random_per_class",
     "raw_dataset",

@@ -1,7 +1,7 @@
 """A labelled image dataset in memory, and what a source holds before most of it is read."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
@@ -201,6 +201,41 @@ def at_indices(
         x_held=dataset.x_held[held],
         y_held=dataset.y_held[held],
     )
+
+
+def of_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
+    """The dataset with some of its classes alone, labelled 0, 1, ... in the order given.
+
+    Images stay as they are, so those that were normalised by numbers of all classes still are.
+
+    Args:
+        dataset: as it came, or normalised.
+        classes: some of its labels, each once.
+
+    Raises:
+        InputError: one is none of its labels, or comes twice, or there are none.
+    """
+    wanted = [int(label) for label in classes]
+    if (
+        not wanted
+        or len(set(wanted)) < len(wanted)
+        or not set(wanted) <= set(range(dataset.classes))
+    ):
+        raise InputError(
+            f"classes {wanted} of {dataset.name}; wanted some of 0 to {dataset.classes - 1}, each "
+            "once"
+        )
+    places = np.full(dataset.classes, -1, np.int32)
+    places[wanted] = np.arange(len(wanted))
+    parts: dict[str, np.ndarray] = {}
+    for part in ("train", "test", "held"):
+        labels = places[getattr(dataset, f"y_{part}")]
+        parts[f"x_{part}"] = getattr(dataset, f"x_{part}")[labels >= 0]
+        parts[f"y_{part}"] = labels[labels >= 0]
+    names = tuple(dataset.class_names[label] for label in wanted)
+    # What it is of the whole tells every pixel of it, and by which numbers it is normalised.
+    fingerprint = _fingerprint(names, np.frombuffer(dataset.fingerprint.encode(), np.uint8))
+    return replace(dataset, class_names=names, fingerprint=fingerprint, **parts)
 
 
 def test_fingerprint(raw: Dataset) -> str:

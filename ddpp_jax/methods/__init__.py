@@ -10,7 +10,7 @@ from ddpp_jax.methods.matching import Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
-from ddpp_jax.methods.real import Pool, RealImages, Work, made_up_pool, pool_like
+from ddpp_jax.methods.real import Pool, RealImages, Room, Work, made_up_pool, pool_like
 from ddpp_jax.methods.trajectory import Extensions, HParams, Schedule, match_trajectories
 from ddpp_jax.methods.truncated import Inner, UnrolledHParams, unroll_truncated
 
@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "Pool",
     "RealImages",
+    "Room",
     "Schedule",
     "Streamed",
     "UnrolledHParams",

@@ -35,6 +35,18 @@ class Pool(NamedTuple):
     counts: Int[Array, " classes"]
 
 
+class Room(NamedTuple):
+    """How large a pool is made, so that pools of several datasets go through one program.
+
+    Attributes:
+        images: in all, no fewer than the training set has.
+        most: images of a class, no fewer than the largest has.
+    """
+
+    images: int
+    most: int
+
+
 class Work(NamedTuple):
     """What the work of a step is estimated from.
 
@@ -54,15 +66,23 @@ NO_WORK = Work(0.0, 0)
 class RealImages:
     """A feed that gives every step the whole training set, on the device."""
 
-    def __init__(self, images: FloatArray, labels: Int[np.ndarray, " images"]) -> None:
+    def __init__(
+        self, images: FloatArray, labels: Int[np.ndarray, " images"], room: Room | None = None
+    ) -> None:
         """Put the training set on the device.
 
         Args:
             images: of the training set.
             labels: of those, 0 to classes - 1.
+            room: how large the pool is made; None takes what the training set needs. Draws depend
+                on it.
         """
         self.waited = 0.0
-        places, counts = _by_class(labels)
+        places, counts = _by_class(labels, room)
+        if room is not None:
+            images = np.asarray(images)
+            padding = np.zeros((room.images - len(images), *images.shape[1:]), images.dtype)
+            images = np.concatenate([images, padding])
         self._pool = everywhere(Pool(*map(jnp.asarray, (images, places, counts))))
 
     def take(self, count: int, *, rows: int) -> Pool:
@@ -74,15 +94,19 @@ class RealImages:
         """Nothing is held that others do not hold."""
 
 
-def pool_like(shape: tuple[int, ...], labels: Int[np.ndarray, " images"]) -> Pool:
+def pool_like(
+    shape: tuple[int, ...], labels: Int[np.ndarray, " images"], room: Room | None = None
+) -> Pool:
     """The shapes and dtypes of a pool, as `jax.ShapeDtypeStruct`.
 
     Args:
         shape: of an image: (height, width, channels).
         labels: of the training set.
+        room: how large the pool is made; None takes what the training set needs.
     """
-    places, counts = _by_class(labels)
-    images = jax.ShapeDtypeStruct((len(labels), *shape), jnp.float32)
+    places, counts = _by_class(labels, room)
+    count = len(labels) if room is None else room.images
+    images = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
     rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
     return Pool(*cast(Any, (images, *rest)))
 
@@ -186,10 +210,11 @@ def mean_in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> An
 
 
 def _by_class(
-    labels: Int[np.ndarray, " images"],
+    labels: Int[np.ndarray, " images"], room: Room | None
 ) -> tuple[Int[np.ndarray, "classes most"], Int[np.ndarray, " classes"]]:
     counts = np.bincount(labels).astype(np.int32)
-    places = np.zeros((len(counts), counts.max()), np.int32)
+    most = counts.max() if room is None else room.most
+    places = np.zeros((len(counts), most), np.int32)
     for label, count in enumerate(counts):
         places[label, :count] = np.flatnonzero(labels == label)
     return places, counts

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,15 @@ import numpy as np
 import ddpp_jax
 from ddpp_jax import cluster, teachers
 from ddpp_jax._types import PRNGKey
-from ddpp_jax.configs import EvaluateJob, Places, SearchJob, SelectJob, TeachersJob, digest
+from ddpp_jax.configs import (
+    EvaluateJob,
+    ModelConfig,
+    Places,
+    SearchJob,
+    SelectJob,
+    TeachersJob,
+    digest,
+)
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
@@ -65,6 +74,9 @@ _LATER_OF_TRAJECTORIES = (
     ("distillation", "skip_above", None),
 )
 """The same of trajectory matching; other methods had some of these from the first."""
+
+_NETWORKS = 16
+"""So many are kept, with what was compiled for them."""
 
 _MOST_PARAMETERS = 2**31 - 1  # XLA numbers the entries of a vector by 32 bits.
 
@@ -183,18 +195,25 @@ def origin_of(
 
 
 def network_for(job: Job, raw: Dataset, architecture: str = "convnet") -> Network:
-    """A network of the job's size for images of the data's shape."""
-    shape = raw.x_train.shape[1:]
-    model = make_model(
-        architecture, job.model, classes=raw.classes, image_size=shape[0], channels=shape[2]
-    )
-    network = make_network(model, shape, precision=job.model.precision)
+    """A network of the job's size for images of the data's shape.
+
+    One that is equal to an earlier one is that one, so that what was compiled for it is found.
+    """
+    network = _network(architecture, job.model, raw.classes, raw.x_train.shape[1:])
     if network.num_params > _MOST_PARAMETERS:
         raise InputError(
             f"the network has {network.num_params:,} parameters, more than the "
             f"{_MOST_PARAMETERS:,} that XLA can number; lower --width {job.model.width}"
         )
     return network
+
+
+@functools.lru_cache(maxsize=_NETWORKS)
+def _network(
+    architecture: str, model: ModelConfig, classes: int, shape: tuple[int, ...]
+) -> Network:
+    made = make_model(architecture, model, classes=classes, image_size=shape[0], channels=shape[2])
+    return make_network(made, shape, precision=model.precision)
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:

@@ -14,6 +14,7 @@ from ddpp_jax.report.drawings import values_words
 from ddpp_jax.report.images import method_values
 from ddpp_jax.report.read import Method, Run, read_run
 from ddpp_jax.report.searches import search_values
+from ddpp_jax.report.steps import steps_values
 from ddpp_jax.report.words import class_names, flat, is_unfinished, result_rows, row_names, title
 from ddpp_jax.results import tables
 from ddpp_jax.storage import Replacement
@@ -58,7 +59,11 @@ def write_report(
     """
     path = folder / REPORT
     if not (only_stale and _is_fresh(path)):
-        _write(path, "run.html.jinja", {"mark": ""} | _run_values(read_run(folder, warn_fn)))
+        run = read_run(folder, warn_fn)
+        in_steps = "continual" in run.identity
+        template = "steps.html.jinja" if in_steps else "run.html.jinja"
+        values = _steps_values(run) if in_steps else _run_values(run)
+        _write(path, template, {"mark": ""} | values)
     return path
 
 
@@ -146,6 +151,35 @@ def _run_values(run: Run) -> dict[str, Any]:
         "classes": ("Classes", "confusions"),
         "cost": ("Time and memory", "stages"),
         "tuning": ("How the settings were found", "tuning"),
+    }
+    there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
+    return values | {"contents": [*there, ("repeat", "To do it again")]}
+
+
+def _steps_values(run: Run) -> dict[str, Any]:
+    """What the page of a run shows in which classes arrive in steps."""
+    values = {
+        "made_of": str(run.folder),
+        "title": title(run),
+        "subtitle": _subtitle(run),
+        "data": _data(run),
+        "unfinished": _unfinished(run),
+        "command": _command(run),
+        "environment": _environment(run),
+        "settings": [
+            line
+            for part in ("config", "continual", "methods")
+            for line in flat(run.identity[part], "" if part == "config" else f"{part}.")
+        ],
+        **steps_values(run),
+        **costs(run),
+    }
+    sections = {
+        "accuracy": ("Accuracy", "rows"),
+        "differences": ("Differences", "comparisons"),
+        "images": ("Images", "memories"),
+        "orders": ("Orders", "orders"),
+        "cost": ("Time and memory", "stages"),
     }
     there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
     return values | {"contents": [*there, ("repeat", "To do it again")]}

@@ -229,6 +229,35 @@ def draw_trials(ax: Axes, trials: Rows) -> None:
         ax.legend(fontsize=7)
 
 
+def draw_steps(ax: Axes, methods: Mapping[str, Any], seen: Sequence[int]) -> None:
+    """Draw the accuracy over the classes seen, a line for each method and a band for its deviation.
+
+    The band is the deviation over orders, or over networks where there is a single order.
+
+    Args:
+        ax: where.
+        methods: by name, the figures after each step.
+        seen: how many classes are seen after each step.
+    """
+    for place, (name, own) in enumerate(methods.items()):
+        means = 100 * np.asarray([one["mean"] for one in own["steps"]])
+        deviations = 100 * np.asarray(
+            [
+                one["over_networks"] if one["over_orders"] is None else one["over_orders"]
+                for one in own["steps"]
+            ]
+        )
+        colour = COLOURS[place % len(COLOURS)]
+        ax.fill_between(
+            seen, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0
+        )
+        style = f"{DASHES[place % len(DASHES)]}o"
+        ax.plot(seen, means, style, color=colour, linewidth=1.3, markersize=3, label=as_words(name))
+    ax.set_xticks(list(seen))
+    ax.set(xlabel="classes seen", ylabel="accuracy over the classes seen, %")
+    ax.grid(alpha=0.25)
+
+
 def values_words(values: Mapping[str, Any]) -> str:
     """Settings and their values in a line."""
     return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())

@@ -21,6 +21,7 @@ from ddpp_jax.report.drawings import (
     draw_confusion,
     draw_curve,
     draw_image,
+    draw_steps,
     draw_sweep,
     draw_trials,
     drawing,
@@ -205,6 +206,22 @@ def save_proxies(path: Path, search: Mapping[str, Any], *, title: str) -> None:
         ax.tick_params(labelsize=8)
         for axis in (ax.xaxis, ax.yaxis):
             axis.label.set_fontsize(8)
+    _save(figure, path)
+
+
+def save_steps(path: Path, found: Mapping[str, Any], *, title: str) -> None:
+    """Draw the accuracy over the classes seen, as classes arrive in steps.
+
+    Args:
+        path: the picture's file.
+        found: what `result.json` says of the steps: `methods` and `seen`.
+        title: stands over the picture.
+    """
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    figure.suptitle(as_words(title), fontsize=10)
+    ax = figure.subplots()
+    draw_steps(ax, found["methods"], found["seen"])
+    ax.legend(fontsize=8)
     _save(figure, path)
 
 

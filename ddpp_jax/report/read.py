@@ -86,7 +86,9 @@ def read_run(folder: Path, warn_fn: Callable[[str], None] = warn) -> Run:
     check_identity(config, identity)
     found = read_result(result) if result.exists() else {}
     places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-    methods = [_method(place, warn_fn) for place in places if _holds_a_method(place)]
+    # Where classes arrive in steps, each step has a run of its own.
+    whole = "continual" not in identity
+    methods = [_method(place, warn_fn) for place in places if whole and _holds_a_method(place)]
     if "sweep" in found:  # In the order of its values.
         names = [row["method"] for row in found["rows"]]
         methods.sort(key=lambda m: names.index(m.name) if m.name in names else len(names))

@@ -17,6 +17,7 @@ from ddpp_jax.report.drawings import (
     draw_confusion,
     draw_curve,
     draw_map,
+    draw_steps,
     draw_sweep,
     draw_trials,
     drawing,
@@ -97,6 +98,14 @@ def sweep(rows: Rows, name: str, methods: Sequence[Method]) -> dict[str, str]:
         draw_sweep(figure.subplots(), rows, name=name, quantity=quantity, label=label)
         found[_title(label)] = _svg(figure, f"{_title(label)} against {name}")
     return found
+
+
+def steps(found: Mapping[str, Any]) -> str:
+    """The accuracy over the classes seen, as classes arrive in steps."""
+    figure = Figure(figsize=(_SIZE[0] + 1, _SIZE[1] + 0.3), layout="constrained")
+    draw_steps(figure.subplots(), found["methods"], found["seen"])
+    figure.legend(loc="outside lower left", ncols=1)
+    return _svg(figure, "Accuracy over the classes seen, after each step")
 
 
 def trials(rows: Rows) -> str:

@@ -11,9 +11,12 @@ def title(run: Run) -> str:
     """What a run is, in a line."""
     config, result = run.identity["config"], run.result
     said = [result.get("dataset") or config["data"]["dataset"]]
-    ipc = config.get("distillation", config.get("selection", {})).get("ipc")
+    in_steps = run.identity.get("continual", {})
+    ipc = config.get("distillation", config.get("selection", in_steps)).get("ipc")
     said += [f"{ipc} image{'s' if ipc != 1 else ''} per class"] if ipc else []
     kind = "an evaluation"
+    if in_steps:
+        kind = f"classes in {in_steps['class_steps']} steps"
     if "selection" in config:
         kind = "real images, chosen"
     elif "search" in config:

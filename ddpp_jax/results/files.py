@@ -19,6 +19,49 @@ class _Data(TypedDict):
     shape: list[int]
 
 
+class _Figure(TypedDict):
+    mean: float
+    over_orders: float | None
+    error: float | None
+    over_networks: float
+    std: float
+
+
+class _Method(TypedDict):
+    accuracies: list[list[list[float]]]
+    steps: list[_Figure]
+    average: _Figure
+
+
+class _Paired(TypedDict):
+    method: str
+    less: str
+    quantity: str
+    paired_over: str
+    which: None
+    architecture: None
+    ipc: None
+    seeds: int
+    mean: float
+    error: float
+    low: float
+    high: float
+    stands: bool
+
+
+class _Continual(TypedDict):
+    """Of classes that arrive in steps."""
+
+    class_steps: int
+    ipc: int | None
+    seen: list[int]
+    orders: list[list[list[int]]]
+    images: dict[str, list[list[int]]]
+    folders: dict[str, str]
+    methods: dict[str, _Method]
+    comparisons: list[_Paired]
+
+
 class _Result(TypedDict):
     dataset: str
     seed: int | None
@@ -34,6 +77,7 @@ class _Result(TypedDict):
     doubts: NotRequired[list[str]]
     search: NotRequired[SearchFound]
     distillation: NotRequired[dict[str, dict[str, float]]]
+    continual: NotRequired[_Continual]
 
 
 class _Row(TypedDict):

@@ -106,12 +106,24 @@ def comparison_words(comparison: Mapping[str, Any]) -> str:
     said = [str(comparison["architecture"])] if comparison["architecture"] else []
     said += [f"IPC {comparison['ipc']}"] if comparison["ipc"] else []
     said += [_WHICH[comparison["which"]]] if comparison["which"] else []
+    said += [comparison["quantity"]] if "quantity" in comparison else []
+    over = comparison.get("paired_over", "seeds")
     where = f" ({', '.join(said)})" if said else ""
     return (
         f"{comparison['method']} less {comparison['less']}{where}: {mean:+.1f} ± {error:.1f} "
-        f"points (standard error, {comparison['seeds']} seeds; 95 % interval {low:+.1f} to "
+        f"points (standard error, {comparison['seeds']} {over}; 95 % interval {low:+.1f} to "
         f"{high:+.1f}): the difference {stands}"
     )
+
+
+def figure_words(figure: Mapping[str, Any]) -> str:
+    """A figure in per cent with its deviation over orders, or over networks for a single order.
+
+    Args:
+        figure: `mean`, `over_orders` (None for a single order) and `over_networks`, from 0 to 1.
+    """
+    deviation = figure["over_networks"] if figure["over_orders"] is None else figure["over_orders"]
+    return f"{100 * figure['mean']:.1f} ± {100 * deviation:.1f}"
 
 
 def title(result: Mapping[str, Any]) -> str:
