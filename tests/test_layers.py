@@ -23,7 +23,7 @@ LEVELS = (
     ("methods",),
     ("teachers", "distill", "select", "evaluate"),
     ("results",),
-    ("planning", "report", "export"),
+    ("planning", "report", "export", "audit"),
     ("tuning",),
     ("cli",),
 )

@@ -11,6 +11,7 @@ COMMANDS = {
     "teachers": "train teachers and keep their trajectories",
     "evaluate": "train fresh networks on small sets, and test them on real images",
     "select": "choose real images per class, to compare distilled ones with",
+    "audit": "find what a small set gives away about the real images it was made from",
     "export": "write a set in the formats of other tools",
     "report": "write the page of a run, compare several, or follow one",
 }
@@ -39,6 +40,8 @@ def run(name: str, arguments: Sequence[str] | None = None) -> NoReturn:
             from ddpp_jax.cli.evaluate import main
         case "select":
             from ddpp_jax.cli.select import main
+        case "audit":
+            from ddpp_jax.cli.audit import main
         case "export":
             from ddpp_jax.cli.export import main
         case "report":

@@ -20,6 +20,8 @@ _ROOM = f"make room, and {_GOES_ON}"
 _FREE = "free some; where a file is named that is not so large, that file is damaged"
 _STREAM = ", or give --read stream"
 _LESS_MEMORY = {
+    "audit": "lower --width",
+    "audit --attack": "lower --width, --ipc or --networks",
     "distill": f"lower --width, --ipc or --student-steps{_STREAM}",
     "evaluate": "lower --networks, --eval-batch or --width",
     "select": "lower --width or --teacher-batch",

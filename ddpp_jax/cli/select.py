@@ -10,11 +10,12 @@ from typing import NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from ddpp_jax import select
 from ddpp_jax._types import Params
 from ddpp_jax.cli.flags import Shown, run_with_setting
-from ddpp_jax.configs import DistillJob, Places, SelectConfig, SelectJob, digest
+from ddpp_jax.configs import CHOSEN, DistillJob, Places, SelectConfig, SelectJob, digest
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
@@ -43,15 +44,6 @@ from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled
 from ddpp_jax.storage import claimed_folder
 from ddpp_jax.training import predictions
 
-_NAMES = {
-    "random": "random real images",
-    "herding": "herding",
-    "forgetting": "forgetting (most forgotten)",
-    "forgetting-least": "forgetting (least forgotten)",
-    "k-centre": "k-centre",
-}
-
-
 def run_select(
     job: SelectJob, places: Places, out: Path | None, report: Report, *, dry: bool = False
 ) -> None:
@@ -65,7 +57,7 @@ def run_select(
     identity = identity_of(job, raw)
     own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
     folder = out or own
-    name = _NAMES[selection.method]
+    name = CHOSEN[selection.method]
     report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
     path = folder / "distilled.safetensors"
     check_free(folder, identity, proven=folder == own)
@@ -90,7 +82,7 @@ def run_select(
             keep_programs(places.cache_dir)
             with report.run(folder, identity):
                 dataset = load(job, problem, places, report)
-                indices = _indices(job, problem, dataset, report)
+                indices = indices_of(job, problem, dataset, report)
                 chosen = DistilledSet(
                     images=dataset.x_train[indices],
                     pixels=unit(raw.x_train[indices]),
@@ -117,7 +109,17 @@ def run_select(
     )
 
 
-def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+def indices_of(
+    job: SelectJob, problem: Problem, dataset: Dataset, report: Report
+) -> Int[np.ndarray, " chosen"]:
+    """Which training images are chosen, class by class; a network is trained where one is needed.
+
+    Args:
+        job: how they are chosen.
+        problem: the images as they came, and where teachers are kept.
+        dataset: the same images, normalised.
+        report: told as it goes on.
+    """
     method, ipc, labels = job.selection.method, job.selection.ipc, dataset.y_train
     key = named_key(jax.random.key(job.seed), "selection")
     if method == "random":

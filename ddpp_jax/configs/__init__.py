@@ -1,5 +1,14 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
+from ddpp_jax.configs.audits import (
+    ATTACKS,
+    CHOSEN,
+    AttackConfig,
+    AttackJob,
+    ChosenConfig,
+    CopiesJob,
+    check_audited,
+)
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
 from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
 from ddpp_jax.configs.jobs import (
@@ -37,11 +46,17 @@ from ddpp_jax.configs.stages import (
 
 __all__ = [
     "ARCHITECTURES",
+    "ATTACKS",
+    "CHOSEN",
     "DIGITS",
     "METHODS",
     "SETTINGS",
     "AlignmentConfig",
+    "AttackConfig",
+    "AttackJob",
     "AugmentedConfig",
+    "ChosenConfig",
+    "CopiesJob",
     "DataConfig",
     "DistillConfig",
     "DistillJob",
@@ -63,6 +78,7 @@ __all__ = [
     "TrajectoryConfig",
     "UnrolledConfig",
     "check_architecture",
+    "check_audited",
     "check_method",
     "differences_of",
     "digest",

@@ -33,6 +33,7 @@ MOST = {
     "per_class": 10**8,
     "random_draws": 10**4,
     "real_batch": 10**7,
+    "shadows": 10**4,
     "steps": 10**7,
     "student_batch": 10**7,
     "student_steps": 10**6,
@@ -42,6 +43,7 @@ MOST = {
     "updates": 10**6,
     "width": 2**20,
     "window": 10**6,
+    "worst": 10**5,
 }
 """The most that each whole number may be: what no machine of today could work through or hold."""
 

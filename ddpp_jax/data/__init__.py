@@ -35,6 +35,7 @@ from ddpp_jax.data.dataset import (
     held_out,
     normalised,
     raw_dataset,
+    restricted,
     test_fingerprint,
 )
 from ddpp_jax.data.folder import folder_source
@@ -112,6 +113,7 @@ __all__ = [
     "require_per_class",
     "require_torch",
     "require_transform",
+    "restricted",
     "seen_by_teachers",
     "shape_words",
     "small_record",

@@ -7,9 +7,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
+from ddpp_jax._types import PRNGKey
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, random_per_class, transform_arrays, undo
+from ddpp_jax.data import (
+    Dataset,
+    random_indices,
+    require_per_class,
+    transform_arrays,
+    undo,
+)
 from ddpp_jax.distill.best import Best
 from ddpp_jax.distill.frames import Frames
 from ddpp_jax.distill.health import Health, troubles
@@ -79,10 +87,11 @@ def start_from(
     Raises:
         InputError: a class has fewer images.
     """
-    key = named_key(jax.random.key(seed), "start images")
-    images, labels = random_per_class(key, dataset, ipc)
+    chosen = start_indices(dataset, ipc=ipc, seed=seed)
+    images, labels = dataset.x_train[chosen], dataset.y_train[chosen]
     if noise is not None:
-        draws = np.asarray(jax.random.normal(named_key(key, "noise"), images.shape, np.float32))
+        key = named_key(_start_key(seed), "noise")
+        draws = np.asarray(jax.random.normal(key, images.shape, np.float32))
         lengths = np.sqrt(np.square(draws).sum(axis=(1, 2, 3), keepdims=True))
         images = draws / lengths
         if noise == "data":
@@ -94,6 +103,25 @@ def start_from(
         class_names=dataset.class_names,
         transform=transform_arrays(dataset.transform),
     )
+
+
+def start_indices(dataset: Dataset, *, ipc: int, seed: int) -> Int[np.ndarray, " images"]:
+    """Which training images `start_from` takes, class by class.
+
+    Args:
+        dataset: the real data, normalised or not.
+        ipc: images per class.
+        seed: of the distillation.
+
+    Raises:
+        InputError: a class has fewer images.
+    """
+    require_per_class(dataset, ipc)
+    return random_indices(_start_key(seed), dataset.y_train, ipc, classes=dataset.classes)
+
+
+def _start_key(seed: int) -> PRNGKey:
+    return named_key(jax.random.key(seed), "start images")
 
 
 def pictured(dataset: Dataset) -> Pictured:

@@ -14,6 +14,10 @@ def title(run: Run) -> str:
     ipc = config.get("distillation", config.get("selection", {})).get("ipc")
     said += [f"{ipc} image{'s' if ipc != 1 else ''} per class"] if ipc else []
     kind = "an evaluation"
+    if "features" in config:
+        return f"{said[0]}: an audit for copies"
+    if "attack" in config:
+        return f"{', '.join(said)}: an audit of {config['method']} by membership inference"
     if "selection" in config:
         kind = "real images, chosen"
     elif "distillation" in config:
