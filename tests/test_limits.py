@@ -17,6 +17,7 @@ import small
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
+    AttackConfig,
     DataConfig,
     DistributionConfig,
     EvaluateConfig,
@@ -32,6 +33,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.storage import claimed_folder
 
 CONFIGS = (
+    AttackConfig,
     DataConfig,
     ModelConfig,
     TeachConfig,

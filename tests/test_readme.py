@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 HOUSE = ROOT / "ddpp_jax" / "README.md"
 CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
+AUDIT = ROOT / "ddpp_jax" / "audit" / "README.md"
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -54,7 +55,7 @@ def examples(path=README):
 def test_every_example_is_run_by_a_test():
     """Those of the tests below; one of another README.md needs a test of its own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2}
+    assert found == {README: 1, HOUSE: 1, AUDIT: 1, CLI: 2}  # AUDIT: test_audit_command.py
 
 
 def test_the_first_page_is_short():
@@ -152,6 +153,7 @@ WORK = {
     "teachers": ("run_teachers", "run_import"),
     "evaluate": ("run_evaluate",),
     "select": ("run_select",),
+    "audit": ("run_copies", "run_attack"),
     "report": ("run_report", "follow"),
     "export": ("run_export",),
 }
@@ -211,8 +213,9 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     if "DATA" in arguments and not SHARED.exists():
         pytest.skip("needs shared data")
     no_torch = importlib.util.find_spec("torch") is None
-    if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
-        pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
+    if stage == "evaluate" or {"--import", "mtt-buffers", "--attack"} & set(arguments):
+        # MTT's buffers by tests/test_buffers.py, attacks by tests/test_audit_command.py.
+        pytest.skip("run elsewhere")
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.
     if "--formats" in arguments and no_torch:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from ddpp_jax.audit.splits import others_of
 
 Confidences = Float[np.ndarray, "shadows images"]
-"""Of the networks of each shadow: log p / (1 - p) of each image's true class, the mean over them."""
+"""By shadow: log p / (1 - p) of each image's true class, the mean over the shadow's networks."""
 
 Members = Bool[np.ndarray, "shadows images"]
 
@@ -111,7 +111,10 @@ def _variance(
     """Sample variances, each image's own or one for all."""
     freedom = np.maximum(counts - 1, 0)
     if pooled:
-        squares, freedom = np.full_like(squares, squares.sum()), np.full_like(freedom, freedom.sum())
+        squares, freedom = (
+            np.full_like(squares, squares.sum()),
+            np.full_like(freedom, freedom.sum()),
+        )
     return np.maximum(squares / np.maximum(freedom, 1), _LEAST_VARIANCE)
 
 

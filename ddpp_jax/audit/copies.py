@@ -38,12 +38,12 @@ class Chance(NamedTuple):
     """How many images have a used image as their nearest, and how many would by chance.
 
     Attributes:
-        count: how many have.
+        nearer: how many have.
         images: how many there are.
         distribution: the chance of each count from 0 on, where nothing is copied.
     """
 
-    count: int
+    nearer: int
     images: int
     distribution: Float[np.ndarray, " counts"]
 
@@ -55,12 +55,12 @@ class Chance(NamedTuple):
     @property
     def p_value(self) -> float:
         """The chance of this count or a larger one, where nothing is copied."""
-        return float(min(1.0, self.distribution[self.count :].sum()))
+        return float(min(1.0, self.distribution[self.nearer :].sum()))
 
     def beside(self, other: "Chance") -> "Chance":
         """Both together, as if the one told nothing of the other."""
         found = np.convolve(self.distribution, other.distribution)
-        return Chance(self.count + other.count, self.images + other.images, found)
+        return Chance(self.nearer + other.nearer, self.images + other.images, found)
 
 
 class Copies(NamedTuple):
@@ -164,7 +164,7 @@ def tail(count: int, images: int, others: int) -> float:
 def _drawn(
     repeats: Int[np.ndarray, " distinct"], total: int, used: int
 ) -> Float[np.ndarray, " counts"]:
-    """The distribution of the sum of the repeats of those that are among `used` drawn of `total`."""
+    """The distribution of the sum of the repeats of those that are drawn, `used` of `total`."""
     chances = np.zeros((len(repeats) + 1, int(repeats.sum()) + 1))
     chances[0, 0] = 1.0
     drawn = np.arange(len(repeats) + 1)

@@ -74,8 +74,8 @@ def expose(
     found = confidences_of(states.params, *audited, network=network)
     if not np.isfinite(found).all():
         raise InputError(
-            f"{lost or 'some'} of {len(found)} networks diverged, and what they show means nothing; "
-            f"lower the rate, which is {float(small.alpha):g}"
+            f"{lost or 'some'} of {len(found)} networks diverged, and what they show means "
+            f"nothing; lower the rate, which is {float(small.alpha):g}"
         )
     if checkpoints is not None:
         checkpoints.remove()

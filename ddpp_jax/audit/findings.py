@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import chi2
 
 from ddpp_jax.audit.copies import Copies
 from ddpp_jax.audit.power import Mean, Power, Rate
@@ -18,12 +18,14 @@ ERRORS = 3.0
 """Members are reported as found where an area is so many standard errors above 0.5."""
 
 _SMALLEST_SHOWN = 10
+_LEAST_CHANCE = 1e-300
 
 
 def copies_values(found: Sequence[Copies]) -> dict[str, Any]:
     """What lies near the images of one set, or of a set of each shadow.
 
-    Chances of several are put together as if the shadows told nothing of one another.
+    Chances of several are put together as if the shadows told nothing of one another; those of near
+    copies by Fisher's method.
 
     Args:
         found: one for each set.
@@ -32,17 +34,17 @@ def copies_values(found: Sequence[Copies]) -> dict[str, Any]:
     for one in found[1:]:
         chance = chance.beside(one.chance)
     ratios = np.sort(np.concatenate([one.ratios for one in found]))
-    hit = sum(bool(one.near.any()) for one in found)
-    # The lowest ratio of all is one of the set's with this chance, if its images are like others.
-    share = max(len(one.ratios) / (len(one.ratios) + len(one.ordinary)) for one in found)
-    near_p = found[0].near_p_value if len(found) == 1 else float(binom.sf(hit - 1, len(found), share))
+    near_p = found[0].near_p_value
+    if len(found) > 1:  # By Fisher's method.
+        logs = [math.log(max(one.near_p_value, _LEAST_CHANCE)) for one in found]
+        near_p = float(chi2.sf(-2 * sum(logs), 2 * len(found)))
     medians = (
         float(np.median(np.concatenate([getattr(one, kind).distances for one in found])))
         for kind in ("used", "unused")
     )
     return {
         "images": len(ratios),
-        "nearer": chance.count,
+        "nearer": chance.nearer,
         "nearer_expected": chance.expected,
         "nearer_p": chance.p_value,
         "near_copies": int(sum(one.near.sum() for one in found)),

@@ -1,8 +1,8 @@
 """How well scores tell members from others: curves, areas, rates at few false alarms.
 
 Carlini et al. (S&P 2022) ask for the share of members that is found at few false alarms, since an
-attack that is sure of some images is worse than one that is right a little more often than not about
-all of them, and an area under the curve cannot tell the two apart.
+attack that is sure of some images is worse than one that is right a little more often than not
+about all of them, and an area under the curve cannot tell the two apart.
 """
 
 import math
@@ -127,8 +127,13 @@ def power_of(
         members: of each target; all others are negatives.
         chosen: the members that are to be found; None takes all.
         fprs: false positive rates that are allowed.
+
+    Raises:
+        ValueError: a target has nothing to be found, or nothing else.
     """
     wanted = members if chosen is None else members & chosen
+    if not (wanted.any(axis=1).all() and (~members).any(axis=1).all()):
+        raise ValueError("a target has no member to be found, or no image that is none")
     pairs = [(s[w], s[~m]) for s, w, m in zip(scores, wanted, members, strict=True)]
     advantages = []
     for target, (positives, negatives) in enumerate(pairs):

@@ -43,7 +43,9 @@ def split_members(
         ValueError: a number is odd.
     """
     if shadows % 2 or (np.bincount(labels) % 2).any():
-        raise ValueError(f"halves of {shadows} shadows and {np.bincount(labels)} images are unequal")
+        raise ValueError(
+            f"halves of {shadows} shadows and {np.bincount(labels)} images are unequal"
+        )
     members = np.zeros((shadows, len(labels)), bool)
     for pair in range(shadows // 2):
         own_key = jax.random.fold_in(key, pair)
@@ -58,7 +60,7 @@ def split_members(
 def others_of(
     members: Bool[np.ndarray, "shadows images"], target: int
 ) -> Bool[np.ndarray, " shadows"]:
-    """The shadows that may be learnt from where one is the target: all but itself and its other half.
+    """The shadows to learn from where one is the target: all but itself and its other half.
 
     With the other half left out too, an image is a member of as many of them whether or not it is
     one of the target, so that their numbers give nothing away.

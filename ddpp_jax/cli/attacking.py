@@ -1,4 +1,4 @@
-"""Membership inference against sets that are made from half of the training images, again and again."""
+"""Membership inference against sets that are made from halves of the training images."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -199,7 +199,7 @@ def _compute(plan: Plan, report: Report) -> dict[str, Any]:
 
 def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
     """What the sets of a shadow show; what an earlier process has found is read."""
-    job, shadow = plan.job, plan.shadow(number)
+    shadow = plan.shadow(number)
     kept: dict[str, Attacked] = {}
     dataset: Dataset | None = None
     for method in plan.methods:
@@ -210,7 +210,9 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
             continue
         quiet = Report(None)
         if dataset is None:
-            dataset = load(plan.makers.teaching_job(shadow.seed), shadow.problem, plan.places, quiet)
+            dataset = load(
+                plan.makers.teaching_job(shadow.seed), shadow.problem, plan.places, quiet
+            )
         assert dataset.transform is not None
         released = plan.makers.released(method, shadow, dataset, report)
         place = digest_of({"of": of, "method": method})

@@ -110,9 +110,7 @@ def _copy(given: Sequence[str]) -> NoReturn:
 
 def _infer(given: Sequence[str]) -> NoReturn:
     def work(command: _Attack[Any], report: Report) -> None:
-        run_attack(
-            command.config, command.places, command.out, report, dry=command.shown.dry_run
-        )
+        run_attack(command.config, command.places, command.out, report, dry=command.shown.dry_run)
 
     asked = named("--method", given) or "ddpp"
 

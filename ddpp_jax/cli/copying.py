@@ -149,7 +149,9 @@ def _compute(
     if job.features:
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
-        vector = problem.store.read(0, [job.teaching.last_kept], num_params=problem.network.num_params)
+        vector = problem.store.read(
+            0, [job.teaching.last_kept], num_params=problem.network.num_params
+        )
         params = problem.network.unflatten(jnp.asarray(vector[0]))
         featured = partial(features_of, params, network=problem.network)
     pixels = audit.Real(raw.x_train, raw.x_test, raw.y_train, raw.y_test)
@@ -170,7 +172,9 @@ def _compute(
                 row["features"] = copies_values([audit.find_copies(featured(seen), features)])
             if one.starts is not None:
                 row["start"] = _start_values(one, raw, near)
-            row["found"] = any(are_copies(row[kind]) for kind in ("pixels", "features") if kind in row)
+            row["found"] = any(
+                are_copies(row[kind]) for kind in ("pixels", "features") if kind in row
+            )
             rows.append(row)
             auditing.write_pairs(folder, number, pairs_of(one.small.looks, near, raw))
             tick(number + 1, {"near copies": float(row["pixels"]["near_copies"])})
@@ -243,7 +247,7 @@ def _audited(path: Path, job: CopiesJob, raw: Dataset, report: Report) -> Audite
 def _starts(
     path: Path, small: DistilledSet, job: CopiesJob, raw: Dataset
 ) -> tuple[Int[np.ndarray, " images"] | None, str]:
-    """Which training images a set started from or holds, by what its file says, and how it says so."""
+    """Which training images a set started from or holds, by its file, and how it says so."""
     origin, ours = small.origin, plain(job, raw)["data"]
     theirs = origin.get("settings", {}).get("data", {})
     if any(theirs.get(name) != ours.get(name) for name in _DECIDES):

@@ -74,7 +74,7 @@ class Attacked(NamedTuple):
             tensors |= {"ratios": near.ratios, "ordinary": near.ordinary}
             tensors["distribution"] = near.chance.distribution
             tensors |= {f"pairs.{n}": a for n, a in self.pairs._asdict().items()}
-        count = 0 if self.near is None else self.near.chance.count
+        count = 0 if self.near is None else self.near.chance.nearer
         write_tensors(path, tensors, {"of": of, "images": self.images, "count": count}, kind=KIND)
 
     @classmethod

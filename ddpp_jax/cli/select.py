@@ -44,6 +44,7 @@ from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled
 from ddpp_jax.storage import claimed_folder
 from ddpp_jax.training import predictions
 
+
 def run_select(
     job: SelectJob, places: Places, out: Path | None, report: Report, *, dry: bool = False
 ) -> None:

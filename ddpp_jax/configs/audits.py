@@ -59,8 +59,8 @@ class AttackConfig:
         at_least(1, worst=self.worst)
         if self.shadows % 2:
             raise InputError(
-                f"--shadows is {shown(self.shadows)}; wanted an even number, since each half of the "
-                "images has another half beside it"
+                f"--shadows is {shown(self.shadows)}; wanted an even number, since each half of "
+                "the images has another half beside it"
             )
         names = self.names
         unknown = [name for name in names if name not in ATTACKS]
@@ -96,7 +96,7 @@ class AttackJob(TeachersJob, Generic[Released]):
     """All that decides what an attack on the sets of a method finds."""
 
     method: str = "random"
-    """Of distillation (ddpp, mtt, dc, dsa, dm, cafe, kip, bptt), of select, or real: all members."""
+    """One of distill (ddpp, mtt, dc, dsa, dm, cafe, kip, bptt), of select, or real: all images."""
 
     distillation: Released = field(default_factory=cast(Callable[[], Released], ChosenConfig))
     evaluation: EvaluateConfig = field(default_factory=EvaluateConfig)

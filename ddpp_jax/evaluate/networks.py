@@ -111,7 +111,7 @@ def train(
     name: str = "evaluate",
     checkpoints: Checkpoints | None = None,
 ) -> tuple[State, Float[np.ndarray, " networks"]]:
-    """Several fresh networks trained on a small set, and the training loss of each one's last epoch.
+    """Several fresh networks trained on a small set, and the loss of each one's last epoch.
 
     Args:
         key: decides the initialisations and all draws.

@@ -186,12 +186,10 @@ def _names(found: Mapping[str, Any]) -> list[str]:
 
 
 def _pair_rows(pairs: Pairs, found: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    used, unused = ("member", "other") if "attack" in found else ("training", "test")
-    return {
-        "of the set": pairs.distilled,
-        f"nearest {used} image": pairs.used,
-        f"nearest {unused} image": pairs.unused,
-    }
+    kinds = ("member", "other image") if "attack" in found else ("training image", "test image")
+    images = (pairs.used, pairs.unused)
+    near = {f"nearest {kind}": shown for kind, shown in zip(kinds, images, strict=True)}
+    return {"of the set": pairs.distilled} | near
 
 
 def _pairs_path(folder: Path, number: int) -> Path:

@@ -119,22 +119,14 @@ def attack_listing(attack: Mapping[str, Any]) -> Listing:
     """
     rows = []
     for case in attack["cases"]:
+        name = str(case["title"])
         for one in case["attacks"]:
             percent, few = (_rate(one, rate) for rate in (0.01, 0.001))
             origins = _area(one["origins"]) if "origins" in one else "-"
             advantage = _percent(one["advantage"])
-            rows.append(
-                (case["title"], one["attack"], _area(one), percent, few, advantage, origins)
-            )
-    columns = (
-        "networks trained on",
-        "attack",
-        "area",
-        "found at 1 %",
-        "found at 0.1 %",
-        "advantage",
-        "area, origins alone",
-    )
+            rows.append((name, one["attack"], _area(one), percent, few, advantage, origins))
+            name = ""  # It is said once.
+    columns = ("trained on", "attack", "area", "at 1 %", "at 0.1 %", "advantage", "origins")
     return Listing(columns, rows)
 
 
@@ -158,7 +150,9 @@ def copies_words(copies: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in copies:
         name = f"{row['method']} ({row['set']})"
         if row["found"]:
-            said.append(f"{name} fails: its images lie nearer to training images than chance has it")
+            said.append(
+                f"{name} fails: its images lie nearer to training images than chance has it"
+            )
         else:
             said.append(f"{name}: no copies were found")
         if "start" in row:
@@ -203,27 +197,34 @@ def attack_words(attack: Mapping[str, Any]) -> list[str]:
 
 def _area_words(attack: Mapping[str, Any]) -> str:
     """What the columns are, and how many others the rates are of."""
-    rates = attack["cases"][0]["attacks"][0]
-    alone, pooled = (
-        {one["rate"]: one for one in rates[kind]} for kind in ("rates", "pooled")
-    )
+    first = attack["cases"][0]["attacks"][0]
+    alone, pooled = ({one["rate"]: one for one in first[kind]} for kind in ("rates", "pooled"))
     percent, few = alone[0.01], alone[0.001]
     said = (
-        f"Area under the curve, 0.5 by guessing; share of members found at false alarms of 1 % "
-        f"({percent['allowed']} of {percent['negatives']:,} others in a target) and 0.1 %"
+        "Area: under the curve, 0.5 by guessing. At 1 % and 0.1 %: members found, in %, where so "
+        f"many others are taken for members; {_others(percent)} in a target"
     )
     if few["allowed"]:
-        said += f" ({few['allowed']} of {few['negatives']:,})"
+        said += f", and {_others(few)}"
     else:
+        said += (
+            f"; {few['negatives']:,} are too few for 0.1 % in one target (wanted 1,000), so that "
+        )
         every = pooled[0.001]
         said += (
-            f": too few others for that in one target ({few['negatives']:,}, wanted 1,000), so it is "
-            f"of all targets in one list ({every['allowed']} of {every['negatives']:,})"
+            f"this is of all targets in one list, {_others(every)}"
+            if every["allowed"]
+            else "there is none"
         )
     return (
-        f"{said}; advantage: found less false alarms, %, at the threshold that served the other "
-        "targets. Origins: of members, only those that a set holds or started from"
+        f"{said}. Advantage: members found less others taken for members, in points, at the "
+        "threshold that served the other targets best. Origins: the area where, of members, only "
+        "those count that a set holds or started from"
     )
+
+
+def _others(rate: Mapping[str, Any]) -> str:
+    return f"{rate['allowed']} of {rate['negatives']:,}"
 
 
 def _case_words(case: Mapping[str, Any]) -> list[str]:
@@ -245,8 +246,8 @@ def _case_words(case: Mapping[str, Any]) -> list[str]:
     if worst is not None:
         success = worst["success"]
         said.append(
-            f"{title}: of the {len(worst['indices'])} most vulnerable images, chosen by one half of "
-            f"the shadows, membership is guessed right in the other half in "
+            f"{title}: of the {len(worst['indices'])} most vulnerable images, chosen by one half "
+            f"of the shadows, membership is guessed right in the other half in "
             f"{_percent(success)} % (50 by guessing); {100 * worst['found']:.0f} % of "
             f"the members are found at {100 * worst['alarms']:.0f} % false alarms"
         )
@@ -256,12 +257,12 @@ def _case_words(case: Mapping[str, Any]) -> list[str]:
 def _near_columns(used: str, unused: str) -> tuple[str, ...]:
     return (
         "images",
-        f"nearer to a {used} image (by chance)",
+        f"nearer to a {used} (chance)",
         "p",
-        "near copies (by chance)",
+        "near copies (chance)",
         "p",
-        "smallest ratios",
-        f"median distance to {used}/{unused}",
+        "ratios",
+        f"to {used}/{unused}",
     )
 
 
@@ -279,13 +280,13 @@ def _near(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rate(attack: Mapping[str, Any], rate: float) -> str:
-    """What is found at a rate of false alarms: the mean over targets, or that of all in one list."""
+    """What is found at a rate of false alarms: the mean over targets, or of all in one list."""
     for kind in ("rates", "pooled"):
         one = next(entry for entry in attack[kind] if entry["rate"] == rate)
         if one["allowed"]:
             error = "" if one["error"] is None else f" ± {100 * one['error']:.2f}"
-            return f"{100 * one['share']:.2f}{error} %"
-    return "too few others"
+            return f"{100 * one['share']:.2f}{error}"
+    return "too few"
 
 
 def _area(values: Mapping[str, Any]) -> str:
