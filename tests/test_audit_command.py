@@ -1,5 +1,6 @@
 """`python -m ddpp_jax.audit` as a user runs it: real digits, few of them."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -15,10 +16,21 @@ from test_commands import invoke  # noqa: F401
 from test_readme import ROOT, examples
 
 from ddpp_jax import audit
+from ddpp_jax.cli.attacking import plan_attack
 from ddpp_jax.cli.inquiry import KIND, _is_found
-from ddpp_jax.configs import DataConfig
+from ddpp_jax.configs import (
+    AttackConfig,
+    AttackJob,
+    DataConfig,
+    ModelConfig,
+    Places,
+    TeachConfig,
+    setting,
+)
 from ddpp_jax.data import load_raw
 from ddpp_jax.distill.frames import read_frame
+from ddpp_jax.planning.problem import load
+from ddpp_jax.progress import Report
 from ddpp_jax.results import audits
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import read_tensors
@@ -159,12 +171,10 @@ def test_a_killed_attack_goes_on_and_ends_with_the_same_figures(attacked, invoke
     assert "delete it, and the same command makes it again" in error
 
 
-def check_shadow(invoke, tmp_path, shadows, number, flags):  # noqa: F811
+def check_shadow(invoke, tmp_path, shadow, members, flags):  # noqa: F811
     """A shadow's set is, to the bit, what `distill` makes of a dataset of its members alone."""
-    raw = load_raw(DataConfig(per_class=12))
-    tensors, _ = read_tensors(shadows / f"{number:03d}" / "real.safetensors", kind=KIND)
-    save(tmp_path / "members.npz", raw, tensors["origins"])
-    made = read_distilled(shadows / f"{number:03d}" / "distilled.safetensors")
+    save(tmp_path / "members.npz", load_raw(DataConfig(per_class=12)), members)
+    made = read_distilled(shadow / "distilled.safetensors")
     common = "--width 4 --depth 1 --no-baselines --eval-every 0 --networks 1 --eval-epochs 2"
     run = f"digits --dataset members.npz {flags} {common} --seed {made.origin['seed']} --out alone"
     assert invoke("distill", run)[0] == 0
@@ -175,8 +185,9 @@ def check_shadow(invoke, tmp_path, shadows, number, flags):  # noqa: F811
 
 def test_a_shadow_knows_no_other_images_than_its_members(attacked, invoke, tmp_path):  # noqa: F811
     folder, _ = attacked
-    shadows = folder / "attack" / "shadows"
-    check_shadow(invoke, tmp_path, shadows, 1, "--method dm --ipc 2 --steps 10")
+    shadow = folder / "attack" / "shadows" / "001"
+    members = np.flatnonzero(read_tensors(shadow / "real.safetensors", kind=KIND)[0]["origins"])
+    check_shadow(invoke, tmp_path, shadow, members, "--method dm --ipc 2 --steps 10")
     # What the same run started from is found again, too.
     code, shown, _ = invoke("audit", "alone --dataset members.npz --no-features --out audit")
     assert code == 0
@@ -195,12 +206,26 @@ def test_a_shadow_knows_no_other_images_than_its_members(attacked, invoke, tmp_p
 
 
 def test_shadows_with_teachers_have_teachers_of_their_own(invoke, tmp_path):  # noqa: F811
-    attack = f"digits --attack --shadows 2 --attacks loss {SMALL} {NETWORKS} --out attack"
-    code, shown, error = invoke("audit", f"{attack} {TRAJECTORIES}")
-    assert (code, error) == (0, "")
-    assert "after 2 teachers of 2 epochs" in " ".join(shown.split())
-    assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 2
-    check_shadow(invoke, tmp_path, tmp_path / "attack" / "shadows", 1, TRAJECTORIES)
+    base = setting("digits")
+    job = AttackJob(
+        data=dataclasses.replace(base.data, per_class=12),
+        model=ModelConfig(width=4, depth=1),
+        teaching=TeachConfig(teachers=1, epochs=2, teacher_rate=base.teaching.teacher_rate),
+        method="ddpp",
+        distillation=dataclasses.replace(
+            base.distillation, steps=2, max_start_epoch=1, target_epochs=1, student_steps=2
+        ),
+        attack=AttackConfig(shadows=2, attacks="loss"),
+    )
+    places = Places(teachers_dir=tmp_path / "teachers", cache_dir=tmp_path / "cache")
+    plan, _ = plan_attack(job, places, tmp_path / "attack")
+    for number in (0, 1):  # The second takes the steps of the first, and its own teachers.
+        shadow = plan.shadow(number)
+        own = plan.makers.teaching_job(shadow.seed)
+        dataset = load(own, shadow.problem, places, Report(None))
+        plan.makers.released("ddpp", shadow, dataset, Report(None))
+    assert len(list((tmp_path / "teachers").iterdir())) == 2
+    check_shadow(invoke, tmp_path, shadow.folder, np.flatnonzero(plan.members[1]), TRAJECTORIES)
 
 
 def test_the_page_is_written_anew_by_its_own_command(attacked, invoke, tmp_path):  # noqa: F811

@@ -89,7 +89,8 @@ def draw_audit(folder: Path, found: Mapping[str, Any]) -> None:
     examples, path = folder / f"{EXAMPLES}.safetensors", folder / f"{EXAMPLES}.png"
     if examples.exists() and not path.exists():
         shown = _read(examples)
-        title = f"Most vulnerable, {found['attack']['cases'][0]['title']}"
+        title = f"{found['attack']['cases'][0]['title']}: the most vulnerable images, and how far "
+        title += "apart confidences as a member and as none are, in deviations"
         _save_rows(path, {"image": shown["pixels"]}, title, captions=shown["gaps"])
     if "attack" in found and not (folder / "roc.png").exists():
         cases = found["attack"]["cases"]

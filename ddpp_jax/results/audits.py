@@ -23,6 +23,10 @@ UNTESTED_ATTACKS = (
 """What stands under every table of attacks."""
 
 
+_NAME_WIDTH = 12
+"""Letters that the first column has at the least."""
+
+
 class Listing(NamedTuple):
     """A table as text.
 
@@ -91,7 +95,7 @@ def copies_listing(copies: Sequence[Mapping[str, Any]]) -> Listing:
         copies: of a result.
     """
     rows = [
-        (str(row["method"]), kind, *_near(row[kind]))
+        (str(row["method"]) if kind == "pixels" else "", kind, *_near(row[kind]))
         for row in copies
         for kind in ("pixels", "features")
         if kind in row
@@ -170,8 +174,8 @@ def copies_words(copies: Sequence[Mapping[str, Any]]) -> list[str]:
 _NEAR_WORDS = (
     "Nearer: how many images have an image that was used as their nearest, and how many would by "
     "chance. Near copies: those whose distance to a used image, over that to an unused one, is "
-    "below the same of every unused image. Distances are root mean squares, in pixels from 0 "
-    "(black) to 1 (white)."
+    "below the same of every unused image; the least of these ratios. To: the median distances, "
+    "root mean squares, in pixels from 0 (black) to 1 (white)."
 )
 
 
@@ -257,25 +261,25 @@ def _case_words(case: Mapping[str, Any]) -> list[str]:
 def _near_columns(used: str, unused: str) -> tuple[str, ...]:
     return (
         "images",
-        f"nearer to a {used} (chance)",
+        "nearer (chance)",
         "p",
         "near copies (chance)",
         "p",
-        "ratios",
-        f"to {used}/{unused}",
+        "least ratio",
+        f"to {used}, {unused}",
     )
 
 
 def _near(values: Mapping[str, Any]) -> tuple[str, ...]:
-    ratios = ", ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in values["ratios"][:3])
+    least = values["ratios"][0]
     return (
         f"{values['images']:,}",
         f"{values['nearer']:,} ({values['nearer_expected']:.1f})",
         _chance(values["nearer_p"]),
         f"{values['near_copies']:,} ({values['near_expected']:.2f})",
         _chance(values["near_p"]),
-        ratios,
-        f"{values['median_used']:.3f}/{values['median_unused']:.3f}",
+        "-" if least is None else f"{least:.3f}",
+        f"{values['median_used']:.2f}, {values['median_unused']:.2f}",
     )
 
 
@@ -301,13 +305,18 @@ def _percent(value: Mapping[str, Any]) -> str:
 
 
 def _chance(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{max(value, 1e-99):.0e}"
+    if value >= 0.001:
+        return f"{value:.3f}"
+    return f"{value:.0e}" if value >= 1e-99 else "< 1e-99"
 
 
 def _table(title: str, listing: Listing) -> Table:
     shown = Table(title=title, title_justify="left")
     for place, column in enumerate(listing.columns):
-        shown.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+        first = place == 0
+        width = _NAME_WIDTH if first else None
+        side = "left" if first else "right"
+        shown.add_column(column, justify=side, overflow="fold", min_width=width)
     for row in listing.rows:
         shown.add_row(*row)
     return shown
