@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
-from scipy.stats import hypergeom, norm
+from scipy.stats import hypergeom, norm, ttest_1samp
 from sklearn.metrics import roc_auc_score, roc_curve
 from test_layers import ROOT, imports
 
@@ -16,7 +16,13 @@ from ddpp_jax import audit, distill
 from ddpp_jax.audit import neighbours
 from ddpp_jax.audit.copies import tail
 from ddpp_jax.audit.exposure import scaled
-from ddpp_jax.audit.findings import are_copies, copies_values, finds_members, power_values
+from ddpp_jax.audit.findings import (
+    are_copies,
+    area_chance,
+    copies_values,
+    finds_members,
+    power_values,
+)
 from ddpp_jax.audit.power import best_threshold
 from ddpp_jax.audit.worst import most_vulnerable
 from ddpp_jax.cli.attacking import as_many_steps
@@ -240,10 +246,19 @@ def test_lira_has_the_power_that_normal_distributions_allow(gap):
     assert power.advantage.mean == pytest.approx(2 * norm.cdf(gap / 2) - 1, abs=0.04)
     few = norm.cdf(gap - norm.ppf(0.99))
     assert power.pooled[0.01].share == pytest.approx(few, abs=0.25 * few + 0.01)
-    assert finds_members(power_values(power)) == (gap > 0)
+    assert finds_members(power_values(power, 64)) == (gap > 0)
     # Thresholds know nothing of how easy an image is.
     by_loss = audit.power_of(audit.loss_scores(confidences[:, None]), members)
     assert by_loss.area.mean == pytest.approx(norm.cdf(gap / math.sqrt(2 + 2 * 9)), abs=0.04)
+
+
+def test_the_chance_of_an_area_is_that_of_a_t_test():
+    areas = np.array([0.55, 0.51, 0.49, 0.58])
+    mean = audit.Mean(areas.mean(), areas.std(ddof=1) / 2)
+    expected = ttest_1samp(areas, 0.5, alternative="greater").pvalue
+    assert area_chance(mean, 4) == pytest.approx(expected)
+    assert area_chance(audit.Mean(0.6, 0.0), 4) == 1
+    assert area_chance(audit.Mean(1.0, 0.0), 4) == 1 / 16
 
 
 def test_curves_areas_and_rates_are_scikit_learns():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtr
 from scipy.stats import chi2
 
 from ddpp_jax.audit.copies import Copies
@@ -14,8 +15,8 @@ from ddpp_jax.audit.worst import Vulnerable
 SURE = 0.01
 """Copies are reported where chance would make as many less often than this."""
 
-ERRORS = 3.0
-"""Members are reported as found where an area is so many standard errors above 0.5."""
+SURE_OF_MEMBERS = 0.001
+"""Members are reported as found where guesses would have such an area less often than this."""
 
 _SMALLEST_SHOWN = 10
 _LEAST_CHANCE = 1e-300
@@ -62,11 +63,17 @@ def are_copies(values: dict[str, Any]) -> bool:
     return values["nearer_p"] < SURE or values["near_p"] < SURE
 
 
-def power_values(power: Power) -> dict[str, Any]:
-    """What an attack can do."""
+def power_values(power: Power, targets: int) -> dict[str, Any]:
+    """What an attack can do.
+
+    Args:
+        power: of the attack.
+        targets: how many there were.
+    """
     alarms, found = power.curve
     return {
         "area": _mean(power.area),
+        "area_p": area_chance(power.area, targets),
         "advantage": _mean(power.advantage),
         "rates": [_rate(fpr, rate) for fpr, rate in power.rates.items()],
         "pooled": [_rate(fpr, rate) for fpr, rate in power.pooled.items()],
@@ -76,8 +83,22 @@ def power_values(power: Power) -> dict[str, Any]:
 
 def finds_members(values: dict[str, Any]) -> bool:
     """Whether an area is above that of guesses by more than its error explains."""
-    mean, error = values["area"]["mean"], values["area"]["error"]
-    return error is not None and mean - ERRORS * error > 0.5
+    return values["area_p"] < SURE_OF_MEMBERS
+
+
+def area_chance(area: Mean, targets: int) -> float:
+    """The chance of such an area or a larger one by guesses, by Student's t over the targets.
+
+    Targets without any spread are those of few images, and say nothing: the chance is then 1, but
+    for an area of 1 in all of them.
+
+    Args:
+        area: the mean over the targets.
+        targets: how many.
+    """
+    if not area.error > 0:
+        return 0.5**targets if area.mean == 1 else 1.0
+    return float(stdtr(targets - 1, -(area.mean - 0.5) / area.error))
 
 
 def vulnerable_values(found: Vulnerable) -> dict[str, Any]:

@@ -202,9 +202,11 @@ def _case(
     some = origins.any(axis=1).all() and not (origins == members).all()
     attacks = []
     for name, values in scores.items():
-        one = {"attack": name} | power_values(audit.power_of(values, members))
+        one = {"attack": name} | power_values(audit.power_of(values, members), len(members))
         if some:
-            one["origins"] = power_values(audit.power_of(values, members, chosen=origins))
+            one["origins"] = power_values(
+                audit.power_of(values, members, chosen=origins), len(members)
+            )
         attacks.append(one)
     case: dict[str, Any] = {
         "method": method,

@@ -55,7 +55,7 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges and the names."""
-        at_least(2, shadows=self.shadows)
+        at_least(4, shadows=self.shadows)  # A target needs others to learn from.
         at_least(1, worst=self.worst)
         if self.shadows % 2:
             raise InputError(

@@ -203,32 +203,28 @@ def _area_words(attack: Mapping[str, Any]) -> str:
     """What the columns are, and how many others the rates are of."""
     first = attack["cases"][0]["attacks"][0]
     alone, pooled = ({one["rate"]: one for one in first[kind]} for kind in ("rates", "pooled"))
-    percent, few = alone[0.01], alone[0.001]
-    said = (
-        "Area: under the curve, 0.5 by guessing. At 1 % and 0.1 %: members found, in %, where so "
-        f"many others are taken for members; {_others(percent)} in a target"
+    rates = "; ".join(
+        f"{100 * rate:g} %: {_others(alone[rate], pooled[rate], rate)}" for rate in (0.01, 0.001)
     )
-    if few["allowed"]:
-        said += f", and {_others(few)}"
-    else:
-        said += (
-            f"; {few['negatives']:,} are too few for 0.1 % in one target (wanted 1,000), so that "
-        )
-        every = pooled[0.001]
-        said += (
-            f"this is of all targets in one list, {_others(every)}"
-            if every["allowed"]
-            else "there is none"
-        )
     return (
-        f"{said}. Advantage: members found less others taken for members, in points, at the "
-        "threshold that served the other targets best. Origins: the area where, of members, only "
-        "those count that a set holds or started from"
+        "Area: under the curve, 0.5 by guessing. At 1 % and 0.1 %: members found, in %, where so "
+        f"many others are taken for members ({rates}). Advantage: members found less others taken "
+        "for members, in points, at the threshold that served the other targets best. Origins: the "
+        "area where, of members, only those count that a set holds or started from. Found: p below "
+        "0.001 by Student's t over targets"
     )
 
 
-def _others(rate: Mapping[str, Any]) -> str:
-    return f"{rate['allowed']} of {rate['negatives']:,}"
+def _others(alone: Mapping[str, Any], pooled: Mapping[str, Any], rate: float) -> str:
+    """How many others a rate is of, in one target or in all of them."""
+    if alone["allowed"]:
+        return f"{alone['allowed']} of {alone['negatives']:,} in a target"
+    few = f"{alone['negatives']:,} in one target are too few, wanted {1 / rate:,.0f}"
+    if pooled["allowed"]:
+        return (
+            f"{few}, so of all targets in one list, {pooled['allowed']} of {pooled['negatives']:,}"
+        )
+    return f"{few}, and those of all targets likewise"
 
 
 def _case_words(case: Mapping[str, Any]) -> list[str]:
@@ -236,7 +232,9 @@ def _case_words(case: Mapping[str, Any]) -> list[str]:
     if case["found"]:
         said.append(f"{title}: members are found ({', '.join(case['found'])})")
     else:
-        said.append(f"{title}: no attack found members by three standard errors or more")
+        said.append(
+            f"{title}: no attack found members more surely than guesses would (p below 0.001)"
+        )
     if case["origins_found"]:
         said.append(f"{title}: {case['origins']} are found ({', '.join(case['origins_found'])})")
     if case["copies_found"]:
