@@ -24,7 +24,7 @@ LEVELS = (
     ("methods",),
     ("teachers", "distill", "select", "evaluate"),
     ("results",),
-    ("planning", "report", "export", "continual", "search"),
+    ("planning", "report", "export", "audit", "continual", "search"),
     ("tuning",),
     ("cli",),
 )

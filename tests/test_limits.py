@@ -17,6 +17,7 @@ import small
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import (
     DIGITS,
+    AttackConfig,
     ContinualConfig,
     DataConfig,
     DistributionConfig,
@@ -32,6 +33,7 @@ from ddpp_jax.distill.health import Health
 from ddpp_jax.errors import InputError
 
 CONFIGS = (
+    AttackConfig,
     DataConfig,
     ModelConfig,
     TeachConfig,

@@ -35,6 +35,7 @@ HOUSE = ROOT / "ddpp_jax" / "README.md"
 CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
 SEARCH = ROOT / "ddpp_jax" / "search" / "README.md"
 CONTINUAL = ROOT / "ddpp_jax" / "continual" / "README.md"  # Its example: tests/test_continual.py.
+AUDIT = ROOT / "ddpp_jax" / "audit" / "README.md"
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -56,7 +57,7 @@ def examples(path=README):
 def test_every_example_is_run_by_a_test():
     """Those of the tests below and, of SEARCH, of tests/test_search.py; others need their own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2, SEARCH: 1, CONTINUAL: 1}
+    assert found == {README: 1, HOUSE: 1, CLI: 2, AUDIT: 1, CONTINUAL: 1, SEARCH: 1}
 
 
 def test_the_first_page_is_short():
@@ -156,6 +157,7 @@ WORK = {
     "select": ("run_select",),
     "search": ("run_search",),
     "continual": ("run_continual",),
+    "audit": ("run_copies", "run_attack"),
     "report": ("run_report", "follow"),
     "export": ("run_export",),
 }
@@ -219,10 +221,11 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     if "DATA" in arguments and not SHARED.exists():
         pytest.skip("needs shared data")
     no_torch = importlib.util.find_spec("torch") is None
-    if stage == "evaluate" or {"--import", "mtt-buffers"} & set(arguments):
-        pytest.skip("run elsewhere")  # MTT's buffers by tests/test_buffers.py.
-    if stage == "continual":
-        pytest.skip("run elsewhere")  # By tests/test_continual.py.
+    elsewhere = {"--import", "mtt-buffers", "--attack"} & set(arguments)
+    if elsewhere or stage in ("evaluate", "continual"):
+        # MTT's buffers by tests/test_buffers.py, attacks by tests/test_audit_command.py, classes in
+        # steps by tests/test_continual.py.
+        pytest.skip("run elsewhere")
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.
     if "--formats" in arguments and no_torch:

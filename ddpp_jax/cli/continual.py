@@ -22,9 +22,9 @@ from ddpp_jax.cli.flags import (
 )
 from ddpp_jax.cli.incremental import run_continual
 from ddpp_jax.cli.running import run_command
-from ddpp_jax.cli.select import TITLES, select_job
+from ddpp_jax.cli.select import select_job
 from ddpp_jax.cli.several import parse_each
-from ddpp_jax.configs import METHODS, ContinualConfig, DistillJob, Places, SelectJob
+from ddpp_jax.configs import METHODS, SELECTIONS, ContinualConfig, DistillJob, Places, SelectJob
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.errors import InputError
@@ -95,7 +95,7 @@ def _work(program: str, given: list[str]) -> None:
         mine: DistillJob | SelectJob = (
             commands[name].config if name in commands else select_job(job, name)
         )
-        title = TITLES[name] if name in TITLES else commands[name].config.distillation.title
+        title = SELECTIONS[name] if name in SELECTIONS else commands[name].config.distillation.title
         compared.append(Compared(name=name, title=title, job=mine))
     run_continual(
         job,
@@ -147,7 +147,7 @@ def _methods_in(given: Sequence[str]) -> list[str]:
     if text == "none":
         return []
     names = [name.strip() for name in (text or "").split(",")]
-    known = (*TITLES, *METHODS)
+    known = (*SELECTIONS, *METHODS)
     for name in names:
         if name not in known:
             raise InputError(f"--methods names {name!r}; wanted some of {', '.join(known)}")

@@ -19,8 +19,11 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report, Tracker
 from ddpp_jax.storage import expanded, read_json
 
-_OF_THE_DIGITS = ("teachers", "select", "search", "continual")
+_OF_THE_DIGITS = ("teachers", "select", "search", "continual", "audit --attack")
 """Commands that vary the settings of the digits where none are named."""
+
+_OF_SETS = ("evaluate", "audit")
+"""Commands that take sets by position, and a named setting by a flag."""
 
 Alone = TypeVar("Alone")
 Parsed = TypeVar("Parsed", bound="SettingCommand")
@@ -192,8 +195,8 @@ def parse_varied(
         InputError: they cannot be taken.
     """
     setting_name, flags = _setting_name(name, given)
-    usage = program if name == "evaluate" else f"{program} [SETTING]"
-    names = "--setting names" if name == "evaluate" else "SETTING is"
+    usage = program if name in _OF_SETS else f"{program} [SETTING]"
+    names = "--setting names" if name in _OF_SETS else "SETTING is"
     more = (
         f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
         "--list-settings shows them all."
@@ -227,7 +230,7 @@ def base(name: str | None, method: str | None = None) -> DistillJob:
 
 def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[str]]:
     """The setting that is asked for, if one is, and the arguments that are left."""
-    if command == "evaluate":
+    if command in _OF_SETS:
         name = named("--setting", arguments)
         return (None if name == "none" else name), arguments
     if arguments and not arguments[0].startswith("-"):

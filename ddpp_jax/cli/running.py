@@ -25,6 +25,8 @@ _FREE = "free some; where a file is named that is not so large, that file is dam
 _STREAM = ", or give --read stream"
 _LESS_MEMORY = {
     "continual": f"lower --width, --ipc or --networks{_STREAM}",
+    "audit": "lower --width",
+    "audit --attack": "lower --width, --ipc or --networks",
     "distill": f"lower --width, --ipc or --student-steps{_STREAM}",
     "evaluate": "lower --networks, --eval-batch or --width",
     "search": "lower --widths or --eval-batch",

@@ -10,11 +10,12 @@ from typing import Any, NoReturn, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from ddpp_jax import select
 from ddpp_jax._types import Params
 from ddpp_jax.cli.flags import Shown, run_with_setting
-from ddpp_jax.configs import DistillJob, Places, SelectConfig, SelectJob, digest
+from ddpp_jax.configs import SELECTIONS, DistillJob, Places, SelectConfig, SelectJob, digest
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
@@ -43,15 +44,6 @@ from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled
 from ddpp_jax.storage import claimed_folder
 from ddpp_jax.training import predictions
 
-TITLES = {
-    "random": "random real images",
-    "herding": "herding",
-    "forgetting": "forgetting (most forgotten)",
-    "forgetting-least": "forgetting (least forgotten)",
-    "k-centre": "k-centre",
-}
-"""What tables call each way to choose."""
-
 
 def run_select(
     job: SelectJob, places: Places, out: Path | None, report: Report, *, dry: bool = False
@@ -65,7 +57,7 @@ def run_select(
     identity = identity_of(job, raw)
     own = Path("runs") / f"{raw.name}-{selection.method}-ipc{selection.ipc}-{digest(identity)}"
     folder = out or own
-    name = TITLES[selection.method]
+    name = SELECTIONS[selection.method]
     report.say(f"{name}: {selection.ipc} of each of {raw.classes} classes; in {folder}")
     path = folder / "distilled.safetensors"
     check_free(folder, identity, proven=folder == own)
@@ -143,8 +135,8 @@ def chosen_set(job: SelectJob, problem: Problem, dataset: Dataset, report: Repor
         report: told as it goes on.
     """
     selection = job.selection
-    indices = _indices(job, problem, dataset, report)
-    origin = origin_of(TITLES[selection.method], job, problem.raw, ipc=selection.ipc)
+    indices = indices_of(job, problem, dataset, report)
+    origin = origin_of(SELECTIONS[selection.method], job, problem.raw, ipc=selection.ipc)
     return DistilledSet(
         images=dataset.x_train[indices],
         pixels=unit(problem.raw.x_train[indices]),
@@ -156,7 +148,17 @@ def chosen_set(job: SelectJob, problem: Problem, dataset: Dataset, report: Repor
     )
 
 
-def _indices(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
+def indices_of(
+    job: SelectJob, problem: Problem, dataset: Dataset, report: Report
+) -> Int[np.ndarray, " chosen"]:
+    """Which training images are chosen, class by class; a network is trained where one is needed.
+
+    Args:
+        job: how they are chosen.
+        problem: the images as they came, and where teachers are kept.
+        dataset: the same images, normalised.
+        report: told as it goes on.
+    """
     method, ipc, labels = job.selection.method, job.selection.ipc, dataset.y_train
     key = named_key(jax.random.key(job.seed), "selection")
     if method == "random":

@@ -126,17 +126,34 @@ def _origin(
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """What is known of where a set of this program comes from, and the settings that made it."""
     origin: dict[str, Any] = {"method": path.name} | dict(distilled.origin)
-    if "test" in origin and origin["test"] != test_fingerprint(raw):
-        raise InputError(
-            f"{path} was made with other test images, and may hold some of these; give the "
-            "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
-            "made with, or evaluate it alone"
-        )
+    require_test_images(path, origin, raw, other=", or evaluate it alone")
     about = {name: origin[name] for name in _SHOWN if name in origin}
     settings = origin.get("settings")
     if settings is not None:
         about["settings"] = digest(_making(settings))
     return about, settings
+
+
+def require_test_images(
+    path: Path, origin: Mapping[str, Any], raw: Dataset, *, other: str = ""
+) -> None:
+    """Refuse a set that may hold test images.
+
+    Args:
+        path: of the set.
+        origin: what it says of where it comes from.
+        raw: the data with the test images.
+        other: what else may be done about it, for the message.
+
+    Raises:
+        InputError: it was made with other test images.
+    """
+    if "test" in origin and origin["test"] != test_fingerprint(raw):
+        raise InputError(
+            f"{path} was made with other test images, and may hold some of these; give the "
+            "--dataset, --split-seed, --test-share, --image-size and --channels that it was "
+            f"made with{other}"
+        )
 
 
 def _in_folder(folder: Path, which: str) -> Path:

@@ -1,5 +1,15 @@
 """Every setting: of each stage and method, of whole jobs, and the published ones by name."""
 
+from ddpp_jax.configs.audits import (
+    ATTACKS,
+    CHOSEN,
+    SELECTIONS,
+    AttackConfig,
+    AttackJob,
+    ChosenConfig,
+    CopiesJob,
+    check_audited,
+)
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
 from ddpp_jax.configs.continual import ContinualConfig
 from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
@@ -47,14 +57,21 @@ from ddpp_jax.configs.stages import (
 __all__ = [
     "ACTIVATIONS",
     "ARCHITECTURES",
+    "ATTACKS",
+    "CHOSEN",
     "DIGITS",
     "METHODS",
     "NORMS",
     "POOLINGS",
+    "SELECTIONS",
     "SETTINGS",
     "AlignmentConfig",
+    "AttackConfig",
+    "AttackJob",
     "AugmentedConfig",
+    "ChosenConfig",
     "ContinualConfig",
+    "CopiesJob",
     "DataConfig",
     "DistillConfig",
     "DistillJob",
@@ -78,6 +95,7 @@ __all__ = [
     "TrajectoryConfig",
     "UnrolledConfig",
     "check_architecture",
+    "check_audited",
     "check_method",
     "differences_of",
     "digest",

@@ -38,6 +38,7 @@ MOST = {
     "random_draws": 10**4,
     "real_batch": 10**7,
     "segments": 10**5,
+    "shadows": 10**4,
     "steps": 10**7,
     "student_batch": 10**7,
     "student_steps": 10**6,
@@ -47,6 +48,7 @@ MOST = {
     "updates": 10**6,
     "width": 2**20,
     "window": 10**6,
+    "worst": 10**5,
 }
 """The most that each whole number may be: what no machine of today could work through or hold."""
 

@@ -36,6 +36,7 @@ from ddpp_jax.data.dataset import (
     normalised,
     of_classes,
     raw_dataset,
+    restricted,
     test_fingerprint,
 )
 from ddpp_jax.data.folder import folder_source
@@ -114,6 +115,7 @@ __all__ = [
     "require_per_class",
     "require_torch",
     "require_transform",
+    "restricted",
     "seen_by_teachers",
     "shape_words",
     "small_record",

@@ -179,6 +179,24 @@ def held_out(
     )
 
 
+def restricted(raw: Dataset, kept: Int[np.ndarray, " kept"]) -> Dataset:
+    """The dataset with some of its training images alone, as if there were no others.
+
+    Args:
+        raw: images as they came.
+        kept: which of the training images, in any order.
+    """
+    x_train, y_train = raw.x_train[kept], raw.y_train[kept]
+    return replace(
+        raw,
+        x_train=x_train,
+        y_train=y_train,
+        x_held=raw.x_held[:0],
+        y_held=raw.y_held[:0],
+        fingerprint=_fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test),
+    )
+
+
 def normalised(raw: Dataset, transform: Transform) -> Dataset:
     """The dataset with its images normalised by the transform."""
     return replace(

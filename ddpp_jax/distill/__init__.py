@@ -11,6 +11,7 @@ from ddpp_jax.distill.member import (
     pictured,
     read_finished,
     start_from,
+    start_indices,
 )
 from ddpp_jax.distill.program import (
     begin,
@@ -38,6 +39,7 @@ __all__ = [
     "read_finished",
     "run",
     "start_from",
+    "start_indices",
     "stepper",
     "steps_per_call",
 ]

@@ -1,6 +1,5 @@
 """One of the distillations that go through a program side by side: what it is, and its files."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,10 +7,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
+from ddpp_jax._types import PRNGKey
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, random_per_class, transform_arrays, undo
+from ddpp_jax.data import (
+    Dataset,
+    random_indices,
+    require_per_class,
+    transform_arrays,
+    undo,
+)
 from ddpp_jax.distill.best import Best
 from ddpp_jax.distill.frames import Frames
 from ddpp_jax.distill.health import Health, troubles
@@ -88,15 +94,11 @@ def start_from(
     Raises:
         InputError: a class has fewer images.
     """
-    key = named_key(jax.random.key(seed), "start images")
-    allowed = dataset
-    if among is not None:
-        allowed = dataclasses.replace(
-            dataset, x_train=dataset.x_train[among], y_train=dataset.y_train[among]
-        )
-    images, labels = random_per_class(key, allowed, ipc)
+    chosen = start_indices(dataset, ipc=ipc, seed=seed, among=among)
+    images, labels = dataset.x_train[chosen], dataset.y_train[chosen]
     if noise is not None:
-        draws = np.asarray(jax.random.normal(named_key(key, "noise"), images.shape, np.float32))
+        key = named_key(_start_key(seed), "noise")
+        draws = np.asarray(jax.random.normal(key, images.shape, np.float32))
         lengths = np.sqrt(np.square(draws).sum(axis=(1, 2, 3), keepdims=True))
         images = draws / lengths
         if noise == "data":
@@ -108,6 +110,30 @@ def start_from(
         class_names=dataset.class_names,
         transform=transform_arrays(dataset.transform),
     )
+
+
+def start_indices(
+    dataset: Dataset, *, ipc: int, seed: int, among: Bool[np.ndarray, " all"] | None = None
+) -> Int[np.ndarray, " images"]:
+    """Which training images `start_from` takes, class by class.
+
+    Args:
+        dataset: the real data, normalised or not.
+        ipc: images per class.
+        seed: of the distillation.
+        among: whether each may be drawn, with enough of each class; None allows all.
+
+    Raises:
+        InputError: a class has fewer images.
+    """
+    require_per_class(dataset, ipc)
+    places = np.arange(len(dataset.y_train)) if among is None else np.flatnonzero(among)
+    labels = dataset.y_train[places]
+    return places[random_indices(_start_key(seed), labels, ipc, classes=dataset.classes)]
+
+
+def _start_key(seed: int) -> PRNGKey:
+    return named_key(jax.random.key(seed), "start images")
 
 
 def pictured(dataset: Dataset) -> Pictured:

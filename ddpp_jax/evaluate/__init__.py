@@ -2,7 +2,7 @@
 
 from ddpp_jax.evaluate.evaluation import Evaluation, evaluation_of
 from ddpp_jax.evaluate.kept import Evaluations
-from ddpp_jax.evaluate.networks import Procedure, Tests, run
+from ddpp_jax.evaluate.networks import Procedure, Tests, run, train
 from ddpp_jax.evaluate.regression import evaluate_by_kernel
 from ddpp_jax.evaluate.schedule import Info, State, init, make_optimizer, start_from, step
 from ddpp_jax.evaluate.scoring import score
@@ -22,4 +22,5 @@ __all__ = [
     "score",
     "start_from",
     "step",
+    "train",
 ]

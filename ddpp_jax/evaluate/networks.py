@@ -82,7 +82,9 @@ def run(
         checkpoints: where to keep the state of a long evaluation now and then, and to go on from;
             None keeps none.
     """
-    states, losses = _train(key, procedure, network, small, report, name, checkpoints)
+    states, losses = train(
+        key, procedure, network, small, report, name=name, checkpoints=checkpoints
+    )
     lost = int((~np.isfinite(losses)).sum())
     found = {}
     for test, (x_test, y_test) in tests.items():
@@ -100,16 +102,27 @@ def run(
     return found
 
 
-def _train(
+def train(
     key: PRNGKey,
     procedure: Procedure,
     network: Network,
     small: DistilledSet,
     report: Report,
-    name: str,
-    checkpoints: Checkpoints | None,
+    *,
+    name: str = "evaluate",
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[State, Float[np.ndarray, " networks"]]:
-    """Trained networks, and the training loss of the last epoch of each."""
+    """Several fresh networks trained on a small set, and the loss of each one's last epoch.
+
+    Args:
+        key: decides the initialisations and all draws.
+        procedure: how many networks, their schedule and their augmentation.
+        network: the architecture.
+        small: as for `run`.
+        report: told as it goes on.
+        name: what the report calls it.
+        checkpoints: as for `run`; what they keep is left to the caller to remove.
+    """
     config = procedure.config
     keys = jax.random.split(key, config.networks)
     soft = np.asarray(small.labels).dtype.kind == "f"

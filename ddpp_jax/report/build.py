@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
 from ddpp_jax.report import svg
+from ddpp_jax.report.auditing import audit_values
 from ddpp_jax.report.comparison import comparison_values
 from ddpp_jax.report.costs import costs
 from ddpp_jax.report.drawings import values_words
@@ -140,8 +141,10 @@ def _run_values(run: Run) -> dict[str, Any]:
         "environment": _environment(run),
         "settings": list(flat(run.identity["config"])),
         "tuning": _tuning(run),
+        "audit": audit_values(run.folder, run.result),
         **costs(run),
     }
+    audited = [(part["id"], part["title"]) for part in values["audit"]["parts"]]
     sections = {
         "accuracy": ("Accuracy", "rows"),
         "search": ("Networks and proxies", "search"),
@@ -153,7 +156,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "tuning": ("How the settings were found", "tuning"),
     }
     there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
-    return values | {"contents": [*there, ("repeat", "To do it again")]}
+    return values | {"contents": [*there, *audited, ("repeat", "To do it again")]}
 
 
 def _steps_values(run: Run) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import io
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpp_jax.report.drawings import (
@@ -142,6 +143,19 @@ def confusion(row: Mapping[str, Any], names: Sequence[str], title: str) -> str:
     shown = draw_confusion(ax, row, names)
     figure.colorbar(shown, ax=ax, shrink=0.8, label="share of the class")
     return _svg(figure, f"Confusion matrix: {title}")
+
+
+def curve_svg(draw_fn: Callable[[Axes], None], label: str) -> str:
+    """A figure that a function draws, with its legend below.
+
+    Args:
+        draw_fn: draws on the axes that it is given.
+        label: what is seen.
+    """
+    figure = Figure(figsize=(_SIZE[0], _SIZE[1] + 1), layout="constrained")
+    draw_fn(figure.subplots())
+    figure.legend(loc="outside lower left", ncols=1)
+    return _svg(figure, label)
 
 
 def _title(label: str) -> str:

@@ -17,6 +17,10 @@ def title(run: Run) -> str:
     kind = "an evaluation"
     if in_steps:
         kind = f"classes in {in_steps['class_steps']} steps"
+    if "features" in config:
+        return f"{said[0]}: an audit for copies"
+    if "attack" in config:
+        return f"{', '.join(said)}: an audit of {config['method']} by membership inference"
     if "selection" in config:
         kind = "real images, chosen"
     elif "search" in config:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from ddpp_jax.errors import InputError
+from ddpp_jax.results.audits import check_audit
 from ddpp_jax.results.searches import SearchFound
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.storage import read_sealed, require_kind
@@ -78,6 +79,8 @@ class _Result(TypedDict):
     search: NotRequired[SearchFound]
     distillation: NotRequired[dict[str, dict[str, float]]]
     continual: NotRequired[_Continual]
+    copies: NotRequired[list[dict[str, Any]]]
+    attack: NotRequired[dict[str, Any]]
 
 
 class _Row(TypedDict):
@@ -140,6 +143,7 @@ def read_result(path: Path) -> dict[str, Any]:
     found = read_sealed(path, remedy=REMEDY)
     try:
         require_kind(found, _Result)
+        check_audit(found)
         for row in found["rows"]:
             _check_row(row, len(found["class_names"]))
             if "sweep" in found and not ("value" in row and "means" in row):

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
 from ddpp_jax.configs import (
+    CHOSEN,
     METHODS,
+    AttackConfig,
+    ChosenConfig,
     DataConfig,
     EvaluateConfig,
     ModelConfig,
@@ -23,6 +26,7 @@ _PARTS = {
     "selection": SelectConfig,
     "evaluation": EvaluateConfig,
     "search": SearchConfig,
+    "attack": AttackConfig,
 }
 
 
@@ -105,9 +109,12 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     """
     require_kind(settings, _Settings)
     method = settings.get("method", "ddpp")
-    if method not in METHODS:
-        raise ValueError(f"its method is {method!r}, wanted one of {', '.join(METHODS)}")
-    for part, kind in {**_PARTS, "distillation": METHODS[method]}.items():
+    kinds_by_method: dict[str, Any] = dict(METHODS)
+    if "attack" in settings:  # Real images as they are may be audited, too.
+        kinds_by_method |= dict.fromkeys(CHOSEN, ChosenConfig)
+    if method not in kinds_by_method:
+        raise ValueError(f"its method is {method!r}, wanted one of {', '.join(kinds_by_method)}")
+    for part, kind in {**_PARTS, "distillation": kinds_by_method[method]}.items():
         values = settings.get(part, {})
         require_type(values, dict[str, Any])
         kinds = get_type_hints(kind)

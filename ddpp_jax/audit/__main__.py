@@ -1,0 +1,5 @@
+"""`python -m ddpp_jax.audit`."""
+
+from ddpp_jax.cli.audit import main
+
+main()
