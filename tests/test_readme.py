@@ -180,6 +180,7 @@ def test_every_command_is_understood(line, monkeypatch, tmp_path):
         monkeypatch.setattr(place, "find_settings", lambda search, *_: search.asked)
         monkeypatch.setattr(place, "settings_found", lambda search: search.asked)
         monkeypatch.setattr(place, "check_distill", lambda *_: None)
+    monkeypatch.setattr("ddpp_jax.cluster.join", lambda *_: None)
     for name in WORK[stage]:
         place = importlib.import_module(f"ddpp_jax.cli.{PLACES.get(stage, stage)}")
         monkeypatch.setattr(place, name, lambda *xs, name=name, **named: calls.append(name))
@@ -221,10 +222,10 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     if "DATA" in arguments and not SHARED.exists():
         pytest.skip("needs shared data")
     no_torch = importlib.util.find_spec("torch") is None
-    elsewhere = {"--import", "mtt-buffers", "--attack"} & set(arguments)
+    elsewhere = {"--import", "mtt-buffers", "--attack", "--coordinator"} & set(arguments)
     if elsewhere or stage in ("evaluate", "continual"):
         # MTT's buffers by tests/test_buffers.py, attacks by tests/test_audit_command.py, classes in
-        # steps by tests/test_continual.py.
+        # steps by tests/test_continual.py, jobs of several processes by tests/test_cluster.py.
         pytest.skip("run elsewhere")
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.

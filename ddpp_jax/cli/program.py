@@ -11,8 +11,8 @@ COMMANDS = {
     "teachers": "train teachers and keep their trajectories",
     "evaluate": "train fresh networks on small sets, and test them on real images",
     "select": "choose real images per class, to compare distilled ones with",
-    "search": "search among architectures by small sets in place of the data",
     "continual": "let classes arrive in steps, and compare what methods keep of them",
+    "search": "search among architectures by small sets in place of the data",
     "audit": "find what a small set gives away about the real images it was made from",
     "export": "write a set in the formats of other tools",
     "report": "write the page of a run, compare several, or follow one",
@@ -42,10 +42,10 @@ def run(name: str, arguments: Sequence[str] | None = None) -> NoReturn:
             from ddpp_jax.cli.evaluate import main
         case "select":
             from ddpp_jax.cli.select import main
-        case "search":
-            from ddpp_jax.cli.search_architectures import main
         case "continual":
             from ddpp_jax.cli.continual import main
+        case "search":
+            from ddpp_jax.cli.search_architectures import main
         case "audit":
             from ddpp_jax.cli.audit import main
         case "export":
