@@ -284,17 +284,13 @@ def draw(path, lines):
         figure.savefig(temporary, dpi=150)
 
 
-def make(runner, cells, seeds, teacher_seed, command):
-    """Run what is missing of some cells and leave the table's files; its Markdown."""
-    name = "masks" if teacher_seed is not None else "masks-own-teachers"
-    results = {cell: [] for cell in cells}
-    for seed in seeds:
-        for cell in cells:
-            results[cell].append(run_cell(runner, cell, seed, teacher_seed))
+def make(folder, results, command, *, own_teachers):
+    """Leave the table's files, from what `run_cell` gave for each seed of a cell; its Markdown."""
+    name = "masks-own-teachers" if own_teachers else "masks"
     lines = table_of(results)
     text = markdown(results, lines, command)
-    with Replacement(runner.folder / f"{name}.md") as temporary:
+    with Replacement(folder / f"{name}.md") as temporary:
         temporary.write_text(text + "\n")
-    write_csv(runner.folder / f"{name}.csv", lines)
-    draw(runner.folder / f"{name}.png", lines)
-    return f"\n{text}\n\nIn {runner.folder}: {name}.md, {name}.csv, {name}.png"
+    write_csv(folder / f"{name}.csv", lines)
+    draw(folder / f"{name}.png", lines)
+    return f"\n{text}\n\nIn {folder}: {name}.md, {name}.csv, {name}.png"

@@ -1,8 +1,9 @@
 """Tables 1 to 4 of the paper, and its masks compared, from commands that are run cell by cell.
 
 Started by scripts/tables. A cell that is complete is not run again, and a command that was killed
-goes on, so a killed table goes on too. Leaves tableN.md, tableN.csv and tableN.png in the folder of
-the runs. The paper's own figures (Li et al., 2024) stand in paper.csv.
+goes on, so a killed table goes on too. Several processes, as of a job array, may make one table:
+each takes cells that no other one is at work on. Leaves tableN.md, tableN.csv and tableN.png in the
+folder of the runs. The paper's own figures (Li et al., 2024) stand in paper.csv.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mask_table
@@ -19,7 +21,7 @@ from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, w
 import ddpp_jax
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import Replacement, claimed_folder, read_json, write_json
+from ddpp_jax.storage import Leases, Replacement, claimed_folder, read_json, write_json
 
 OTHERS_OF = {"1": ("dsa", "dm", "cafe"), "2": ("kip",)}
 """Methods beside MTT and DDPP, by table."""
@@ -42,6 +44,9 @@ SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
 ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18")
 HALF = ("--image-size", "16", "--depth", "2")
 """Images on which two cores can afford KIP's kernel."""
+SECONDS_BETWEEN_LOOKS = 5
+"""At cells that other processes are at."""
+
 FEW_NETWORKS = ("--networks", "3", "--eval-epochs", "100")
 
 
@@ -113,11 +118,15 @@ COLUMNS = {
 }
 
 
+class Elsewhere(Exception):  # noqa: N818 - nothing went wrong
+    """Another process runs this command now."""
+
+
 class Runner:
     """Runs commands, each once."""
 
-    def __init__(self, folder, data_dir):
-        self.folder, self.data_dir = folder, data_dir
+    def __init__(self, folder, data_dir, leases=None):
+        self.folder, self.data_dir, self._leases = folder, data_dir, leases
 
     def command(self, name, stage, setting, *flags):
         """The arguments of `python -m` of one command, and the folder of its results."""
@@ -127,7 +136,11 @@ class Runner:
         return [f"ddpp_jax.{stage}", *named, *flags, *places], out
 
     def call(self, name, stage, named, *flags):
-        """Run one command, unless it was complete before; the folder of its results."""
+        """Run one command, unless it was complete before; the folder of its results.
+
+        Raises:
+            Elsewhere: another process is at it.
+        """
         command, out = self.command(name, stage, named, *flags)
         mark = self.folder / "done" / f"{name}.json"
         cell = {"command": command, "version": ddpp_jax.__version__}
@@ -138,10 +151,21 @@ class Runner:
         )
         cell["settings"] = dataclasses.asdict(setting(named, method))
         left = out / ("distilled.safetensors" if stage == "select" else "result.json")
-        if not (left.exists() and mark.exists() and read_json(mark) == cell):
-            print(f"\n== {name}", flush=True)
-            subprocess.run([sys.executable, "-m", *command], check=True)
-            write_json(mark, cell)
+
+        def lacks():
+            return not (left.exists() and mark.exists() and read_json(mark) == cell)
+
+        if lacks():
+            if self._leases is not None and not self._leases.take(name):
+                raise Elsewhere
+            try:
+                if lacks():
+                    print(f"\n== {name}", flush=True)
+                    subprocess.run([sys.executable, "-m", *command], check=True)
+                    write_json(mark, cell)
+            finally:
+                if self._leases is not None:
+                    self._leases.give_back(name)
         return out
 
 
@@ -189,11 +213,25 @@ def others(runner, table, column, seed):
 
 def all_cells(runner, table, columns, seeds):
     """The rows of every column, seed by seed, so that the columns share the seed's teachers."""
-    results = [[] for _ in columns]
-    for seed in seeds:
-        for place, column in enumerate(columns):
-            results[place] += cells(runner, table, column, seed)
-    return results
+    pairs = [(place, seed) for seed in seeds for place in range(len(columns))]
+    found = each(pairs, lambda pair: cells(runner, table, columns[pair[0]], pair[1]))
+    return [[row for seed in seeds for row in found[place, seed]] for place in range(len(columns))]
+
+
+def each(keys, fn):
+    """What a function gives for each key; those that other processes are at come last."""
+    found, left = {}, list(keys)
+    while left:
+        later = []
+        for key in left:
+            try:
+                found[key] = fn(key)
+            except Elsewhere:
+                later.append(key)
+        if len(later) == len(left):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        left = later
+    return found
 
 
 def show_costs(runner, table, columns, seed):
@@ -242,9 +280,9 @@ def parse():
     return given
 
 
-def make(given, columns, seeds):
+def make(given, columns, seeds, leases):
     """Run the cells of a table and leave its files; its Markdown."""
-    runner, name = Runner(given.out, given.data_dir), f"table{given.table}"
+    runner, name = Runner(given.out, given.data_dir, leases), f"table{given.table}"
     results = all_cells(runner, given.table, columns, seeds)
     table = Table(given.table, given.scale, columns, results)
     command = f"scripts/tables {given.table} --scale {given.scale} --data-dir DATA"
@@ -256,13 +294,16 @@ def make(given, columns, seeds):
     return f"\n{text}\n\nIn {given.out}: {name}.md, {name}.csv, {name}.png"
 
 
-def make_masks(given, seeds):
+def make_masks(given, seeds, leases):
     """The masks compared; their Markdown."""
     own = " --own-teachers" if given.own_teachers else ""
     command = "scripts/tables masks --scale small --data-dir DATA"
     command += f" --seeds {given.seeds} --cells {','.join(given.cells)}{own}"
-    runner = Runner(given.out, given.data_dir)
-    return mask_table.make(runner, given.cells, seeds, None if own else 0, command)
+    runner, teacher_seed = Runner(given.out, given.data_dir, leases), None if own else 0
+    pairs = [(cell, seed) for seed in seeds for cell in given.cells]
+    found = each(pairs, lambda pair: mask_table.run_cell(runner, *pair, teacher_seed))
+    results = {cell: [found[cell, seed] for seed in seeds] for cell in given.cells}
+    return mask_table.make(runner.folder, results, command, own_teachers=bool(own))
 
 
 def main():
@@ -273,9 +314,12 @@ def main():
         show_costs(Runner(given.out, given.data_dir), given.table, columns, seeds[0])
         return
     try:
-        with claimed_folder(given.out, {"tables": given.scale}, name="tables.json"):
-            masks = given.table == "masks"
-            print(make_masks(given, seeds) if masks else make(given, columns, seeds))
+        claim = claimed_folder(given.out, {"tables": given.scale}, name="tables.json", shared=True)
+        with claim, Leases(given.out / "leases") as leases:
+            if given.table == "masks":
+                print(make_masks(given, seeds, leases))
+            else:
+                print(make(given, columns, seeds, leases))
     except InputError as error:
         sys.exit(f"scripts/tables: {error}")
     except subprocess.CalledProcessError as error:

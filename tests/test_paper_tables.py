@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ddpp_jax.configs import SETTINGS
+from ddpp_jax.storage import Leases
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 MEANS = {
@@ -105,6 +106,36 @@ def test_a_killed_table_goes_on_with_the_cell_it_was_at(script, monkeypatch, tmp
     again = Commands()
     run(script, monkeypatch, tmp_path / "cut", again)
     assert again.calls == []
+
+
+def test_cells_that_another_process_is_at_come_last(script, monkeypatch, tmp_path):
+    commands, looks = Commands(), []
+    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    with Leases(tmp_path) as theirs, Leases(tmp_path) as ours:
+        runner = script.Runner(tmp_path, "data", ours)
+
+        def look(seconds):
+            """While this process waits, the other one comes to its end."""
+            looks.append(seconds)
+            theirs.give_back("cell-0")
+
+        monkeypatch.setattr(script.time, "sleep", look)
+        assert theirs.take("cell-0")
+        order = []
+
+        def fn(seed):
+            found = runner.call(f"cell-{seed}", "select", "digits", "--seed", str(seed))
+            order.append(seed)
+            return found
+
+        found = script.each([0, 1, 2], fn)
+        assert order == [1, 2, 0]
+        assert {seed: place.name for seed, place in found.items()} == {
+            seed: f"cell-{seed}" for seed in range(3)
+        }
+        assert len(looks) == 1
+        assert len(commands.calls) == 3
+        assert theirs.take("cell-1"), "what is done is given back"
 
 
 def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
