@@ -225,7 +225,8 @@ def _seconds(
 ) -> dict[str, float]:
     """Seconds of all networks on each set: the least, the middle and the largest are tried.
 
-    Those between are told by the operations of their products.
+    Those between are told by the operations of their products. A program is compiled once for all
+    activations, and for all sets of as many images.
     """
     shape, settings = raw.x_train.shape[1:], job.search
     work = [search.operations(one, shape, raw.classes) for one in architectures]
@@ -242,13 +243,17 @@ def _seconds(
             each = search.steps_of(sizes[name], settings.eval_batch)
             steps[name] = settings.proxy_epochs * each
     found, paces = {}, dict[tuple[int, int], tuple[float, float]]()
+    share_of_programs = len({one.program for one in architectures}) / len(architectures)
+    compiled = set[int]()
     for name, total in steps.items():
+        once = 0.0 if sizes[name] in compiled else share_of_programs
+        compiled.add(sizes[name])
         batch = min(settings.eval_batch, sizes[name])
         for place in tried:
             if (place, batch) not in paces:
                 paces[place, batch] = _pace(job, architectures[place], raw, batch)
         xs = np.log([work[place] for place in tried])
-        ys = np.log([_of(paces[place, batch], total) for place in tried])
+        ys = np.log([_of(paces[place, batch], once, total) for place in tried])
         by = np.argsort(xs)
         seconds = np.exp(np.interp(np.log(work), xs[by], ys[by]))
         share = 1.0
@@ -258,9 +263,9 @@ def _seconds(
     return found
 
 
-def _of(pace: tuple[float, float], steps: int) -> float:
-    once, step = pace
-    return once + step * steps
+def _of(pace: tuple[float, float], once: float, steps: int) -> float:
+    compiling, step = pace
+    return compiling * once + step * steps
 
 
 def _pace(
@@ -284,7 +289,7 @@ def _pace(
     assert first is not None
     found = side_by_side(try_once, [None] * count, [None], at_a_time=count)
     seconds = max(one.seconds for one in found if one is not None)
-    return first.compiling, seconds / count / (epochs * _TRIED_BATCHES)
+    return first.compiling / count, seconds / count / (epochs * _TRIED_BATCHES)
 
 
 @dataclass(frozen=True, kw_only=True)
