@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
@@ -69,9 +69,17 @@ def join(
         raise InputError(
             f"--process-id is {process_id} of --processes {processes}; wanted 0 to {processes - 1}"
         )
+    # XLA would take a request to end (SIGTERM) for a wish to be asked about, and go on.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
         _own_output()
+        if jax.device_count() != jax.process_count() * jax.local_device_count():
+            raise InputError(
+                f"this process has {jax.local_device_count()} devices, and all "
+                f"{jax.process_count()} processes together {jax.device_count()}; wanted as many in "
+                "each"
+            )
         multihost_utils.sync_global_devices("joined")
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(
@@ -121,6 +129,30 @@ def agreed(fn: Callable[[], Found]) -> Found:
     if told is not None:
         raise ToldError(told)
     return found
+
+
+def together(fn: Callable[[], Found]) -> Found:
+    """What a function gives in each process, where it gives something in the leading one.
+
+    Of what all processes would find wrong, the leading one alone tells.
+
+    Raises:
+        ToldError: the leading process raised an InputError or OSError; there it is raised itself.
+        InputError: of this process alone, as is OSError.
+    """
+    if count() == 1:
+        return fn()
+    found, trouble = None, None
+    try:
+        found = fn()
+    except (InputError, OSError) as error:
+        trouble = error
+    told = agreed(lambda: None if trouble is None else str(trouble))
+    if trouble is not None and (leads() or told is None):
+        raise trouble
+    if told is not None:
+        raise ToldError(told)
+    return cast(Found, found)
 
 
 def _sent(message: bytes) -> bytes:

@@ -21,7 +21,7 @@ from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, w
 import ddpp_jax
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import Leases, Replacement, claimed_folder, read_json, write_json
+from ddpp_jax.storage import Leases, Replacement, claimed_folder, is_held, read_json, write_json
 
 OTHERS_OF = {"1": ("dsa", "dm", "cafe"), "2": ("kip",)}
 """Methods beside MTT and DDPP, by table."""
@@ -135,6 +135,14 @@ class Runner:
         places = ("--data-dir", self.data_dir, "--out", str(out))
         return [f"ddpp_jax.{stage}", *named, *flags, *places], out
 
+    def _run(self, stage, command, out):
+        try:
+            subprocess.run([sys.executable, "-m", *command, *alone(stage)], check=True)
+        except subprocess.CalledProcessError as error:
+            if is_held(out):  # By the command of a table that was killed.
+                raise Elsewhere from error
+            raise
+
     def call(self, name, stage, named, *flags):
         """Run one command, unless it was complete before; the folder of its results.
 
@@ -161,12 +169,17 @@ class Runner:
             try:
                 if lacks():
                     print(f"\n== {name}", flush=True)
-                    subprocess.run([sys.executable, "-m", *command], check=True)
+                    self._run(stage, command, out)
                     write_json(mark, cell)
             finally:
                 if self._leases is not None:
                     self._leases.give_back(name)
         return out
+
+
+def alone(stage):
+    """Flags that keep commands which a job array starts from taking one another for one job."""
+    return ("--processes", "1") if stage in ("distill", "evaluate") else ()
 
 
 def rows_of(folder, seed):

@@ -1,10 +1,15 @@
 """Several processes of one job, over the loopback; and several jobs that share one store."""
 
+import contextlib
 import json
 import os
 import shlex
+import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -91,6 +96,20 @@ def test_one_process_finds_the_run_of_a_job_complete(job):
     assert "run is complete" in done.stdout
 
 
+def test_a_job_evaluates_what_one_process_evaluates(job, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(job[0], folder)
+    flags = shlex.split("run --networks 3 --eval-epochs 5 --out evaluation")
+    first, second = ends(start_job(folder, "evaluate", *flags))
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert second[1] == second[2] == ""
+    done = call(folder, "evaluate", *flags[:-1], "alone")
+    assert done.returncode == 0, done.stderr
+    own, other = (read_sealed(folder / n / "result.json")["rows"] for n in ("evaluation", "alone"))
+    for one, two in zip(own, other, strict=True):
+        np.testing.assert_allclose(one["accuracies"], two["accuracies"], atol=0.02)
+
+
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_job_that_loses_a_process_ends_and_goes_on_elsewhere(job, tmp_path, lost):
     """On another mesh: by one process with one device."""
@@ -149,22 +168,77 @@ def test_the_segments_of_a_step_are_spread(tmp_path):
 
 
 def test_processes_on_their_own_share_one_store(tmp_path):
-    flags = shlex.split("digits --width 4 --depth 1 --teachers 6 --epochs 8")
-    processes = [start_with(tmp_path, 1, "teachers", *flags) for _ in range(2)]
-    found = ends(processes)
-    assert [code for code, _, _ in found] == [0, 0], found
+    flags = shlex.split("digits --width 4 --depth 1 --teachers 8 --epochs 15 --quiet")
+    processes = [start(tmp_path, "teachers", *flags) for _ in range(2)]
+    holders: dict[str, set[int]] = {}
+    while any(process.poll() is None for process in processes):
+        for path in (tmp_path / "runs" / "teachers").glob("*/*.lease"):
+            with contextlib.suppress(OSError, ValueError):
+                holders.setdefault(path.stem, set()).add(json.loads(path.read_text())["pid"])
+        time.sleep(0.02)
+    said = ends(processes)
+    assert [code for code, _, _ in said] == [0, 0], said
     (store,) = (tmp_path / "runs" / "teachers").iterdir()
-    assert len(list(store.glob("teacher-*.json"))) == 6
+    assert len(list(store.glob("teacher-*.json"))) == 8
     assert not list(store.glob("*.lease"))
     assert not list(store.glob("*damaged*"))
+    assert len(holders) >= 4, "leases are there while teachers are trained"
+    assert len(set.union(*holders.values())) == 2, "both processes train"
     alone = tmp_path / "alone"
     alone.mkdir()
-    done = call(alone, "teachers", *flags)
+    done = call(alone, "teachers", *flags, "--teachers", "3")
     assert done.returncode == 0, done.stderr
     (other,) = (alone / "runs" / "teachers").iterdir()
-    for path in sorted(store.glob("teacher-*.json")):
+    for path in sorted(other.glob("teacher-*.json")):
         ours, theirs = (json.loads((place / path.name).read_text()) for place in (store, other))
         assert ours["digests"] == theirs["digests"]
+
+
+PARTS = """
+import jax, jax.numpy as jnp
+from ddpp_jax.training import mean_over
+
+xs = jnp.arange(12.0).reshape(4, 3)
+fn = lambda common, x: {"a": common * x, "b": x.sum()}
+found = jax.jit(mean_over, static_argnums=0)(fn, 2.0, xs)
+assert jnp.allclose(found["a"], 2 * xs.mean(axis=0)), found
+assert jnp.allclose(found["b"], xs.sum() / 4), found
+whole = str(jax.make_jaxpr(lambda xs: mean_over(fn, 2.0, xs))(xs))
+uneven = str(jax.make_jaxpr(lambda xs: mean_over(fn, 2.0, xs))(xs[:3]))
+print("shard_map" in whole, "length=2" in whole, "shard_map" in uneven, "length=3" in uneven)
+"""
+
+
+def test_a_mean_is_cut_into_equal_parts_for_the_devices():
+    env = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"] + DEVICES.format(2)}
+    code = [sys.executable, "-c", PARTS]
+    done = subprocess.run(code, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "False", "True"]
+
+
+def test_a_dry_run_of_a_job_comes_to_its_end(tmp_path):
+    """Though its processes find other paces."""
+    (first, second) = ends(start_job(tmp_path, "distill", *SMALL, "--dry-run", devices=1))
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "Time: about" in first[1]
+    assert second[1] == second[2] == ""
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_a_job_can_be_asked_to_end(tmp_path):
+    processes = start_job(tmp_path, "teachers", "digits", "--teachers", "2", "--epochs", "100000")
+    wait_for(tmp_path / "runs", processes[0])
+    for process in processes:
+        process.terminate()
+    assert [code for code, _, _ in ends(processes)] == [-signal.SIGTERM] * 2
+
+
+def test_what_all_processes_find_wrong_is_said_once(tmp_path):
+    first, second = ends(start_job(tmp_path, "teachers", "cifar10-ipc1", "--data-dir", "nowhere"))
+    assert (first[0], second[0]) == (2, 2)
+    assert first[2].count("\n") == 1
+    assert second[2] == ""
 
 
 @pytest.mark.parametrize(
@@ -254,26 +328,52 @@ def test_a_lease_is_held_until_it_is_given_back(tmp_path):
 def test_leases_of_processes_that_are_gone_are_taken_over(tmp_path, lease):
     """Of this machine at once; of others after a time, whatever processes this machine has."""
     long = 2 * lease_files.SECONDS_OF_A_LEASE
+    gone = 2**22 + 1
     with Leases(tmp_path) as leases:
-        lease(HOST, 2**22 + 1)
-        assert leases.take("a")
-        for host, pid, age in ((HOST, os.getpid(), long), ("elsewhere", 2**22 + 1, 0.0)):
+        for host, pid, age in ((HOST, gone, 0.0), (HOST, os.getpid(), long), ("else", gone, long)):
             lease(host, pid, age)
+            assert leases.take("a")
+        for host, pid in ((HOST, os.getpid()), ("elsewhere", gone), ("elsewhere", os.getpid())):
+            lease(host, pid)
             assert not leases.take("a")
-        lease("elsewhere", os.getpid(), long)
-        assert leases.take("a")
         (tmp_path / "a.lease").write_text("torn")
         assert leases.take("a")
 
 
-def test_what_is_held_is_touched(tmp_path, monkeypatch):
+def test_a_lease_that_was_lost_is_left_to_its_new_holder(tmp_path, lease):
+    with Leases(tmp_path) as leases:
+        assert leases.take("a")
+        assert leases.hold("a")
+        path = lease("elsewhere", 1)
+        assert not leases.hold("a")
+        assert not leases.hold("b")
+        leases.give_back("a")
+        assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+def test_what_is_held_is_touched(tmp_path, lease, monkeypatch):
+    """Also after the disk did not answer once; and nothing of others is."""
     monkeypatch.setattr(lease_files, "_SECONDS_BETWEEN_TOUCHES", 0.01)
+    utime, failed = os.utime, []
+
+    def once(path, *times):
+        if str(path).endswith("a.lease") and not times and not failed:
+            failed.append(path)
+            raise OSError(116, "stale file handle")
+        utime(path, *times)
+
+    monkeypatch.setattr(os, "utime", once)
     with Leases(tmp_path) as leases:
         assert leases.take("a")
         path = tmp_path / "a.lease"
-        os.utime(path, (0, 0))
+        utime(path, (0, 0))
         leases._over.wait(0.5)
+        assert failed
         assert path.stat().st_mtime > 0
+        lease("elsewhere", 1)
+        utime(path, (0, 0))
+        leases._over.wait(0.2)
+        assert path.stat().st_mtime == 0
 
 
 def test_a_killed_process_leaves_its_teachers_to_others(tmp_path):

@@ -65,15 +65,13 @@ def run_evaluate(
     """
     if len(set(files)) < len(files):
         raise InputError("a file is named twice; name each once")
-    try:
-        raw = load_raw(job.data)
-    except InputError as error:
-        raise InputError(
-            f"{error}; say where the data of the sets are by --dataset or --data-dir"
-        ) from error
+    raw = cluster.together(lambda: _data(job))
     networks = {name: network_for(job, raw, name) for name in job.names}
     kept = None if dry else cache_dir
-    sets = [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
+    # Whitenings of two machines need not be the same.
+    sets = cluster.agreed(
+        lambda: [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
+    )
     warn_of_other_settings(sets, report)
     given = {str(small.path): [small.digest, small.rate] for small in sets}
     identity = identity_of(job, raw) | {"sets": given}
@@ -113,6 +111,15 @@ def run_evaluate(
         cluster.agreed(lambda: _draw(folder, found))
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
+
+
+def _data(job: EvaluateJob) -> Dataset:
+    try:
+        return load_raw(job.data)
+    except InputError as error:
+        raise InputError(
+            f"{error}; say where the data of the sets are by --dataset or --data-dir"
+        ) from error
 
 
 def _compute(

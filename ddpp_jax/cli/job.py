@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
 from ddpp_jax.cli.methods import Made, Sources, make_method
@@ -78,7 +80,7 @@ def run_distill(
     Raises:
         InputError: it cannot be done, or its folder is another's.
     """
-    run = prepare_run(job, places, out, sweep)
+    run = cluster.together(lambda: prepare_run(job, places, out, sweep))
     for seed, problem in run.teachers.items():
         own = dataclasses.replace(job, seed=seed)
         describe(own, problem, report, with_teachers=run.needs_teachers)
@@ -142,7 +144,7 @@ def check_distill(job: DistillJob, places: Places, out: Path | None) -> None:
     Raises:
         InputError: as there.
     """
-    run = prepare_run(job, places, out, None)
+    run = cluster.together(lambda: prepare_run(job, places, out, None))
     stream = run.needs_teachers and choose_reading(job, run.problem, places.read, Report(None))
     cluster.agreed(lambda: _require(run, places, stream))
 
@@ -229,7 +231,7 @@ def distil_members(
         distill.Member(
             name=member.title,
             seed=member.job.seed,
-            start=start_fn(member.job.distillation, member.job.seed),
+            start=_leaders(start_fn(member.job.distillation, member.job.seed)),
             hparams=made.hparams_fn(member.job.distillation),
             folder=run.place(member),
             origin=origin_of(member.title, member.job, run.problem.raw, ipc=job.distillation.ipc),
@@ -248,6 +250,12 @@ def distil_members(
         name=name,
     )
     return outcomes, {member.name: member.start for member in members}
+
+
+def _leaders(start: DistilledSet) -> DistilledSet:
+    """A set as the leading process has it; teachers may say other things on other devices."""
+    found = cluster.agreed(lambda: tuple(map(np.asarray, (start.images, start.labels))))
+    return start._replace(images=found[0], labels=found[1])
 
 
 def _accuracies(

@@ -82,6 +82,8 @@ def run_command(
         _leave(f"{program}: {error}", status=2)
     except BrokenPipeError:
         _unread()
+        if cluster.count() > 1:
+            os._exit(1)
         sys.exit(1)
     except OSError as error:
         _leave(f"{program}: {_system_error(error)}", status=1)
@@ -155,8 +157,10 @@ def _leave_job(program: str, error: Exception) -> NoReturn:
 
 def _interrupted(program: str) -> NoReturn:
     """Leave at once: all that is on disk is whole, and an exception could be lost in a callback."""
+    if not cluster.leads():
+        os._exit(130)
     if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h\n")
+        os.write(sys.stdout.fileno(), b"\x1b[?25h\n")
     os.write(2, f"{program}: interrupted; {_GOES_ON}\n".encode())
     os._exit(130)
 

@@ -106,6 +106,8 @@ def run_each(
             beside = folders[0] if folders and not dry else None
             folder = run_fn(name, None if above is None else above / name, beside)
         except InputError as error:
+            if cluster.count() > 1:  # The others may have come elsewhere.
+                raise
             failed[name] = str(error)
             report.warn(f"{name} is left out, the others go on: {error}")
         else:

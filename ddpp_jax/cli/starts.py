@@ -115,7 +115,7 @@ def _wants_correct(settings: DistillConfig) -> bool:
 
 
 def _classified(job: DistillJob, sources: Sources, dataset: Dataset, seed: int) -> Chosen:
-    """Whether most teachers put each training image into its class, after their last epoch.
+    """Whether most teachers put each training image into its class, after the last kept epoch.
 
     DATM (ICLR 2024) asks one teacher.
 

@@ -30,7 +30,7 @@ from ddpp_jax.progress import Report
 
 def run_teachers(job: TeachersJob, places: Places, report: Report, *, dry: bool) -> None:
     """Train the teachers that are missing, and show how good all of them are."""
-    problem = prepare(job, places)
+    problem = cluster.together(lambda: prepare(job, places))
     describe(job, problem, report)
     cluster.agreed(lambda: require_teaching(job, problem, places))
     if dry:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ddpp_jax import distill, teachers
+from ddpp_jax import cluster, distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.data import seen_by_teachers
 from ddpp_jax.evaluate import Procedure, networks
@@ -75,7 +75,9 @@ def describe(
         num_params: of the network; one that is beyond the device's memory is not tried.
         report: told of it.
     """
-    times = {} if _COPIES * 4 * num_params > device_room() else seconds_fn()
+    times = (
+        seconds_fn() if cluster.agreed(lambda: _COPIES * 4 * num_params <= device_room()) else {}
+    )
     if not times or any(map(math.isnan, times.values())):
         report.say("Time: unknown, since it is too large to be tried on this machine")
         return
@@ -127,7 +129,7 @@ def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: i
         needed: bytes that a step takes, where they are known; NaN comes back where the device has
             no room for them.
     """
-    if needed is not None and needed > device_room():
+    if needed is not None and cluster.agreed(lambda: needed > device_room()):
         return math.nan
     rows = distill.steps_per_call(method, len(members))
     begun = [distill.begin(method, member) for member in members]
@@ -231,4 +233,7 @@ def _pace(
 
     if compiles:
         timed(1)
-    return timed(min(most, max(1, int(_SECONDS / timed(1)))))
+    # Processes of one job make as many.
+    once = timed(1)
+    count = cluster.agreed(lambda: min(most, max(1, int(_SECONDS / once))))
+    return timed(count)

@@ -71,23 +71,26 @@ class Checkpoints:
         Damaged ones are set aside with a warning, and the one before them is used, or else `begun`,
         the state of a run that has just begun. All processes of a job go on from the same.
         """
-        found, step = cluster.agreed(lambda: self._load_latest(begun, warn))
-        return (begun, 0) if found is None else (jax.tree.map(jnp.asarray, found), step)
-
-    def _load_latest(self, begun: Any, warn: Callable[[str], None]) -> tuple[Any, int]:
-        """As `load_latest`, in NumPy's arrays; None for a run that has just begun."""
         like = jax.tree.map(np.asarray, begun)
+        step = cluster.agreed(lambda: self._newest(like, warn))
+        if step is None:
+            return begun, 0
+        return jax.tree.map(jnp.asarray, load_tree(self._path(step), like)), step
+
+    def _newest(self, like: Any, warn: Callable[[str], None]) -> int | None:
+        """The step of the newest undamaged state; None where there is none."""
         for step in reversed(self._complete()):
             path = self._path(step)
             try:
                 found = damage(path) or self._misplaced(step)
                 if found is None:
-                    return load_tree(path, like), step
+                    load_tree(path, like)
+                    return step
             except InputError as error:
                 found = str(error)
             warn(f"{found}; going on from the checkpoint before it, or the start")
             set_aside(path)
-        return None, 0
+        return None
 
     def exist(self) -> bool:
         """Whether any is there."""

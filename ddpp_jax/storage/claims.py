@@ -60,8 +60,10 @@ def claimed_folder(
             yield False
             return
         check_claim(folder, identity, name=name, proven=proven)
-        for place in folder.rglob(".*"):
-            clear_leftover(place)
+        # Others may make and remove folders meanwhile, which os.walk passes over.
+        for above, _, names in os.walk(folder):
+            for name_of_file in names:
+                clear_leftover(Path(above) / name_of_file)
         path, copy = folder / name, folder / f".{name}"
         if _whole(path) is None and _whole(copy) is not None:
             warn(f"{_trouble(path)}; it is restored from {copy}")

@@ -1,5 +1,6 @@
 """Paths as people give them, and files that are replaced whole or not at all."""
 
+import contextlib
 import glob
 import os
 import re
@@ -7,6 +8,7 @@ import socket
 import stat
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 from ddpp_jax import cluster
@@ -19,10 +21,27 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-"""The name of this machine."""
 
-_TEMPORARY = re.compile(r"\..*\.(\d{1,9})@([A-Za-z0-9-]*)\.ddpp-tmp.*")
+
+def _host() -> str:
+    """The name of where this process's number means something: a machine since it was started.
+
+    Containers may share their host's name and have numbers of their own.
+    """
+    name, places = socket.gethostname(), ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid")
+    known = [name]
+    for place in map(Path, places):  # Of Linux alone.
+        with contextlib.suppress(OSError):
+            known.append(str(place.readlink()) if place.is_symlink() else place.read_text())
+    short = re.sub(r"[^A-Za-z0-9-]", "-", name)[:24]
+    return f"{short}-{zlib.crc32(' '.join(known).encode()):08x}"
+
+
+HOST = _host()
+"""The name of this machine, or of this container."""
+
+# Earlier versions did not name the machine.
+_TEMPORARY = re.compile(r"\..*\.(\d{1,9})(?:@([A-Za-z0-9-]*))?\.ddpp-tmp.*")
 _SECONDS_OF_A_WRITE = 86_400
 """No file takes longer to write; by this the files of another machine are told to be left over."""
 
@@ -132,8 +151,9 @@ def clear_leftover(path: Path) -> None:
     if found is None or not path.is_file():
         return
     if found[2] != HOST:
-        if time.time() - path.stat().st_mtime > _SECONDS_OF_A_WRITE:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _SECONDS_OF_A_WRITE:
+                path.unlink()
         return
     if process_is_gone(int(found[1])):
         path.unlink(missing_ok=True)

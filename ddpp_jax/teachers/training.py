@@ -128,7 +128,7 @@ def run(
             done = total - len(needed) * epochs
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
             states = begin_all(keys, network, optimizer)
-            snapshots, losses = [np.asarray(_vectors(states))], []
+            snapshots, losses, kept = [_snapshot(states)], [], cluster.leads()
             for epoch in range(epochs):
                 keys, states, info = advance_all(
                     (keys, states, Info(jnp.zeros(len(group), jnp.float32))),
@@ -140,11 +140,11 @@ def run(
                     sharpness=sharpness_of(teaching),
                 )
                 losses.append(np.asarray(info.loss))
-                if epoch < teaching.last_kept:
-                    snapshots.append(np.asarray(_vectors(states)))
+                if kept and epoch < teaching.last_kept:
+                    snapshots.append(_snapshot(states))
                 done += len(group)
                 tick(done, {"loss": float(losses[-1].mean())} | accuracy)
-            _require_finite(group, snapshots, losses)
+            cluster.agreed(partial(_require_finite, group, snapshots, losses))
             found = accuracies(
                 states.params,
                 x_test,
@@ -155,6 +155,8 @@ def run(
             accuracy = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
                 needed.pop(index)
+                if not kept or not leases.hold(_lease(index)):
+                    continue  # Whoever took it over in the meantime trains it.
                 store.write(
                     index,
                     np.stack([snapshot[place] for snapshot in snapshots]),
@@ -206,6 +208,10 @@ def _take(
 def _give_back(group: list[int], leases: Leases) -> None:
     for index in group:
         leases.give_back(_lease(index))
+
+
+def _snapshot(states: State) -> Float[np.ndarray, "teachers parameters"]:
+    return np.asarray(_vectors(states))
 
 
 def _lease(index: int) -> str:
