@@ -256,7 +256,11 @@ def _ipc(job: DistillJob, compared: Sequence[Compared]) -> int | None:
 
 
 def _kept(ipc: int | None) -> str:
-    return "those of each in sets that are given" if ipc is None else f"{ipc} images of each"
+    return (
+        "those of each in sets that are given"
+        if ipc is None
+        else f"{ipc} image{'' if ipc == 1 else 's'} of each"
+    )
 
 
 def _title(found: Mapping[str, Any]) -> str:

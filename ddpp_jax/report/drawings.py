@@ -248,9 +248,8 @@ def draw_steps(ax: Axes, methods: Mapping[str, Any], seen: Sequence[int]) -> Non
             ]
         )
         colour = COLOURS[place % len(COLOURS)]
-        ax.fill_between(
-            seen, means - deviations, means + deviations, color=colour, alpha=0.15, linewidth=0
-        )
+        low, high = np.clip([means - deviations, means + deviations], 0, 100)
+        ax.fill_between(seen, low, high, color=colour, alpha=0.15, linewidth=0)
         style = f"{DASHES[place % len(DASHES)]}o"
         ax.plot(seen, means, style, color=colour, linewidth=1.3, markersize=3, label=as_words(name))
     ax.set_xticks(list(seen))
