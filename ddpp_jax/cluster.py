@@ -7,7 +7,11 @@ what it finds on disk decides for all.
 
 import os
 import pickle
+import re
+import socket
 import sys
+import time
+import zlib
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -24,6 +28,11 @@ _LEAST_BYTES = 256
 
 _COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables that say how many processes a job has."""
+
+_ADDRESS = re.compile(r"[^:\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+_LAST_PORT = 65535
+_SECONDS_OF_WAITING = 120.0
+"""For the leading process; the others may have been started first."""
 
 _INDEXED_JOB = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"}
 _STARTED_IN_STEP = "SLURM_STEP_NODELIST"
@@ -61,14 +70,18 @@ def join(
             "--coordinator, --processes and --process-id belong together; give all three, or none "
             "where Slurm, Open MPI or Kubernetes says them"
         )
-    elif not coordinator.rpartition(":")[2].isdigit():
-        raise InputError(f"--coordinator is {coordinator!r}; wanted HOST:PORT")
+    elif not _ADDRESS.fullmatch(coordinator) or int(coordinator.rpartition(":")[2]) > _LAST_PORT:
+        raise InputError(
+            f"--coordinator is {coordinator!r}; wanted HOST:PORT, the port at most {_LAST_PORT}"
+        )
     elif processes < 1:
         raise InputError(f"--processes is {processes}; wanted 1 or more")
     elif not 0 <= process_id < processes:
         raise InputError(
             f"--process-id is {process_id} of --processes {processes}; wanted 0 to {processes - 1}"
         )
+    if coordinator is not None and process_id:
+        _await(coordinator)
     # XLA would take a request to end (SIGTERM) for a wish to be asked about, and go on.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -85,6 +98,44 @@ def join(
         raise InputError(
             f"the processes of this job do not find one another: {one_line(str(error))}; {_BY_HAND}"
         ) from error
+
+
+def _await(coordinator: str) -> None:
+    """Wait until the leading process listens; XLA itself would end this one by a signal."""
+    host, _, port = coordinator.rpartition(":")
+    until = time.monotonic() + _SECONDS_OF_WAITING
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"the processes of this job do not find one another: no process 0 answers at "
+                    f"{coordinator} ({error.strerror or error}); start it, and give all processes "
+                    "its HOST:PORT"
+                ) from error
+            time.sleep(0.5)
+
+
+def require_same(words: str) -> None:
+    """Refuse a job whose processes were started by different commands.
+
+    Args:
+        words: the command of this process, with all its flags.
+
+    Raises:
+        InputError: they were; ToldError in those that do not lead.
+    """
+    if count() == 1:
+        return
+    digest = np.int32(zlib.crc32(words.encode()) & 0x7FFFFFFF)
+    if len(set(np.asarray(multihost_utils.process_allgather(digest)).tolist())) > 1:
+        kind = InputError if leads() else ToldError
+        raise kind(
+            f"the {count()} processes of this job were given different flags; start all of them by "
+            "the same command, --process-id apart"
+        )
 
 
 def _announced() -> bool:

@@ -247,6 +247,8 @@ def test_what_all_processes_find_wrong_is_said_once(tmp_path):
         ("--processes 2", "--coordinator, --processes and --process-id belong together"),
         ("--coordinator host:1 --processes 2", "belong together"),
         ("--coordinator host --processes 2 --process-id 0", "wanted HOST:PORT"),
+        ("--coordinator host:99999 --processes 2 --process-id 0", "the port at most 65535"),
+        ("--coordinator :9911 --processes 2 --process-id 0", "wanted HOST:PORT"),
         ("--coordinator host:1 --processes 2 --process-id 2", "wanted 0 to 1"),
         ("--coordinator host:1 --processes 0 --process-id 0", "wanted 1 or more"),
     ],
@@ -389,3 +391,25 @@ def test_a_killed_process_leaves_its_teachers_to_others(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list(store.glob("teacher-*.json"))) == 2
     assert not list(store.glob("*.lease"))
+
+
+def test_processes_of_different_commands_are_no_job(tmp_path):
+    flags = shlex.split("digits --teachers 2 --epochs 3 --width 4 --depth 1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"--coordinator 127.0.0.1:{free.getsockname()[1]} --processes 2 --process-id"
+    processes = [
+        start_with(tmp_path, 1, "teachers", *flags, "--seed", seed, *place.split(), number)
+        for number, seed in (("0", "1"), ("1", "2"))
+    ]
+    first, second = ends(processes)
+    assert (first[0], second[0]) == (2, 2)
+    assert "were given different flags" in first[2]
+    assert first[2].count("\n") == 1
+    assert second[2] == ""
+
+
+def test_a_leading_process_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "_SECONDS_OF_WAITING", 0.0)
+    with pytest.raises(InputError, match=r"no process 0 answers at 127.0.0.1:9 .*; start it"):
+        cluster.join("127.0.0.1:9", 2, 1)

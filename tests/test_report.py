@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
@@ -91,3 +92,16 @@ def test_a_tick_that_is_told_twice_is_no_trouble(monkeypatch):
         tick(41, {})
         tick(41, {})
     assert "evaluate: 41/41 epochs" in shown.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 70, 200])
+def test_no_figure_of_a_table_is_cut(width):
+    table, shown = Table(), io.StringIO()
+    cells = ["0.84 (0.72 to 0.90)", "w32-d2-leaky-relu-average-instance", "98.6", "1,299"]
+    for name in ("correlation", "network chosen", "test accuracy, %", "images"):
+        table.add_column(name)
+    table.add_row(*cells)
+    Report(Console(file=shown, width=width)).show(table)
+    for cell in cells[1:]:
+        assert cell in shown.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown.getvalue()

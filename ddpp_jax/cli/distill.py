@@ -1,6 +1,7 @@
 """`python -m ddpp_jax.distill`: the whole job, or several of them."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from ddpp_jax.cli.flags import (
     Hooks,
     Joined,
     Shown,
+    alone,
     base,
     flag_names,
     named,
@@ -200,6 +202,7 @@ def _run_several(program: str, given: list[str]) -> None:
     commands = dict(zip(names, zip(requests, found, strict=True), strict=True))
     found[0].joined.join()
     require_device()
+    cluster.require_same(shlex.join(alone(given)))
     report = report_of(found[0].shown, program, given)
     above = found[0].out
     for name, (request, command) in commands.items():  # Refused before any begins.

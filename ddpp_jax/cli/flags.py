@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 
+import jax
 from rich.console import Console
 
 from ddpp_jax import cluster
@@ -104,12 +105,25 @@ def report_of(shown: Shown, program: str, given: Sequence[str]) -> Report:
         if traces.exists() and not traces.is_dir():
             raise InputError(f"--profile {traces} is a file; name a folder")
         traces = None
-    return Report(
+    report = Report(
         None if shown.quiet else Console(),
         traces=traces,
-        command=shlex.join([*program.split(), *given]),
+        command=shlex.join([*program.split(), *alone(given)]),
         track=shown.track,
     )
+    if cluster.count() > 1:
+        report.say(
+            f"{cluster.count()} processes with {jax.device_count()} devices in all; this one leads"
+        )
+    return report
+
+
+def alone(given: Sequence[str]) -> list[str]:
+    """The arguments without those that say which processes there are."""
+    left = list(given)
+    for name in ("--coordinator", "--processes", "--process-id"):
+        left = without(name, left)
+    return left
 
 
 class Hooks(NamedTuple):
@@ -163,6 +177,7 @@ def run_with_setting(
             return
         hooks.joined_fn(command).join()
         require_device()
+        cluster.require_same(shlex.join(alone(given)))
         report = report_of(command.shown, program, given)
         others = command.config.data != first.config.data
         named_one = _setting_name(name, given)[0]

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import io
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias
 
 import jax
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,6 +37,12 @@ Tick: TypeAlias = Callable[[int, Mapping[str, float]], None]
 
 _SECONDS_BETWEEN_LINES = 5.0
 _TRACED_TICKS = 2
+_WIDEST = 1000
+"""Columns of a table at most."""
+
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
+"""What Rich writes in place of what does not fit."""
+
 _TOO_LONG = {"draw"}  # Units, each of which is a whole evaluation.
 
 
@@ -86,8 +94,16 @@ class Report:
 
     def show(self, table: Table) -> None:
         """Show a table."""
-        if self._console is not None:
-            self._console.print(_plain(table))
+        if self._console is None:
+            return
+        plain, own = _plain(table), self._console.width
+        options = self._console.options.update(max_width=_WIDEST)
+        size, tried = Measurement.get(self._console, options, plain), io.StringIO()
+        Console(file=tried, width=own).print(plain)
+        if size.minimum <= own and _CUT not in tried.getvalue():
+            self._console.print(plain)
+        else:  # Wider than the console, since Rich would leave figures out.
+            Console(file=self._console.file, width=size.maximum).print(plain, crop=False)
 
     def expect(self, work: Mapping[str, float]) -> None:
         """From here on, show how long the whole of a job will still take.
