@@ -53,7 +53,7 @@ class AttackConfig:
     """Joined by commas: loss (Yeom et al. 2018), lira (Carlini et al. 2022; 16 shadows or more)."""
 
     worst: int = 20
-    """The most vulnerable images, reported apart."""
+    """The most vulnerable images, reported apart where there are 8 shadows or more."""
 
     def __post_init__(self) -> None:
         """Check the ranges and the names."""
