@@ -24,9 +24,11 @@ def command(folder, stage, *flags):
 
 
 def call(folder, stage, *flags):
-    """Run one command to its end."""
+    """Run one command to its end, while tests of other workers run none in the same folder."""
     arguments, options = command(folder, stage, *flags)
-    done = subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
+    with (folder.parent / f"{folder.name}.calls.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
     done.stderr = without_flags(done.stderr)
     return done
 

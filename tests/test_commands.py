@@ -370,8 +370,8 @@ def test_a_file_that_exists_is_not_overwritten(finished):
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_terminal_without_the_plus_minus_sign_is_no_obstacle(finished):
-    folder, _ = finished
+def test_a_terminal_without_the_plus_minus_sign_is_no_obstacle(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
     arguments, options = command(folder, "distill", *QUICK, "--out", "run")
     options["env"] |= {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(arguments, capture_output=True, check=False, **options)
