@@ -87,17 +87,18 @@ def join(
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
         _own_output()
-        if jax.device_count() != jax.process_count() * jax.local_device_count():
-            raise InputError(
-                f"this process has {jax.local_device_count()} devices, and all "
-                f"{jax.process_count()} processes together {jax.device_count()}; wanted as many in "
-                "each"
-            )
-        multihost_utils.sync_global_devices("joined")
+        alike = jax.device_count() == jax.process_count() * jax.local_device_count()
+        if alike:
+            multihost_utils.sync_global_devices("joined")
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(
             f"the processes of this job do not find one another: {one_line(str(error))}; {_BY_HAND}"
         ) from error
+    if not alike:
+        raise InputError(
+            f"this process has {jax.local_device_count()} devices, and all {jax.process_count()} "
+            f"processes together {jax.device_count()}; wanted as many in each"
+        )
 
 
 def _await(coordinator: str) -> None:

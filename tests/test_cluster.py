@@ -413,3 +413,19 @@ def test_a_leading_process_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr(cluster, "_SECONDS_OF_WAITING", 0.0)
     with pytest.raises(InputError, match=r"no process 0 answers at 127.0.0.1:9 .*; start it"):
         cluster.join("127.0.0.1:9", 2, 1)
+
+
+def test_processes_with_unequal_devices_are_no_job(tmp_path):
+    flags = shlex.split("digits --teachers 2 --epochs 3 --width 4 --depth 1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"--coordinator 127.0.0.1:{free.getsockname()[1]} --processes 2 --process-id"
+    processes = [
+        start_with(tmp_path, number + 1, "teachers", *flags, *place.split(), str(number))
+        for number in range(2)
+    ]
+    for number, (code, _, error) in enumerate(ends(processes)):
+        assert code != 0
+        assert "Traceback" not in error
+        if number == 0:  # It leads; the other one may be ended by XLA.
+            assert "this process has 1 devices, and all 2 processes together 3" in error

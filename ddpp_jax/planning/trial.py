@@ -75,9 +75,8 @@ def describe(
         num_params: of the network; one that is beyond the device's memory is not tried.
         report: told of it.
     """
-    times = (
-        seconds_fn() if cluster.agreed(lambda: _COPIES * 4 * num_params <= device_room()) else {}
-    )
+    fits = cluster.agreed(lambda: _COPIES * 4 * num_params <= device_room())
+    times = seconds_fn() if fits else {}
     if not times or any(map(math.isnan, times.values())):
         report.say("Time: unknown, since it is too large to be tried on this machine")
         return

@@ -112,12 +112,7 @@ def _run_values(run: Run) -> dict[str, Any]:
     names = row_names(rows)
     tested = [(n, row) for n, row in zip(names, rows, strict=True) if row.get("confusion")]
     classes = class_names(run)
-    values = {
-        "made_of": str(run.folder),
-        "title": title(run),
-        "subtitle": _subtitle(run),
-        "data": _data(run),
-        "unfinished": _unfinished(run),
+    values = _common_values(run) | {
         "keys": _keys(run),
         "rows": result_rows(rows),
         "columns": ["trained on"],
@@ -137,12 +132,9 @@ def _run_values(run: Run) -> dict[str, Any]:
         "confusions": [(n, svg.confusion(row, classes, n)) for n, row in tested[:_MOST_CONFUSIONS]],
         "per_class": [row["per_class"] for _, row in tested[:_MOST_CONFUSIONS]],
         "class_names": classes,
-        "command": _command(run),
-        "environment": _environment(run),
         "settings": list(flat(run.identity["config"])),
         "tuning": _tuning(run),
         "audit": audit_values(run.folder, run.result),
-        **costs(run),
     }
     audited = [(part["id"], part["title"]) for part in values["audit"]["parts"]]
     sections = {
@@ -155,27 +147,18 @@ def _run_values(run: Run) -> dict[str, Any]:
         "cost": ("Time and memory", "stages"),
         "tuning": ("How the settings were found", "tuning"),
     }
-    there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
-    return values | {"contents": [*there, *audited, ("repeat", "To do it again")]}
+    return values | {"contents": _contents(values, sections, audited)}
 
 
 def _steps_values(run: Run) -> dict[str, Any]:
     """What the page of a run shows in which classes arrive in steps."""
-    values = {
-        "made_of": str(run.folder),
-        "title": title(run),
-        "subtitle": _subtitle(run),
-        "data": _data(run),
-        "unfinished": _unfinished(run),
-        "command": _command(run),
-        "environment": _environment(run),
+    values = _common_values(run) | {
         "settings": [
             line
             for part in ("config", "continual", "methods")
             for line in flat(run.identity[part], "" if part == "config" else f"{part}.")
         ],
         **steps_values(run),
-        **costs(run),
     }
     sections = {
         "accuracy": ("Accuracy", "rows"),
@@ -184,8 +167,37 @@ def _steps_values(run: Run) -> dict[str, Any]:
         "orders": ("Orders", "orders"),
         "cost": ("Time and memory", "stages"),
     }
+    return values | {"contents": _contents(values, sections)}
+
+
+def _common_values(run: Run) -> dict[str, Any]:
+    """What the page of every run shows."""
+    return {
+        "made_of": str(run.folder),
+        "title": title(run),
+        "subtitle": _subtitle(run),
+        "data": _data(run),
+        "unfinished": _unfinished(run),
+        "command": _command(run),
+        "environment": _environment(run),
+        **costs(run),
+    }
+
+
+def _contents(
+    values: Mapping[str, Any],
+    sections: Mapping[str, tuple[str, str]],
+    more: Sequence[tuple[str, str]] = (),
+) -> list[tuple[str, str]]:
+    """The places and the titles of the sections that have something to show.
+
+    Args:
+        values: of the page.
+        sections: the title of each, and the value that it needs.
+        more: sections that are there.
+    """
     there = [(place, name) for place, (name, needed) in sections.items() if values[needed]]
-    return values | {"contents": [*there, ("repeat", "To do it again")]}
+    return [*there, *more, ("repeat", "To do it again")]
 
 
 def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:

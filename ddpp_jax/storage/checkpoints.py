@@ -69,22 +69,24 @@ class Checkpoints:
         """The newest undamaged state, and how many steps are behind it.
 
         Damaged ones are set aside with a warning, and the one before them is used, or else `begun`,
-        the state of a run that has just begun. All processes of a job go on from the same.
+        the state of a run that has just begun. All processes of a job begin with the same state.
         """
         like = jax.tree.map(np.asarray, begun)
-        step = cluster.agreed(lambda: self._newest(like, warn))
+        trees: dict[int, Any] = {}
+        step = cluster.agreed(lambda: self._newest(like, trees, warn))
         if step is None:
             return begun, 0
-        return jax.tree.map(jnp.asarray, load_tree(self._path(step), like)), step
+        tree = trees[step] if step in trees else load_tree(self._path(step), like)
+        return jax.tree.map(jnp.asarray, tree), step
 
-    def _newest(self, like: Any, warn: Callable[[str], None]) -> int | None:
-        """The step of the newest undamaged state; None where there is none."""
+    def _newest(self, like: Any, trees: dict[int, Any], warn: Callable[[str], None]) -> int | None:
+        """The step of the newest undamaged state, which joins the trees; None if there is none."""
         for step in reversed(self._complete()):
             path = self._path(step)
             try:
                 found = damage(path) or self._misplaced(step)
                 if found is None:
-                    load_tree(path, like)
+                    trees[step] = load_tree(path, like)
                     return step
             except InputError as error:
                 found = str(error)
