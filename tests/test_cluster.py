@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from processes import call, command, start, without_flags
 from test_resume import kill, wait_for
+from test_stored import npy_folder
 
 from ddpp_jax import cluster
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets import read_distilled
-from ddpp_jax.storage import Leases, read_sealed
+from ddpp_jax.storage import Leases, TeacherStore, read_sealed
 from ddpp_jax.storage import leases as lease_files
 from ddpp_jax.storage.files import HOST
 
@@ -152,6 +153,30 @@ def test_eight_devices_train_the_teachers_that_one_trains(tmp_path):
             for n in ("1", "8")
         )
         np.testing.assert_allclose(one["losses"], eight["losses"], rtol=1e-4)
+
+
+def test_processes_stream_images_for_their_own_teachers(tmp_path):
+    """Four devices of two processes train on streamed images what four of one train in memory."""
+    npy_folder(tmp_path / "set")
+    flags = shlex.split(
+        "--settings digits --dataset set --width 4 --depth 1 --augment none --teachers 5 "
+        "--epochs 2 --teacher-batch 16"
+    )
+    first, second = ends(
+        start_job(tmp_path, "teachers", *flags, "--teachers-dir", "job", "--images", "stream")
+    )
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    ((code, _, error),) = ends(
+        [start_with(tmp_path, 4, "teachers", *flags, "--teachers-dir", "one")]
+    )
+    assert code == 0, error
+    stores = [TeacherStore(next((tmp_path / place).iterdir())) for place in ("job", "one")]
+    for index in range(5):
+        tensors = stores[0].known(index)["tensors"]
+        size = sum(int(np.prod(shape)) for _, shape in tensors)
+        own, other = (store.read(index, range(3), num_params=size) for store in stores)
+        np.testing.assert_allclose(own, other, atol=1e-5)
+        assert np.abs(np.diff(other, axis=0)).max() > 0
 
 
 def test_the_segments_of_a_step_are_spread(tmp_path):

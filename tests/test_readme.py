@@ -36,6 +36,7 @@ CLI = ROOT / "ddpp_jax" / "cli" / "README.md"
 SEARCH = ROOT / "ddpp_jax" / "search" / "README.md"
 CONTINUAL = ROOT / "ddpp_jax" / "continual" / "README.md"  # Its example: tests/test_continual.py.
 AUDIT = ROOT / "ddpp_jax" / "audit" / "README.md"
+DATA = ROOT / "ddpp_jax" / "data" / "README.md"
 MOST_LINES = 200
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "tfds"
 
@@ -57,7 +58,7 @@ def examples(path=README):
 def test_every_example_is_run_by_a_test():
     """Those of the tests below and, of SEARCH, of tests/test_search.py; others need their own."""
     found = {path: len(examples(path)) for path in readmes() if examples(path)}
-    assert found == {README: 1, HOUSE: 1, CLI: 2, AUDIT: 1, CONTINUAL: 1, SEARCH: 1}
+    assert found == {README: 1, HOUSE: 1, CLI: 2, AUDIT: 1, CONTINUAL: 1, DATA: 1, SEARCH: 1}
 
 
 def test_the_first_page_is_short():
@@ -80,6 +81,18 @@ def test_library_example():
     assert pixels.shape == (6, 4, 4, 1)
     assert np.all(np.any(pixels != 0, axis=(1, 2, 3)))
     assert alpha != 0
+
+
+def test_example_of_other_peoples_records():
+    """Pairs of an image and its label, of two classes."""
+    (code,) = examples(DATA)
+    images = np.random.default_rng(0).integers(0, 256, (12, 40, 36, 3)).astype(np.uint8)
+    train = [(image, number % 2) for number, image in enumerate(images)]
+    names = {"train": train, "test": train[:4]}
+    exec(compile(code, "README.md", "exec"), names)
+    dataset = names["dataset"]
+    assert dataset.x_train.shape == (12, 32, 32, 3)
+    assert abs(float(dataset.x_train[:].mean())) < 1e-5
 
 
 def test_example_of_other_parts():
@@ -222,10 +235,13 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
     if "DATA" in arguments and not SHARED.exists():
         pytest.skip("needs shared data")
     no_torch = importlib.util.find_spec("torch") is None
-    elsewhere = {"--import", "mtt-buffers", "--attack", "--coordinator"} & set(arguments)
+    elsewhere = {"--import", "mtt-buffers", "--attack", "--coordinator", "--images"} & set(
+        arguments
+    )
     if elsewhere or stage in ("evaluate", "continual"):
-        # MTT's buffers by tests/test_buffers.py, attacks by tests/test_audit_command.py, classes in
-        # steps by tests/test_continual.py, jobs of several processes by tests/test_cluster.py.
+        # Streamed images by tests/test_streaming.py, MTT's buffers by tests/test_buffers.py,
+        # attacks by tests/test_audit_command.py, classes in steps by tests/test_continual.py, jobs
+        # of several processes by tests/test_cluster.py.
         pytest.skip("run elsewhere")
     if {"mine.npz", "--auto"} & set(arguments):
         pytest.skip("run elsewhere")  # By tests/test_auto.py.

@@ -13,7 +13,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.methods import read_all
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import TeacherStore, machine
-from ddpp_jax.teachers import training
+from ddpp_jax.teachers import epochs, training
 from ddpp_jax.training import accuracies
 
 DATA = small.dataset()
@@ -94,7 +94,7 @@ def test_every_epoch_and_teacher_augments_anew(tmp_path, monkeypatch):
         )
         return images
 
-    monkeypatch.setattr(training, "augment", recorded)
+    monkeypatch.setattr(epochs, "augment", recorded)
     train(tmp_path)
     jax.effects_barrier()
     batches = -(-len(DATA.y_train) // CONFIG.teaching.teacher_batch)
@@ -108,7 +108,7 @@ def test_groups_share_one_compiled_program(tmp_path, monkeypatch):
         traces.append(1)
         return images
 
-    monkeypatch.setattr(training, "augment", counted)
+    monkeypatch.setattr(epochs, "augment", counted)
     train(tmp_path / "two")
     two = len(traces)
     teaching = dataclasses.replace(CONFIG.teaching, teachers=4)

@@ -15,13 +15,14 @@ from ddpp_jax.cli.inquiry import Attacked, attacked_rows, examine
 from ddpp_jax.cli.shadows import Makers, Shadow, restricted_problem, shadow_seed
 from ddpp_jax.configs import AttackJob, DistillConfig, EvaluateConfig, Places, digest
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, apply, load_raw, restricted
+from ddpp_jax.data import Dataset, apply, restricted, whole
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Procedure
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import check_free, require_data, require_evaluation
 from ddpp_jax.planning.problem import (
+    data_in_memory,
     describe_data,
     evaluation_key,
     finished,
@@ -100,14 +101,14 @@ def plan_attack(job: AttackJob[Any], places: Places, out: Path | None) -> tuple[
 
     Nothing is computed or written yet.
     """
-    whole = load_raw(job.data)
+    every = data_in_memory(job.data, places, "an attack")
     key = jax.random.key(job.seed)
-    kept = audit.audited_images(named_key(key, "audited images"), whole.y_train)
-    raw = restricted(whole, kept)
+    kept = audit.audited_images(named_key(key, "audited images"), every.y_train)
+    raw = restricted(every, kept)
     if len(np.unique(raw.y_train)) < raw.classes:
-        raise InputError(f"{whole.name} has a class with a single image, which cannot be halved")
+        raise InputError(f"{every.name} has a class with a single image, which cannot be halved")
     members = audit.split_members(named_key(key, "members"), raw.y_train, job.attack.shadows)
-    identity = identity_of(job, whole)
+    identity = identity_of(job, every)
     own = Path("runs") / f"attack-{raw.name}-{job.method}-{digest(identity)}"
     methods = list(dict.fromkeys([job.method, CONTROL, ALL]))
     plan = Plan(
@@ -120,7 +121,7 @@ def plan_attack(job: AttackJob[Any], places: Places, out: Path | None) -> tuple[
         methods=methods,
         folder=out or own,
         identity=identity,
-        left_out=len(whole.y_train) - len(kept),
+        left_out=len(every.y_train) - len(kept),
     )
     plan.makers.require(restricted(raw, np.flatnonzero(members[0])))
     return plan, out in (None, own)
@@ -221,8 +222,11 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
             plan.procedure(method),
             plan.network,
             released.small,
-            (apply(dataset.transform, plan.raw.x_train), plan.raw.y_train),
-            (dataset.x_test, dataset.y_test),
+            (
+                apply(dataset.transform, whole(plan.raw.x_train, "an attack")),
+                plan.raw.y_train,
+            ),
+            (whole(dataset.x_test, "an attack"), dataset.y_test),
             quiet,
             Checkpoints(shadow.folder / f"training-{place[:8]}", of=place),
         )

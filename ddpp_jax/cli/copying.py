@@ -14,13 +14,14 @@ from ddpp_jax import audit, distill
 from ddpp_jax.audit.findings import are_copies, copies_values
 from ddpp_jax.cli.sets import require_test_images
 from ddpp_jax.configs import CopiesJob, Places, digest
-from ddpp_jax.data import Dataset, apply, load_raw, unit
+from ddpp_jax.data import Dataset, apply, unit, whole
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
+    data_in_memory,
     describe,
     describe_data,
     finished,
@@ -43,7 +44,16 @@ from ddpp_jax.storage import claimed_folder, digest_of, write_json
 _FRAME_ROUNDING = 0.02
 """What float16 and a whitening that was undone may change of a frame's pixels."""
 
-_DECIDES = ("dataset", "image_size", "channels", "range", "per_class", "test_share", "held_out")
+_DECIDES = (
+    "dataset",
+    "image_size",
+    "crop",
+    "channels",
+    "range",
+    "per_class",
+    "test_share",
+    "held_out",
+)
 _DECIDES += ("split_seed",)
 """The settings that decide which training images there are."""
 
@@ -94,7 +104,7 @@ def run_copies(
     """
     if len(set(paths)) < len(paths):
         raise InputError("a set is named twice; name each once")
-    raw = load_raw(job.data)
+    raw = data_in_memory(job.data, places, "an audit")
     sets = [_audited(path, job, raw, report) for path in paths]
     job = dataclasses.replace(job, teaching=dataclasses.replace(job.teaching, teachers=1))
     problem = prepare(job, places, raw)
@@ -154,7 +164,8 @@ def _compute(
         )
         params = problem.network.unflatten(jnp.asarray(vector[0]))
         featured = partial(features_of, params, network=problem.network)
-    pixels = audit.Real(raw.x_train, raw.x_test, raw.y_train, raw.y_test)
+    used, unused = (whole(part, "an audit") for part in (raw.x_train, raw.x_test))
+    pixels = audit.Real(used, unused, raw.y_train, raw.y_test)
     features = None
     if dataset is not None and featured is not None:
         kinds = (featured(dataset.x_train), featured(dataset.x_test))
@@ -208,7 +219,7 @@ def pairs_of(
 
 def _start_values(one: Audited, raw: Dataset, near: audit.Copies) -> dict[str, Any]:
     assert one.starts is not None
-    far = audit.between(one.small.looks, raw.x_train, one.starts)
+    far = audit.between(one.small.looks, whole(raw.x_train, "an audit"), one.starts)
     return {
         "mean": float(far.mean()),
         "least": float(far.min()),

@@ -49,6 +49,7 @@ from ddpp_jax.configs import (
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.errors import InputError
+from ddpp_jax.planning.problem import require_in_memory
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
 
@@ -131,6 +132,7 @@ class _Request:
                     "settings are found by one process alone; find them first by the same command "
                     "with --processes 1 and --print-settings"
                 )
+            require_in_memory(command.places, "a search for settings")
             sized = size_up(search)
             tuning = sized.folder / TUNING
             raw = None if sized.is_over else require_search(search, sized, command.places)

@@ -15,14 +15,15 @@ from ddpp_jax import cluster
 from ddpp_jax.cli.flags import Hooks, Joined, Shown, run_with_setting
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
-from ddpp_jax.configs import DistillJob, EvaluateJob, digest, evaluate_job
-from ddpp_jax.data import Dataset, Transform, apply, load_raw
+from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
+from ddpp_jax.data import Dataset, Transform, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import check_free, require_evaluation
 from ddpp_jax.planning.problem import (
+    data_of,
     evaluation_key,
     finished,
     identity_of,
@@ -45,7 +46,7 @@ def run_evaluate(
     job: EvaluateJob,
     files: Sequence[Path],
     out: Path | None,
-    cache_dir: Path,
+    places: Places,
     report: Report,
     *,
     explicit: Set[str] = frozenset(),
@@ -57,7 +58,7 @@ def run_evaluate(
         job: how they are evaluated, and how images are normalised where their file does not say it.
         files: of the sets.
         out: the folder of the results; None chooses one below `runs`.
-        cache_dir: where a ZCA whitening of the data is kept.
+        places: where a ZCA whitening of the data is kept, and how images are read.
         report: told as it goes on.
         explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
             say otherwise.
@@ -65,9 +66,9 @@ def run_evaluate(
     """
     if len(set(files)) < len(files):
         raise InputError("a file is named twice; name each once")
-    raw = cluster.together(lambda: _data(job))
+    raw = cluster.together(lambda: _data(job, places))
     networks = {name: network_for(job, raw, name) for name in job.names}
-    kept = None if dry else cache_dir
+    kept = None if dry else places.cache_dir
     # Whitenings of two machines need not be the same.
     sets = cluster.agreed(
         lambda: [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
@@ -104,7 +105,7 @@ def run_evaluate(
             found = cluster.agreed(lambda: _finished(folder))
             report.say(f"{folder} is complete; its results:")
         else:
-            keep_programs(cache_dir)
+            keep_programs(places.cache_dir)
             report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
                 found = _compute(job, raw, networks, sets, folder, report)
@@ -113,9 +114,9 @@ def run_evaluate(
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 
 
-def _data(job: EvaluateJob) -> Dataset:
+def _data(job: EvaluateJob, places: Places) -> Dataset:
     try:
-        return load_raw(job.data)
+        return data_of(job.data, places)
     except InputError as error:
         raise InputError(
             f"{error}; say where the data of the sets are by --dataset or --data-dir"
@@ -207,7 +208,7 @@ def _rows(
     rows, last = [], None
     for small in sets:
         if last is None or not _same(last[0], small.transform):
-            last = (small.transform, apply(small.transform, raw.x_test))
+            last = (small.transform, transformed(small.transform, raw.x_test))
         tests: Tests = {"test": (last[1], raw.y_test)}
         seed = small.about.get("seed", 0) if job.seed is None else job.seed
         for name, network in networks.items():
@@ -257,6 +258,9 @@ class _Evaluate:
     cache_dir: Path = Path("runs/cache")
     """Folder for a ZCA whitening of plain images."""
 
+    images: Reading = "auto"
+    """Hold all real images in memory, stream them from disk, or decide by what fits."""
+
     out: Path | None = None
     """Folder for the results, never one of other results; by default runs/evaluation-DIGEST."""
 
@@ -271,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             command.config,
             command.files,
             command.out,
-            command.cache_dir,
+            Places(cache_dir=command.cache_dir, images=command.images),
             report,
             dry=command.shown.dry_run,
             explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),

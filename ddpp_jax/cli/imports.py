@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from ddpp_jax import teachers
 from ddpp_jax.configs import Places, TeachersJob
-from ddpp_jax.data import Dataset, load_raw
+from ddpp_jax.data import Dataset, on_device
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import require_data
 from ddpp_jax.planning.problem import (
     Problem,
+    data_of,
     describe,
     load,
     network_for,
@@ -54,7 +55,7 @@ def run_import(
         raise InputError(
             "--import brings teachers in, and --imported names some that are; give one of the two"
         )
-    raw = load_raw(job.data)
+    raw = data_of(job.data, places)
     layout = torch_layout(network_for(job, raw).tensors)
     files = buffer_files(paths)
     with report.progress("check buffers", teaching.teachers, unit="teacher") as tick:
@@ -103,7 +104,7 @@ def _keep(
 ) -> None:
     """Write what the store lacks."""
     teaching, store, network = job.teaching, problem.store, problem.network
-    test = jax.device_put((dataset.x_test, dataset.y_test))
+    test = (on_device(dataset.x_test), dataset.y_test)
     claim = {"identity": problem.manifest, "name": "manifest.json", "proven": True}
     with claimed_folder(store.folder, **claim):
         needed = teachers.lacking(teaching, store, report)

@@ -21,12 +21,13 @@ from ddpp_jax.cli.condensing import (
 from ddpp_jax.cli.outlook import look_ahead, require_steps, say_outlook, seconds
 from ddpp_jax.configs import ContinualConfig, DistillJob, Places, digest
 from ddpp_jax.continual import Task, arrivals, evaluation_key, summarise, summary_table
-from ddpp_jax.data import Dataset, fit_transform, load_raw, normalised, require_per_class
+from ddpp_jax.data import Dataset, fit_transform, normalised, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation, Evaluations, Procedure
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import check_free, require_data, require_evaluation
 from ddpp_jax.planning.problem import (
+    data_in_memory,
     describe_data,
     finished,
     identity_of,
@@ -73,7 +74,7 @@ def run_continual(
     Raises:
         InputError: it cannot be done, or a method could not; what the others left stays.
     """
-    raw = load_raw(job.data)
+    raw = data_in_memory(job.data, places, "continual learning")
     compared = [*compared, *given_sets(job, sets, raw, places, report, dry=dry)]
     require_distinct(compared)
     orders = [arrivals(seed, raw.classes, config.class_steps) for seed in range(config.orders)]

@@ -11,7 +11,7 @@ from ddpp_jax.cli.baseline import RANDOM
 from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import KernelConfig, MemberJob
-from ddpp_jax.data import Dataset
+from ddpp_jax.data import Dataset, deviation
 from ddpp_jax.evaluate import Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.planning.work import by_kernel
@@ -98,7 +98,7 @@ def doubts_of(
             rows=read_metrics(
                 run.place(member) / "metrics.jsonl", steps=settings.steps, warn_fn=lambda _: None
             ),
-            change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, dataset.x_train.std())),
+            change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, deviation(dataset.x_train))),
             teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
             settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
             found=(run.folder / TUNING).exists(),

@@ -15,11 +15,12 @@ from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
     Transform,
-    apply,
     random_indices,
     require_per_class,
     transform_arrays,
+    transformed,
     unit,
+    whole,
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Tests
@@ -170,7 +171,11 @@ def training_sets(
 def full_data(job: SearchJob, dataset: Dataset) -> search.TrainingSet:
     """The full data, as networks are trained on them."""
     return search.TrainingSet(
-        FULL, dataset.x_train, dataset.y_train, job.real_rate, job.search.full_epochs
+        FULL,
+        whole(dataset.x_train, "a search"),
+        dataset.y_train,
+        job.real_rate,
+        job.search.full_epochs,
     )
 
 
@@ -208,8 +213,8 @@ def tests_of(raw: Dataset, dataset: Dataset, proxies: Proxies) -> dict[str, Test
             found[name] = own
         else:
             found[name] = {
-                "test": (apply(small.transform, raw.x_test), raw.y_test),
-                "held-out": (apply(small.transform, raw.x_held), raw.y_held),
+                "test": (transformed(small.transform, raw.x_test), raw.y_test),
+                "held-out": (transformed(small.transform, raw.x_held), raw.y_held),
             }
     return found
 

@@ -20,7 +20,7 @@ from ddpp_jax.configs import (
     UnrolledConfig,
 )
 from ddpp_jax.core import augment
-from ddpp_jax.data import Dataset
+from ddpp_jax.data import Dataset, Stored
 from ddpp_jax.methods import (
     AlignmentLoops,
     Feed,
@@ -96,7 +96,12 @@ def from_real_images(
     own = _Real(
         network,
         feed_fn,
-        pool_like(raw.x_train.shape[1:], raw.y_train, room),
+        pool_like(
+            raw.x_train.shape[1:],
+            raw.y_train,
+            room,
+            stored=raw.x_train if isinstance(raw.x_train, Stored) else None,
+        ),
         min(settings.real_batch, smallest),
         optimizer_of(settings),
         Work(image_operations, settings.ipc),

@@ -22,11 +22,12 @@ from ddpp_jax.configs import (
     members_of,
     swept_name,
 )
-from ddpp_jax.data import Dataset, load_raw
+from ddpp_jax.data import Dataset
 from ddpp_jax.planning import trial, work
 from ddpp_jax.planning.limits import require_distillation, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
+    data_of,
     identity_of,
     prepare,
 )
@@ -120,7 +121,7 @@ def prepare_run(
         InputError: it cannot be done.
     """
     members = members_of(job, sweep)
-    raw = load_raw(job.data) if raw is None else raw
+    raw = data_of(job.data, places) if raw is None else raw
     check(job.distillation, raw)
     check_kernel(job, raw)
     # Members of one seed share their teachers, members of all seeds their data.

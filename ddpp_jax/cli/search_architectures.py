@@ -24,7 +24,14 @@ from ddpp_jax.cli.proxies import (
     training_sets,
 )
 from ddpp_jax.configs import DistillJob, EvaluateConfig, SearchJob, digest
-from ddpp_jax.data import Dataset, fit_transform, load_raw, normalised, require_transform
+from ddpp_jax.data import (
+    Dataset,
+    fit_transform,
+    load_raw,
+    normalised,
+    require_transform,
+    whole,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import check_free, require_evaluation
@@ -233,7 +240,9 @@ def _seconds(
     order = np.argsort(work, kind="stable")
     tried = sorted({int(order[place]) for place in (0, len(order) // 2, -1)})
     sizes = {FULL: len(raw.y_train)} | {n: proxies.images(n, raw) for n in proxies.names}
-    full = search.TrainingSet(FULL, raw.x_train, raw.y_train, 0.01, settings.full_epochs)
+    full = search.TrainingSet(
+        FULL, whole(raw.x_train, "a search"), raw.y_train, 0.01, settings.full_epochs
+    )
     steps = {FULL: full.total_steps(settings.eval_batch)}
     for name in proxies.names:
         if name == EARLY:

@@ -15,10 +15,19 @@ from jaxtyping import Int
 from ddpp_jax import select
 from ddpp_jax._types import Params
 from ddpp_jax.cli.flags import Shown, run_with_setting
-from ddpp_jax.configs import SELECTIONS, DistillJob, Places, SelectConfig, SelectJob, digest
+from ddpp_jax.configs import (
+    SELECTIONS,
+    DistillJob,
+    Places,
+    Reading,
+    SelectConfig,
+    SelectJob,
+    digest,
+)
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
+    on_device,
     random_indices,
     require_per_class,
     transform_arrays,
@@ -176,7 +185,7 @@ def indices_of(
 
 def _events(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
     """How often the teacher forgot each training image, seen without augmentation."""
-    images, correct = jnp.asarray(dataset.x_train), []
+    images, correct = on_device(dataset.x_train), []
     last = job.teaching.last_kept
     with report.progress("count forgetting", last, unit="epoch") as tick:
         for epoch in range(1, last + 1):
@@ -208,6 +217,9 @@ class _Select:
     cache_dir: Path = Path("runs/cache")
     """Folder for what was fitted to the data and can be fitted again (ZCA)."""
 
+    images: Reading = "auto"
+    """Hold all real images in memory, stream them from disk, or decide by what fits."""
+
     out: Path | None = None
     """The folder of the result, never one of another; by default runs/DATASET-METHOD-SETTINGS."""
 
@@ -216,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Choose real images: `python -m ddpp_jax.select [SETTING]`."""
 
     def work(command: _Select, report: Report) -> None:
-        places = Places(teachers_dir=command.teachers_dir, cache_dir=command.cache_dir)
+        places = Places(
+            teachers_dir=command.teachers_dir, cache_dir=command.cache_dir, images=command.images
+        )
         run_select(command.config, places, command.out, report, dry=command.shown.dry_run)
 
     def default(job: DistillJob) -> _Select:

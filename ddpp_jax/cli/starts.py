@@ -20,7 +20,7 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
     UnrolledConfig,
 )
-from ddpp_jax.data import Dataset
+from ddpp_jax.data import Dataset, on_device
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import teacher_labels
 from ddpp_jax.networks import Network
@@ -123,7 +123,7 @@ def _classified(job: DistillJob, sources: Sources, dataset: Dataset, seed: int) 
         InputError: of a class there are too few such images.
     """
     problem, last = sources.problems[seed], job.teaching.last_kept
-    network, images = problem.network, jnp.asarray(dataset.x_train)
+    network, images = problem.network, on_device(dataset.x_train)
     votes = np.zeros(len(dataset.y_train), int)
     for number in range(job.teaching.teachers):
         vector = problem.store.read(number, [last], num_params=network.num_params)[0]

@@ -18,10 +18,10 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
 )
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, balanced, load_raw
+from ddpp_jax.data import Dataset, balanced
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
-from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
+from ddpp_jax.planning.problem import Problem, data_in_memory, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
@@ -64,7 +64,7 @@ def require_search(search: Search, found: Sized, places: Places) -> Dataset:
             "--imported names teachers with settings of their own; name the settings that they "
             "were imported with by --settings"
         )
-    raw = load_raw(job.data)
+    raw = data_in_memory(job.data, places, "a search for settings")
     check(job.distillation, raw)
     check_kernel(job, raw)
     require_data(job, raw, places)

@@ -21,6 +21,9 @@ from ddpp_jax.errors import InputError
 
 Config = TypeVar("Config", bound=DistillConfig)
 
+Reading = Literal["auto", "device", "stream"]
+"""Where what is large is read from: held on the device, streamed from disk, or as it fits."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeachersJob:
@@ -141,7 +144,7 @@ class EvaluateJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where teachers and whitening are kept, and how teachers are read; no figure depends on it."""
+    """Where things are kept, and how teachers and images are read; no figure depends on it."""
 
     teachers_dir: Path = Path("runs/teachers")
     """Folder of all teachers; each setting has a subfolder of its own."""
@@ -149,8 +152,11 @@ class Places:
     cache_dir: Path = Path("runs/cache")
     """Folder for what was fitted to the data and can be fitted again (ZCA)."""
 
-    read: Literal["auto", "device", "stream"] = "auto"
+    read: Reading = "auto"
     """Hold the teachers on the device, stream them from disk, or decide by what fits."""
+
+    images: Reading = "auto"
+    """Hold all real images in memory, stream them from disk, or decide by what fits."""
 
 
 def evaluate_job(settings: Mapping[str, Any]) -> EvaluateJob:

@@ -13,7 +13,11 @@ _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     # Zhao and Bilen, ICML 2021; CIFAR-100 at 50 in DM's tables.
     "dsa": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
     # Zhao and Bilen, WACV 2023: rate 1 for up to 50 images per class, 20,000 steps.
-    "dm": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
+    "dm": {
+        "cifar10": (1, 10, 50),
+        "cifar100": (1, 10, 50),
+        "tiny-imagenet-200": (1, 10, 50),
+    },
     # Wang et al., CVPR 2022; the code has ten classes written in, CIFAR-100 stands in its tables.
     "cafe": {"cifar10": (1, 10, 50), "cifar100": (1, 10, 50)},
     # Nguyen et al., NeurIPS 2021: 1,000 steps, 5,000 real images a step; no CIFAR-100 at 50.

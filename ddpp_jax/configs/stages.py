@@ -35,6 +35,9 @@ class DataConfig:
     image_size: int | None = None
     """Resize to this many pixels a side, antialiased; none keeps the images as they are."""
 
+    crop: bool = False
+    """Cut images to the square in their middle before they are resized, instead of stretching."""
+
     channels: int | None = None
     """1 for grey, 3 for colour; none keeps the images as they are."""
 

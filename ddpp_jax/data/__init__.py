@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
+from jaxtyping import Int, Shaped
 
-from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.arrays import digits_source, npz_source
+from ddpp_jax.configs import DataConfig, Reading
+from ddpp_jax.data.arrays import digits_source, is_npy_folder, npy_source, npz_source
 from ddpp_jax.data.carried import (
     LAYOUT,
     ZcaProbe,
@@ -19,6 +21,7 @@ from ddpp_jax.data.checks import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
     Hard,
+    Pixels,
     Soft,
     checked_images,
     checked_labels,
@@ -30,6 +33,7 @@ from ddpp_jax.data.checks import (
 )
 from ddpp_jax.data.dataset import (
     Dataset,
+    Part,
     Source,
     at_indices,
     held_out,
@@ -39,8 +43,11 @@ from ddpp_jax.data.dataset import (
     restricted,
     test_fingerprint,
 )
+from ddpp_jax.data.fingerprints import kept_fingerprint
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.given import EXPORT_FORMAT, RANGE_FILE, GivenSet, read_given
+from ddpp_jax.data.normalising import Numbers, normalise
+from ddpp_jax.data.records import Keys, Records, records_source
 from ddpp_jax.data.sampling import (
     HELD_OUT,
     balanced_indices,
@@ -49,6 +56,15 @@ from ddpp_jax.data.sampling import (
     random_per_class,
     require_per_class,
     stratified_split,
+)
+from ddpp_jax.data.stored import (
+    ImageArray,
+    Stored,
+    deviation,
+    on_device,
+    read_ahead,
+    transformed,
+    whole,
 )
 from ddpp_jax.data.tfds import prepared_folder, tfds_source
 from ddpp_jax.data.torch_files import (
@@ -72,7 +88,7 @@ from ddpp_jax.data.transforms import (
 )
 from ddpp_jax.data.whitening import fit_transform, require_transform
 from ddpp_jax.errors import InputError, words
-from ddpp_jax.storage import expanded, plain_file
+from ddpp_jax.storage import device_bytes, expanded, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
 
 __all__ = [
@@ -86,8 +102,13 @@ __all__ = [
     "Dataset",
     "GivenSet",
     "Hard",
+    "ImageArray",
+    "Keys",
+    "Numbers",
     "PerChannel",
+    "Records",
     "Soft",
+    "Stored",
     "Transform",
     "Zca",
     "ZcaProbe",
@@ -98,6 +119,8 @@ __all__ = [
     "carried_transform",
     "checked_images",
     "checked_labels",
+    "dataset_of",
+    "deviation",
     "fit_transform",
     "given_images",
     "given_labels",
@@ -105,12 +128,16 @@ __all__ = [
     "load_dataset",
     "load_raw",
     "load_torch",
+    "normalise",
     "normalised",
     "of_classes",
+    "on_device",
     "random_indices",
     "random_per_class",
     "raw_dataset",
+    "read_ahead",
     "read_given",
+    "records_source",
     "require_learnable",
     "require_per_class",
     "require_torch",
@@ -124,8 +151,10 @@ __all__ = [
     "transform_arrays",
     "transform_from",
     "transform_words",
+    "transformed",
     "undo",
     "unit",
+    "whole",
 ]
 
 
@@ -155,19 +184,49 @@ def seen_by_teachers(dataset: Dataset, *, balance: bool) -> int:
     return int(len(counts) * counts.max()) if balance else len(dataset.y_train)
 
 
-def load_raw(config: DataConfig) -> Dataset:
+def load_raw(
+    config: DataConfig, *, images: Reading = "device", cache_dir: Path | None = None
+) -> Dataset:
     """The dataset that the config names, in its channels and size, split and cut down as it says.
 
     A source without a test set is split first; `per_class` then counts training images, of which
     `held_out` keeps a share apart.
 
+    Args:
+        config: which data, and how they are cut.
+        images: as for `dataset_of`.
+        cache_dir: as for `dataset_of`.
+
     Raises:
         InputError: the dataset cannot be had, or is damaged, or too big for the memory.
     """
     try:
-        source = _source(config)
+        return dataset_of(_source(config), config, images=images, cache_dir=cache_dir)
     except OSError as error:
         raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
+
+
+def dataset_of(
+    source: Source,
+    config: DataConfig,
+    *,
+    images: Reading = "device",
+    cache_dir: Path | None = None,
+) -> Dataset:
+    """The dataset of a source, such as one that `records_source` makes of other people's data.
+
+    Args:
+        source: what is there to be read.
+        config: how the images are split and cut down; the source has their channels and size.
+        images: `device` reads all of them into memory; `stream` reads them when they are asked for
+            (`Stored`), so that no more than a few minibatches of uint8 are in memory; `auto` reads
+            them into memory where they fit there and on the device.
+        cache_dir: where it is kept what takes the reading of all images, while the files stay as
+            they are; None keeps it nowhere.
+
+    Raises:
+        InputError: something in it cannot be used, or it is too big for the memory.
+    """
     # The name is part of the names of folders.
     name = cut(checked_name(source.name, "--dataset: the dataset"))
     names, seed = checked_names(source.class_names, name), config.split_seed
@@ -181,14 +240,16 @@ def load_raw(config: DataConfig) -> Dataset:
         assert labels is not None
         subset = per_class_subset(labels[train], config.per_class, seed, class_names=names)
         train = train[subset]
-    pixels = (len(train) + len(test)) * int(np.prod(source.shape))
-    require_memory(
-        pixels * (source.itemsize + 4),
-        what=f"{len(train) + len(test):,} images of {shape_words(source.shape)}",
-        remedy="give a lower --image-size or --per-class",
-    )
-    x_train, y_train = source.train.read(train)
-    x_test, y_test = test_part.read(test)
+    stored = _is_stored(source, len(train) + len(test), images)
+    known, keep = None, None
+    if stored:
+        x_train, y_train = _stored(source, source.train, train)
+        x_test, y_test = _stored(source, test_part, test)
+        known, keep = kept_fingerprint(source, config, cache_dir)
+    else:
+        x_train, y_train = source.train.read(train)
+        x_test, y_test = test_part.read(test)
+    cuts = config.held_out is not None
     raw = raw_dataset(
         name=name,
         class_names=names,
@@ -196,14 +257,48 @@ def load_raw(config: DataConfig) -> Dataset:
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
+        fingerprint="" if cuts else known,
     )
     raw = replace(raw, scale=source.scale, notes=source.notes)
-    if config.held_out is None:
-        return raw
-    parts = stratified_split(
-        raw.y_train, config.held_out, seed, class_names=names, purpose=HELD_OUT
-    )
-    return held_out(raw, *parts)
+    if config.held_out is not None:
+        parts = stratified_split(
+            raw.y_train, config.held_out, seed, class_names=names, purpose=HELD_OUT
+        )
+        raw = held_out(raw, *parts, fingerprint=known)
+    if keep is not None:
+        keep(raw.fingerprint)
+    return raw
+
+
+def _is_stored(source: Source, count: int, images: Reading) -> bool:
+    """Whether images are read when they are asked for.
+
+    Raises:
+        InputError: they are to be in memory, and do not fit.
+    """
+    pixels = count * int(np.prod(source.shape))
+    needed = pixels * (source.itemsize + 4)
+    if images == "auto":
+        return needed > psutil.virtual_memory().available or 4 * pixels > device_bytes()
+    if images == "device":
+        require_memory(
+            needed,
+            what=f"{count:,} images of {shape_words(source.shape)}",
+            remedy="give a lower --image-size or --per-class, or --images stream",
+        )
+    return images == "stream"
+
+
+def _stored(
+    source: Source, part: Part, places: Int[np.ndarray, " places"]
+) -> tuple[Stored, Shaped[np.ndarray, " places"]]:
+    """The images of a part, none of which is read, and their labels."""
+
+    def read(chosen: Int[np.ndarray, " _chosen"]) -> Pixels:
+        return part.read(chosen)[0]
+
+    pixel = np.dtype(np.uint8 if source.itemsize == 1 else np.float32)
+    return Stored(read, places, source.shape, pixel), part.labels()[places]
 
 
 def _source(config: DataConfig) -> Source:
@@ -212,6 +307,8 @@ def _source(config: DataConfig) -> Source:
     path = _path(config)
     if config.dataset.endswith(".npz"):
         return npz_source(plain_file(path), config)
+    if path.is_dir() and is_npy_folder(path):
+        return npy_source(path, config)
     if path.is_dir():
         prepared = prepared_folder(path)
         return folder_source(path, config) if prepared is None else tfds_source(prepared, config)

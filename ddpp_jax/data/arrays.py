@@ -1,30 +1,30 @@
-"""Datasets that come as arrays: NumPy's .npz files, and the digits inside scikit-learn."""
+"""Datasets that come as arrays: NumPy's files, and the digits inside scikit-learn."""
 
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Shaped
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.checks import Pixels, checked_images, require_memory, shape_words
+from ddpp_jax.data.checks import require_memory, shape_words
 from ddpp_jax.data.dataset import Source
-from ddpp_jax.data.depth import (
-    EIGHT_BITS,
-    FLOATS,
-    Extent,
-    Scale,
-    extent,
-    fit_scale,
-    joined,
-    to_unit,
-)
+from ddpp_jax.data.depth import EIGHT_BITS, FLOATS, Extent, Scale, extent, fit_scale, joined
 from ddpp_jax.data.labels import as_texts, label_arrays
+from ddpp_jax.data.npy import NpyImages
 from ddpp_jax.data.pixels import array_part, converted_shape
+from ddpp_jax.data.transforms import chunks
 from ddpp_jax.errors import InputError, words
 from ddpp_jax.storage import plain_file
 from ddpp_jax.text import checked_names
+
+Array: TypeAlias = Shaped[np.ndarray, "..."] | NpyImages
+"""An array in memory, or one of images that stays in its file."""
+
+_IMAGES = ("x_train", "x_test")
+_OTHERS = ("y_train", "y_test", "class_names")
 
 
 def digits_source(config: DataConfig) -> Source:
@@ -59,42 +59,78 @@ def digits_source(config: DataConfig) -> Source:
 
 
 def npz_source(path: Path, config: DataConfig) -> Source:
-    """The images of a file that `numpy.savez` wrote.
+    """A dataset in an `.npz` file, which stays in memory as it came.
 
     It holds `x_train` and `y_train`, and either both or neither of `x_test` and `y_test`: images
-    (n, height, width), which are grey, or (n, height, width, channels), uint8 from 0 to 255, floats
-    from 0 to 1, or other numbers, which become floats (`depth.fit_scale`); labels, in any of the
-    forms of `labels.label_arrays`; and maybe `class_names`, strings. Nothing in it is unpickled.
+    (n, height, width) or (n, height, width, channels) with 1 or 3 channels, of any numbers
+    (`depth.fit_scale`), and labels (`labels.label_arrays`). `class_names` may be there.
 
     Raises:
-        InputError: the file is not so, or too big for the memory.
+        InputError: it cannot be read, or does not hold that, or is damaged, or too big for the
+            memory.
     """
-    arrays = read_npz(path)
+    return _arrays_source(path, path.stem, read_npz(path), config)
+
+
+def npy_source(folder: Path, config: DataConfig) -> Source:
+    """A dataset in a folder with `x_train.npy`, `y_train.npy` and so on, as in an `.npz` file.
+
+    That is what an unpacked `.npz` file is. Images stay in their files and are read by index.
+
+    Raises:
+        InputError: as `npz_source`, or an array of images is not kept row by row.
+    """
+    folder = folder.resolve()
+    arrays: dict[str, Array] = {}
+    for path in sorted(folder.glob("*.npy")):
+        if path.stem in _IMAGES:
+            arrays[path.stem] = NpyImages.open(path)
+        elif path.stem in _OTHERS:
+            arrays[path.stem] = _small_array(path)
+    source = _arrays_source(folder, folder.name, arrays, config)
+    files = [folder / f"{name}.npy" for name in arrays]
+    return source._replace(files_fn=lambda: files)
+
+
+def is_npy_folder(folder: Path) -> bool:
+    """Whether a folder holds a dataset as `npy_source` reads it."""
+    return (folder / "x_train.npy").is_file()
+
+
+def _arrays_source(
+    place: Path, name: str, arrays: Mapping[str, Array], config: DataConfig
+) -> Source:
     has_test = "x_test" in arrays or "y_test" in arrays
     sides = ("train", "test") if has_test else ("train",)
-    for name in (f"{letter}_{side}" for side in sides for letter in "xy"):
-        if name not in arrays:
+    for array in (f"{letter}_{side}" for side in sides for letter in "xy"):
+        if array not in arrays:
             raise InputError(
-                f"{path} has no {name}; wanted x_train, y_train, x_test, y_test "
+                f"{place} has no {array}; wanted x_train, y_train, x_test, y_test "
                 f"and maybe class_names, it holds {', '.join(sorted(arrays)) or 'nothing'}"
             )
-    images = {side: _images(path, f"x_{side}", arrays[f"x_{side}"]) for side in sides}
+    images = {side: _images(place, f"x_{side}", arrays[f"x_{side}"]) for side in sides}
     if has_test:
-        _check_alike(path, images["train"], images["test"])
+        _check_alike(place, images["train"], images["test"])
+    given = {
+        name: arrays[name]
+        for name in (*(f"y_{side}" for side in sides), "class_names")
+        if name in arrays
+    }
+    others = {name: array for name, array in given.items() if isinstance(array, np.ndarray)}
     labels, class_names, notes = label_arrays(
-        {f"y_{side}": arrays[f"y_{side}"] for side in sides},
+        {f"y_{side}": others[f"y_{side}"] for side in sides},
         {f"y_{side}": len(images[side]) for side in sides},
-        class_names_of(path, arrays),
-        f"{path}:",
+        class_names_of(place, others),
+        f"{place}:",
     )
-    pixels, scale, lines = _pixels(path, images, config)
-    parts = [array_part(pixels[side], labels[f"y_{side}"], config) for side in sides]
+    scale, lines = _scale(place, images, config)
+    parts = [array_part(images[side], labels[f"y_{side}"], config, scale) for side in sides]
     _, height, width, channels = images["train"].shape
     return Source(
-        name=path.stem,
+        name=name,
         class_names=class_names,
         shape=converted_shape((height, width, channels), config),
-        itemsize=pixels["train"].itemsize,
+        itemsize=1 if scale is None and images["train"].dtype == np.uint8 else 4,
         train=parts[0],
         test=parts[1] if has_test else None,
         scale=scale,
@@ -150,11 +186,20 @@ def _array(path: Path, file: np.lib.npyio.NpzFile, name: str) -> Shaped[np.ndarr
         ) from error
 
 
-def _images(path: Path, name: str, images: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+def _small_array(path: Path) -> Shaped[np.ndarray, "..."]:
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception as error:  # A damaged file may raise anything.
+        raise InputError(
+            f"{path} cannot be read: {words(error)}; write it as plain numbers or strings"
+        ) from error
+
+
+def _images(path: Path, name: str, images: Array) -> Array:
     """The images with their channels last, of any numbers."""
     shape = images.shape
     if images.ndim == 3:
-        images = images[..., None]
+        images = images.grey() if isinstance(images, NpyImages) else images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         hint = ""
         if images.ndim == 4 and shape[1] in (1, 3):
@@ -172,9 +217,7 @@ def _images(path: Path, name: str, images: Shaped[np.ndarray, "..."]) -> Shaped[
     return images
 
 
-def _check_alike(
-    path: Path, train: Shaped[np.ndarray, "..."], test: Shaped[np.ndarray, "..."]
-) -> None:
+def _check_alike(path: Path, train: Array, test: Array) -> None:
     if test.shape[1:] != train.shape[1:]:
         raise InputError(
             f"{path}: x_train holds images of {shape_words(train.shape[1:])}, x_test of "
@@ -186,15 +229,18 @@ def _check_alike(
         )
 
 
-def _pixels(
-    path: Path, images: Mapping[str, Shaped[np.ndarray, "..."]], config: DataConfig
-) -> tuple[dict[str, Pixels], Scale | None, list[str]]:
-    """Images as uint8 or floats from 0 to 1; their scale, and what was assumed."""
+def _scale(
+    path: Path, images: Mapping[str, Array], config: DataConfig
+) -> tuple[Scale | None, list[str]]:
+    """What brings the pixels to the scale from 0 to 1, if anything does; and what was assumed."""
     dtype, given = images["train"].dtype, config.low_high
     kind = FLOATS if dtype.kind == "f" else EIGHT_BITS if dtype == np.uint8 else str(dtype)
 
     def measure() -> Extent:
-        extents = {side: extent(part, given) for side, part in images.items()}
+        extents = {
+            side: joined(extent(part[chunk], given) for chunk in chunks(part))
+            for side, part in images.items()
+        }
         for side, found in extents.items():
             if not np.isfinite([found.low, found.high]).all():
                 raise InputError(
@@ -202,8 +248,4 @@ def _pixels(
                 )
         return joined(extents.values())
 
-    scale, lines = fit_scale(kind, measure, given, what=f"{path}: the pixels", place=path.name)
-    if scale is None:
-        found = {s: checked_images(part, f"{path}: pixels of x_{s}") for s, part in images.items()}
-        return found, None, lines
-    return {side: to_unit(part, scale) for side, part in images.items()}, scale, lines
+    return fit_scale(kind, measure, given, what=f"{path}: the pixels", place=path.name)

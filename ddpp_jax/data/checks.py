@@ -3,7 +3,7 @@
 Everywhere `what` names them in an error.
 """
 
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import psutil
@@ -17,6 +17,40 @@ Pixels: TypeAlias = (
     | Float32[np.ndarray, "images _height _width _channels"]
 )
 """Images: whole numbers from 0 to 255, or floats from 0 to 1."""
+
+
+@runtime_checkable
+class ByIndex(Protocol):
+    """An array, or what is read by index as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Images first."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """How many numbers the shape has."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The product of the shape."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Of a number."""
+        ...
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        ...
+
+    def __getitem__(self, chosen: Any, /) -> Any:
+        """The images of a slice or at some indices, in memory."""
+        ...
+
 
 Hard: TypeAlias = Int32[np.ndarray, " images"]
 """A class for each image."""
@@ -58,7 +92,7 @@ def checked_images(images: Shaped[np.ndarray, "..."], what: str, *, advice: str 
 
 def checked_labels(
     labels: Shaped[np.ndarray, "..."],
-    images: Shaped[np.ndarray, "..."],
+    images: ByIndex,
     what: str,
     classes: int | None = None,
 ) -> Hard:

@@ -1,16 +1,18 @@
-"""A labelled image dataset in memory, and what a source holds before most of it is read."""
+"""A labelled image dataset, and what a source holds before most of it is read."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32, Integer, Shaped, UInt8
+from jaxtyping import Int, Int32, Integer, Shaped
 
 from ddpp_jax.data.checks import Pixels, checked_images, checked_labels, shape_words
 from ddpp_jax.data.depth import Scale
-from ddpp_jax.data.transforms import Transform, apply
+from ddpp_jax.data.stored import ImageArray, Stored, part_of, transformed
+from ddpp_jax.data.transforms import Transform, chunks
 from ddpp_jax.errors import InputError
 
 Indices: TypeAlias = Int[np.ndarray, " chosen"]
@@ -43,6 +45,7 @@ class Source(NamedTuple):
         test: images to test on, if the source has them.
         scale: what brought the pixels to the scale from 0 to 1, if anything did.
         notes: what was assumed of the source or left out of it, a line each, for people.
+        files_fn: gives the files that all of it is read from; None where there are none.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Source(NamedTuple):
     test: Part | None
     scale: Scale | None = None
     notes: tuple[str, ...] = ()
+    files_fn: Callable[[], Iterable[Path]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +64,7 @@ class Dataset:
     """Train and test images: as they came, or normalised by numbers of the training set.
 
     Images as they came are uint8 from 0 to 255 or float32 from 0 to 1; normalised ones are float32
-    and not to be written to.
+    and not to be written to. They are arrays, or are read when they are asked for (`Stored`).
 
     Attributes:
         name: for people and file names.
@@ -79,21 +83,12 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    x_train: (
-        UInt8[np.ndarray, "train size size channels"]
-        | Float32[np.ndarray, "train size size channels"]
-    )
+    x_train: ImageArray
     y_train: Int32[np.ndarray, " train"]
-    x_test: (
-        UInt8[np.ndarray, "test size size channels"]
-        | Float32[np.ndarray, "test size size channels"]
-    )
+    x_test: ImageArray
     y_test: Int32[np.ndarray, " test"]
     fingerprint: str
-    x_held: (
-        UInt8[np.ndarray, "held size size channels"]
-        | Float32[np.ndarray, "held size size channels"]
-    )
+    x_held: ImageArray
     y_held: Int32[np.ndarray, " held"]
     transform: Transform | None = None
     scale: Scale | None = None
@@ -109,16 +104,26 @@ def raw_dataset(
     *,
     name: str,
     class_names: tuple[str, ...],
-    x_train: Shaped[np.ndarray, "..."],
+    x_train: Shaped[np.ndarray, "..."] | Stored,
     y_train: Shaped[np.ndarray, "..."],
-    x_test: Shaped[np.ndarray, "..."],
+    x_test: Shaped[np.ndarray, "..."] | Stored,
     y_test: Shaped[np.ndarray, "..."],
+    fingerprint: str | None = None,
 ) -> Dataset:
     """A checked dataset of images as they came.
 
     Images are square, (n, size, size, 1 or 3), of one shape and type: uint8 from 0 to 255, or
     floats from 0 to 1, which become float32. Labels are whole numbers from 0 to classes - 1; every
     class has a training image.
+
+    Args:
+        name: for people and file names.
+        class_names: a name for each label.
+        x_train: training images.
+        y_train: their labels.
+        x_test: test images.
+        y_test: their labels.
+        fingerprint: where it is known; None reads all images for it.
 
     Raises:
         InputError: something is not so.
@@ -130,8 +135,10 @@ def raw_dataset(
             f"{name}: training images are {shape_words(x_train.shape[1:])}, test images "
             f"{shape_words(x_test.shape[1:])}; wanted one shape"
         )
-    x_train = checked_images(x_train, f"the training images of {name}")
-    x_test = checked_images(x_test, f"the test images of {name}")
+    if not isinstance(x_train, Stored):
+        x_train = checked_images(x_train, f"the training images of {name}")
+    if not isinstance(x_test, Stored):
+        x_test = checked_images(x_test, f"the test images of {name}")
     if x_train.dtype != x_test.dtype:
         raise InputError(
             f"{name}: training images are {x_train.dtype}, test images {x_test.dtype}; "
@@ -140,7 +147,8 @@ def raw_dataset(
     _, height, width, channels = x_train.shape
     if height != width:
         raise InputError(
-            f"the images of {name} are {height}x{width}; wanted square ones: give --image-size"
+            f"the images of {name} are {height}x{width}; wanted square ones: give --image-size, or "
+            "--crop"
         )
     if channels not in (1, 3):
         raise InputError(f"the images of {name} have {channels} channels; wanted 1 or 3")
@@ -151,6 +159,8 @@ def raw_dataset(
     if not counts.all():
         empty = class_names[int(np.argmin(counts))]
         raise InputError(f"{name}: class {empty} has no training image; add some or remove it")
+    if fingerprint is None:
+        fingerprint = _fingerprint(class_names, x_train, y_train, x_test, y_test)
     return Dataset(
         name=name,
         class_names=class_names,
@@ -158,24 +168,37 @@ def raw_dataset(
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
-        fingerprint=_fingerprint(class_names, x_train, y_train, x_test, y_test),
-        x_held=x_train[:0],
+        fingerprint=fingerprint,
+        x_held=part_of(x_train, np.arange(0)),
         y_held=y_train[:0],
     )
 
 
 def held_out(
-    raw: Dataset, kept: Int[np.ndarray, " kept"], held: Int[np.ndarray, " held"]
+    raw: Dataset,
+    kept: Int[np.ndarray, " kept"],
+    held: Int[np.ndarray, " held"],
+    *,
+    fingerprint: str | None = None,
 ) -> Dataset:
-    """The dataset with some of its training images, all of which it has yet, kept apart."""
-    x_train, y_train = raw.x_train[kept], raw.y_train[kept]
+    """The dataset with some of its training images, all of which it has yet, kept apart.
+
+    Args:
+        raw: images as they came.
+        kept: which of them stay.
+        held: which are kept apart.
+        fingerprint: of what comes back, where it is known; None reads all images for it.
+    """
+    x_train, y_train = part_of(raw.x_train, kept), raw.y_train[kept]
+    if fingerprint is None:
+        fingerprint = _fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test)
     return replace(
         raw,
         x_train=x_train,
         y_train=y_train,
-        x_held=raw.x_train[held],
+        x_held=part_of(raw.x_train, held),
         y_held=raw.y_train[held],
-        fingerprint=_fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test),
+        fingerprint=fingerprint,
     )
 
 
@@ -186,12 +209,12 @@ def restricted(raw: Dataset, kept: Int[np.ndarray, " kept"]) -> Dataset:
         raw: images as they came.
         kept: which of the training images, in any order.
     """
-    x_train, y_train = raw.x_train[kept], raw.y_train[kept]
+    x_train, y_train = part_of(raw.x_train, kept), raw.y_train[kept]
     return replace(
         raw,
         x_train=x_train,
         y_train=y_train,
-        x_held=raw.x_held[:0],
+        x_held=part_of(raw.x_held, np.arange(0)),
         y_held=raw.y_held[:0],
         fingerprint=_fingerprint(raw.class_names, x_train, y_train, raw.x_test, raw.y_test),
     )
@@ -201,9 +224,9 @@ def normalised(raw: Dataset, transform: Transform) -> Dataset:
     """The dataset with its images normalised by the transform."""
     return replace(
         raw,
-        x_train=apply(transform, raw.x_train),
-        x_test=apply(transform, raw.x_test),
-        x_held=apply(transform, raw.x_held),
+        x_train=transformed(transform, raw.x_train),
+        x_test=transformed(transform, raw.x_test),
+        x_held=transformed(transform, raw.x_held),
         transform=transform,
     )
 
@@ -214,9 +237,9 @@ def at_indices(
     """The dataset with some of its training images and of those held out, in any order."""
     return replace(
         dataset,
-        x_train=dataset.x_train[train],
+        x_train=part_of(dataset.x_train, train),
         y_train=dataset.y_train[train],
-        x_held=dataset.x_held[held],
+        x_held=part_of(dataset.x_held, held),
         y_held=dataset.y_held[held],
     )
 
@@ -245,10 +268,10 @@ def of_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
         )
     places = np.full(dataset.classes, -1, np.int32)
     places[wanted] = np.arange(len(wanted))
-    parts: dict[str, np.ndarray] = {}
+    parts: dict[str, ImageArray] = {}
     for part in ("train", "test", "held"):
         labels = places[getattr(dataset, f"y_{part}")]
-        parts[f"x_{part}"] = getattr(dataset, f"x_{part}")[labels >= 0]
+        parts[f"x_{part}"] = part_of(getattr(dataset, f"x_{part}"), labels >= 0)
         parts[f"y_{part}"] = labels[labels >= 0]
     names = tuple(dataset.class_names[label] for label in wanted)
     # What it is of the whole tells every pixel of it, and by which numbers it is normalised.
@@ -261,9 +284,10 @@ def test_fingerprint(raw: Dataset) -> str:
     return _fingerprint(raw.class_names, raw.x_test, raw.y_test)
 
 
-def _fingerprint(class_names: tuple[str, ...], *arrays: Shaped[np.ndarray, "..."]) -> str:
+def _fingerprint(class_names: tuple[str, ...], *arrays: Shaped[np.ndarray, "..."] | Stored) -> str:
     digest = hashlib.sha256(repr(class_names).encode())
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for chunk in chunks(array):
+            digest.update(np.ascontiguousarray(array[chunk]).data)
     return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ from ddpp_jax.data.dataset import Source
 from ddpp_jax.data.depth import EIGHT_BITS, Scale
 from ddpp_jax.data.pictures import Header, quietly, read_header
 from ddpp_jax.data.pixels import Picture, Pictures, converted_shape, picture_parts
+from ddpp_jax.data.tiny_imagenet import is_tiny_imagenet, tiny_imagenet_sides
 from ddpp_jax.errors import InputError, one_line
 from ddpp_jax.storage import plain_file
 from ddpp_jax.text import checked_names
@@ -27,6 +28,8 @@ def folder_source(
     folder: Path, config: DataConfig, *, scale: Scale | None = None, classes_only: bool = False
 ) -> Source:
     """The images of a folder: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
+
+    Tiny ImageNet is read as Stanford gives it.
 
     `train` and `test` are the two parts if they hold folders, and classes if they hold files like
     the other classes. A class is called by its folder's name in Unicode's composed form, so that it
@@ -48,7 +51,11 @@ def folder_source(
             not an image.
     """
     folder = folder.resolve()
-    train, test, notes = _sides(folder, classes_only=classes_only)
+    if not classes_only and is_tiny_imagenet(folder):
+        train, test, notes = tiny_imagenet_sides(folder)
+        _complete(train, folder / "train")
+    else:
+        train, test, notes = _sides(folder, classes_only=classes_only)
     names = tuple(train)
     sides = [_files(classes, names, notes) for classes in (train, test) if classes]
     every = [file for files in sides for file in files]
@@ -90,6 +97,7 @@ def folder_source(
         test=parts[1] if test else None,
         scale=scale,
         notes=(*notes, *lines),
+        files_fn=lambda: [picture.file for picture, _ in every if isinstance(picture.file, Path)],
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -9,9 +11,9 @@ from jaxtyping import Int32, Integer, Shaped
 from PIL import Image
 
 from ddpp_jax.configs import DataConfig
-from ddpp_jax.data.checks import Pixels, shape_words
+from ddpp_jax.data.checks import ByIndex, Pixels, shape_words
 from ddpp_jax.data.dataset import Indices, Part
-from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, fit_scale, joined
+from ddpp_jax.data.depth import EIGHT_BITS, Extent, Scale, extent, fit_scale, joined, to_unit
 from ddpp_jax.data.pictures import Encoded, Header, quietly, unit_values, values
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import cores
@@ -64,10 +66,21 @@ def resized(images: Pixels, size: int) -> Pixels:
     return _each(images, (size, size, images.shape[-1]), lambda image: _stretched(image, size))
 
 
-def converted(images: Pixels, channels: int | None, size: int | None) -> Pixels:
-    """The images in so many channels and of so many pixels a side; None keeps them."""
+def middle(images: Pixels) -> Pixels:
+    """The largest square in the middle of each image."""
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]
+
+
+def converted(images: Pixels, config: DataConfig) -> Pixels:
+    """The images in the channels, cut and of the size that are wanted; otherwise as they are."""
+    channels, size = config.channels, config.image_size
     if channels is not None and channels != images.shape[-1]:
         images = grey(images) if channels == 1 else colour(images)
+    if config.crop:
+        images = middle(images)
     if size is not None and images.shape[1:3] != (size, size):
         images = resized(images, size)
     return images
@@ -76,16 +89,35 @@ def converted(images: Pixels, channels: int | None, size: int | None) -> Pixels:
 def converted_shape(shape: tuple[int, int, int], config: DataConfig) -> tuple[int, int, int]:
     """The height, width and channels of images after their conversion."""
     height, width, channels = shape
+    if config.crop:
+        height = width = min(height, width)
     size = config.image_size
     return (size or height, size or width, config.channels or channels)
 
 
-def array_part(images: Pixels, labels: Integer[np.ndarray, " images"], config: DataConfig) -> Part:
-    """A part of a source that is already in memory."""
+def array_part(
+    images: ByIndex,
+    labels: Integer[np.ndarray, " images"],
+    config: DataConfig,
+    scale: Scale | None = None,
+) -> Part:
+    """A part of a source that is an array, in memory or in a file.
+
+    Args:
+        images: uint8, floats from 0 to 1, or any numbers with a scale.
+        labels: one for each.
+        config: the channels and the size.
+        scale: brings pixels to the scale from 0 to 1, if anything does.
+    """
 
     def read(chosen: Indices) -> tuple[Pixels, Integer[np.ndarray, " chosen"]]:
-        found = images if len(chosen) == len(images) else images[chosen]
-        return converted(found, config.channels, config.image_size), labels[chosen]
+        every = isinstance(images, np.ndarray) and len(chosen) == len(images)
+        found = np.asarray(images if every else images[chosen])
+        if scale is not None:
+            found = to_unit(found, scale)
+        elif found.dtype != np.uint8:
+            found = found.astype(np.float32, copy=False)
+        return converted(found, config), labels[chosen]
 
     return Part(length=len(labels), labels=lambda: labels, read=read)
 
@@ -125,19 +157,19 @@ def picture_parts(
         scale, lines = fit_scale(kind, measure, given, what=f"the pixels of {what}", place=place)
     if scale is None and kind != EIGHT_BITS:
         scale = Scale(kind, 0.0, 1.0)  # Floats from 0 to 1.
-    parts = [_picture_part(side, channels, config.image_size, scale, pixels) for side in sides]
+    config = replace(config, channels=channels)
+    parts = [_picture_part(side, config, scale, pixels) for side in sides]
     return parts, scale, lines
 
 
-def _picture_part(
-    pictures: Pictures, channels: int, size: int | None, scale: Scale | None, pixels: int
-) -> Part:
+def _picture_part(pictures: Pictures, config: DataConfig, scale: Scale | None, pixels: int) -> Part:
+    @cache
     def labels() -> Int32[np.ndarray, " images"]:
         return np.array([pictures.get(n).label for n in range(pictures.length)], np.int32)
 
     def one(index: int) -> tuple[Picture, Shaped[np.ndarray, "height width channels"]]:
         picture = pictures.get(index)
-        return picture, _pixels_of(picture, channels, size, scale)
+        return picture, _pixels_of(picture, config, scale)
 
     def read(chosen: Indices) -> tuple[Pixels, Int32[np.ndarray, " chosen"]]:
         images, labels = np.empty((0,), np.uint8), np.empty(len(chosen), np.int32)
@@ -158,17 +190,17 @@ def _picture_part(
 
 
 def _pixels_of(
-    picture: Picture, channels: int, size: int | None, scale: Scale | None
+    picture: Picture, config: DataConfig, scale: Scale | None
 ) -> Shaped[np.ndarray, "height width channels"]:
     """The pixels of an image file: uint8, or float32 from 0 to 1 if there is a scale."""
     file, _, what = picture
-    found = values(file, what, channels if scale is None else None)
+    found = values(file, what, config.channels if scale is None else None)
     eight, kind = found.dtype == np.uint8, EIGHT_BITS if scale is None else scale.kind
     if eight != (kind == EIGHT_BITS):
         depth = EIGHT_BITS if eight else "deeper"
         raise InputError(f"{what} is {depth}, and others are {kind}; convert it")
     found = found if scale is None else unit_values(found, scale)
-    return converted(found[None], channels, size)[0]
+    return converted(found[None], config)[0]
 
 
 def _extents(

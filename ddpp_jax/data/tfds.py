@@ -81,6 +81,7 @@ def tfds_source(folder: Path | None, config: DataConfig) -> Source:
         test=None if test is None else parts[1],
         scale=scale,
         notes=(*said, *notes),
+        files_fn=lambda: [Path(file) for split in used for file in info.splits[split].filepaths],
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float32, Shaped, UInt8
+from jaxtyping import Float, Float32, Shaped
 
-from ddpp_jax.data.checks import Pixels
+from ddpp_jax.data.checks import ByIndex, Pixels
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import aligned_empty
 
@@ -92,24 +92,28 @@ def unit(
 ) -> Shaped[np.ndarray, "images *shape"]:
     """Pixels on the scale from 0 to 1: uint8 divided by 255, floats as they are."""
     floats = pixels.astype(dtype)
-    return floats / dtype(255) if pixels.dtype == np.uint8 else floats
+    if pixels.dtype == np.uint8:
+        floats /= dtype(255)
+    return floats
 
 
-def fit_per_channel(
-    pixels: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "..."], *, remedy: str = ""
-) -> PerChannel:
+def fit_per_channel(pixels: ByIndex, *, remedy: str = "") -> PerChannel:
     """The mean and the deviation of each channel of the training images.
 
     Raises:
         InputError: a channel is the same everywhere; `remedy` adds what else may be done about it.
     """
-    rows = _chunk_rows(pixels)
-    chunks = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
-    count = pixels[..., 0].size
+    count = pixels.size // pixels.shape[-1]
     axes = tuple(range(pixels.ndim - 1))
-    mean = sum(unit(pixels[chunk], np.float64).sum(axes) for chunk in chunks) / count
-    squares = (np.square(unit(pixels[chunk], np.float64) - mean).sum(axes) for chunk in chunks)
-    std = np.sqrt(sum(squares) / count).astype(np.float32)
+    parts = chunks(pixels)
+    mean = sum(unit(pixels[chunk], np.float64).sum(axes) for chunk in parts) / count
+
+    def squares(chunk: slice) -> Float[np.ndarray, " channels"]:
+        centred = unit(pixels[chunk], np.float64)
+        centred -= mean  # In its place, since it is large.
+        return np.square(centred, out=centred).sum(axes)
+
+    std = np.sqrt(sum(map(squares, parts)) / count).astype(np.float32)
     if std.min() < _FLAT:
         advice = "--channels 1 or other images" if len(std) > 1 else "other images"
         raise InputError(
@@ -153,11 +157,12 @@ def with_inverse(zca: Zca) -> Zca:
 
 def _by_chunks(change: Callable[[Pixels], Images], pixels: Pixels) -> Images:
     images = aligned_empty(pixels.shape)
-    rows = _chunk_rows(pixels)
-    for start in range(0, len(pixels), rows):
-        images[start : start + rows] = change(pixels[start : start + rows])
+    for chunk in chunks(pixels):
+        images[chunk] = change(pixels[chunk])
     return images
 
 
-def _chunk_rows(pixels: Shaped[np.ndarray, "..."]) -> int:
-    return max(1, _CHUNK // (4 * max(1, pixels[:1].size)))
+def chunks(images: ByIndex) -> list[slice]:
+    """What to work on at once, from the first image to the last, in parts of bounded memory."""
+    rows = max(1, _CHUNK // (4 * max(1, int(np.prod(images.shape[1:])))))
+    return [slice(start, start + rows) for start in range(0, len(images), rows)]

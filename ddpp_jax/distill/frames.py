@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from ddpp_jax.data import ImageArray
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import read_tensors, write_tensors
 
@@ -46,7 +47,7 @@ class Frames:
         self._labels = classes[self._places].astype(np.int32)
 
     def keep_real(
-        self, images: np.ndarray, labels: np.ndarray, pixels_fn: Callable[[np.ndarray], np.ndarray]
+        self, images: ImageArray, labels: np.ndarray, pixels_fn: Callable[[np.ndarray], np.ndarray]
     ) -> None:
         """Keep real images of the same classes.
 

@@ -13,6 +13,8 @@ from ddpp_jax._types import PRNGKey
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
+    ImageArray,
+    deviation,
     random_indices,
     require_per_class,
     transform_arrays,
@@ -63,7 +65,7 @@ class Pictured(NamedTuple):
     """
 
     pixels_fn: Callable[[np.ndarray], np.ndarray]
-    real: np.ndarray
+    real: ImageArray
     labels: np.ndarray
 
 
@@ -102,7 +104,7 @@ def start_from(
         lengths = np.sqrt(np.square(draws).sum(axis=(1, 2, 3), keepdims=True))
         images = draws / lengths
         if noise == "data":
-            images = draws * dataset.x_train.std(dtype=np.float32)
+            images = draws * deviation(dataset.x_train)
     return DistilledSet(
         images,
         labels,

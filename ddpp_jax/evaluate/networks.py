@@ -23,6 +23,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.configs import EvaluateConfig
 from ddpp_jax.core import augment, named_key
+from ddpp_jax.data import Stored
 from ddpp_jax.evaluate.evaluation import Evaluation, evaluation_of
 from ddpp_jax.evaluate.schedule import Info, State, init, step
 from ddpp_jax.networks import Network
@@ -51,7 +52,7 @@ class Procedure(NamedTuple):
     classes: int
 
 
-Tests: TypeAlias = Mapping[str, tuple[FloatArray, IntArray]]
+Tests: TypeAlias = Mapping[str, tuple[FloatArray | Stored, IntArray]]
 """Test sets by name: images and labels."""
 
 
@@ -90,7 +91,7 @@ def run(
     for test, (x_test, y_test) in tests.items():
         guesses = predictions(
             states.params,
-            jnp.asarray(x_test, jnp.float32),
+            x_test if isinstance(x_test, Stored) else jnp.asarray(x_test, jnp.float32),
             apply_fn=network.apply_fn,
             parts_fn=network.parts,
         )

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax.storage import TeacherStore, aligned_empty
+from ddpp_jax.storage import TeacherStore, aligned_empty, device_bytes
 
 
 class Pair(NamedTuple):
@@ -133,11 +133,7 @@ def read_all(
 
 def device_room() -> int:
     """Bytes that may be taken on the device: half of what is free there, and on the host before."""
-    host = psutil.virtual_memory().available // 2
-    found = jax.local_devices()[0].memory_stats()
-    if found is None:  # The CPU's memory is the machine's.
-        return host
-    return min(host, (found["bytes_limit"] - found["bytes_in_use"]) // 2)
+    return min(psutil.virtual_memory().available // 2, device_bytes())
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Real images of each class, drawn by key from the training set on the device."""
+"""Real images of each class, drawn by key from the training set."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
+from ddpp_jax.data import Stored
+from ddpp_jax.methods.hosted import OnHost
 from ddpp_jax.methods.method import Method
 from ddpp_jax.training import everywhere
 
@@ -25,12 +27,12 @@ class Pool(NamedTuple):
     """The training set, sorted by class.
 
     Attributes:
-        images: all of them.
+        images: all of them, on the device or on the host.
         places: where the images of each class are in it, padded.
         counts: how many each class has.
     """
 
-    images: Float[Array, "images height width channels"]
+    images: Float[Array, "images height width channels"] | OnHost
     places: Int[Array, "classes most"]
     counts: Int[Array, " classes"]
 
@@ -64,12 +66,15 @@ NO_WORK = Work(0.0, 0)
 
 
 class RealImages:
-    """A feed that gives every step the whole training set, on the device."""
+    """A feed that gives every step the whole training set."""
 
     def __init__(
-        self, images: FloatArray, labels: Int[np.ndarray, " images"], room: Room | None = None
+        self,
+        images: FloatArray | Stored,
+        labels: Int[np.ndarray, " images"],
+        room: Room | None = None,
     ) -> None:
-        """Put the training set on the device.
+        """Put the training set on the device; of stored images what steps draw is fetched.
 
         Args:
             images: of the training set.
@@ -79,6 +84,10 @@ class RealImages:
         """
         self.waited = 0.0
         places, counts = _by_class(labels, room)
+        if isinstance(images, Stored):
+            held = OnHost(images)
+            self._pool = everywhere(Pool(held, jnp.asarray(places), jnp.asarray(counts)))
+            return
         if room is not None:
             images = np.asarray(images)
             padding = np.zeros((room.images - len(images), *images.shape[1:]), images.dtype)
@@ -95,7 +104,11 @@ class RealImages:
 
 
 def pool_like(
-    shape: tuple[int, ...], labels: Int[np.ndarray, " images"], room: Room | None = None
+    shape: tuple[int, ...],
+    labels: Int[np.ndarray, " images"],
+    room: Room | None = None,
+    *,
+    stored: Stored | None = None,
 ) -> Pool:
     """The shapes and dtypes of a pool, as `jax.ShapeDtypeStruct`.
 
@@ -103,28 +116,36 @@ def pool_like(
         shape: of an image: (height, width, channels).
         labels: of the training set.
         room: how large the pool is made; None takes what the training set needs.
+        stored: the images, where they stay on the host.
     """
     places, counts = _by_class(labels, room)
     count = len(labels) if room is None else room.images
-    images = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
+    like = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
+    held = like if stored is None else OnHost(stored)
     rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
-    return Pool(*cast(Any, (images, *rest)))
+    return Pool(*cast(Any, (held, *rest)))
 
 
 def reading_pool(method: Method) -> Method:
     """A method whose steps all draw from one pool, its `batch`, with what follows from that."""
+    images = method.batch.images
     return method._replace(
         shared=True,
-        least_memory=method.least_memory + method.batch.images.size,
+        least_memory=method.least_memory + (0 if isinstance(images, OnHost) else images.size),
         remedy=method.remedy or "lower --image-size or --per-class",
     )
 
 
 def made_up_pool(like: Pool) -> Pool:
-    """A pool of noise of such shapes, the images in turn of each class, to try steps on."""
+    """A pool of noise of such shapes, the images in turn of each class, to try steps on.
+
+    Images on the host are the real ones, since it takes time to fetch them.
+    """
     (count, *_), (classes, most) = like.images.shape, like.places.shape
     places = (jnp.arange(classes * most, dtype=jnp.int32) % count).reshape(classes, most)
-    images = jax.random.normal(jax.random.key(0), like.images.shape, jnp.float32)
+    images = like.images
+    if not isinstance(images, OnHost):
+        images = jax.random.normal(jax.random.key(0), images.shape, jnp.float32)
     return Pool(images, places, jnp.full(classes, most, jnp.int32))
 
 
@@ -187,7 +208,7 @@ def in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> Any:
 
     Args:
         fn: of some images.
-        images: all of them.
+        images: all of them, on the device or on the host.
         parts: into how many equal parts they are cut.
     """
     if parts == 1:
@@ -201,7 +222,7 @@ def mean_in_parts(fn: Callable[[Images], Any], images: Images, parts: int) -> An
 
     Args:
         fn: of some images.
-        images: all of them.
+        images: all of them, on the device or on the host.
         parts: into how many equal parts they are cut.
     """
     cut = images.reshape(parts, -1, *images.shape[1:])

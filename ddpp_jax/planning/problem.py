@@ -16,6 +16,7 @@ import ddpp_jax
 from ddpp_jax import cluster, teachers
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.configs import (
+    DataConfig,
     EvaluateJob,
     ModelConfig,
     Places,
@@ -27,6 +28,7 @@ from ddpp_jax.configs import (
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
+    Stored,
     fit_transform,
     load_raw,
     normalised,
@@ -47,6 +49,7 @@ TEACHERS = "full data (the teachers)"
 
 _LATER = (
     ("data", "range", None),
+    ("data", "crop", False),
     ("teaching", "imported", None),
     ("teaching", "balance", False),
     ("teaching", "teacher_seed", None),
@@ -109,10 +112,40 @@ def prepare(job: TeachersJob, places: Places, raw: Dataset | None = None) -> Pro
     Raises:
         InputError: it asks for imported teachers that are not there.
     """
-    problem = problem_of(job, places, load_raw(job.data) if raw is None else raw)
+    problem = problem_of(job, places, data_of(job.data, places) if raw is None else raw)
     if job.teaching.imported is not None:
         _require_imported(job, problem)
     return problem
+
+
+def data_of(config: DataConfig, places: Places) -> Dataset:
+    """The data as they came: in memory, or read when they are asked for, as `places` says."""
+    return load_raw(config, images=places.images, cache_dir=places.cache_dir)
+
+
+def data_in_memory(config: DataConfig, places: Places, what: str) -> Dataset:
+    """The data as they came, for what needs all of them in memory.
+
+    Args:
+        config: which data.
+        places: how images are to be read.
+        what: needs them, for people.
+
+    Raises:
+        InputError: `places` asks for something else, or they do not fit.
+    """
+    require_in_memory(places, what)
+    return load_raw(config)
+
+
+def require_in_memory(places: Places, what: str) -> None:
+    """Refuse to stream images for what needs all of them in memory.
+
+    Raises:
+        InputError: `places` asks for that.
+    """
+    if places.images == "stream":
+        raise InputError(f"{what} needs all images in memory; leave --images stream out")
 
 
 def problem_of(job: TeachersJob, places: Places, raw: Dataset) -> Problem:
@@ -333,6 +366,9 @@ def describe_data(raw: Dataset, report: Report) -> None:
     )
     for note in raw.notes:
         report.say(note)
+    if isinstance(raw.x_train, Stored):
+        size = raw.x_train.itemsize * (raw.x_train.size + raw.x_test.size + raw.x_held.size)
+        report.say(f"Images ({gib(size)}) will be streamed from where they are")
     if len(raw.y_held):
         report.say(f"{len(raw.y_held)} training images are kept apart to choose by")
     counts = np.bincount(raw.y_test, minlength=raw.classes)

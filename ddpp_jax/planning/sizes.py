@@ -6,6 +6,7 @@ import jax
 
 from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
+from ddpp_jax.data import Stored
 from ddpp_jax.methods import Method, device_room
 from ddpp_jax.planning.problem import Problem, say_settings
 from ddpp_jax.progress import Report
@@ -16,7 +17,10 @@ def describe_teaching(job: TeachersJob, problem: Problem, report: Report) -> Non
     """Say what the first stage would take, and with which settings."""
     raw, teaching = problem.raw, job.teaching
     count = raw.x_train.size + raw.x_test.size
-    report.say(f"Memory: {gib(4 * count)} for all images as the networks see them")
+    if isinstance(raw.x_train, Stored):
+        report.say(f"Images: {gib(raw.x_train.itemsize * count)}, read when they are asked for")
+    else:
+        report.say(f"Memory: {gib(4 * count)} for all images as the networks see them")
     missing = len(problem.store.missing(teaching.teachers))
     size = missing * teachers.stored_bytes(teaching, problem.network)
     free = free_bytes(problem.store.folder)

@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ddpp_jax import cluster, distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
-from ddpp_jax.data import seen_by_teachers
+from ddpp_jax.data import Dataset, Stored, seen_by_teachers
 from ddpp_jax.evaluate import Procedure, networks
 from ddpp_jax.methods import Method, Pool, device_room, made_up_pool
 from ddpp_jax.networks import Network
@@ -27,6 +28,8 @@ _COPIES = 16
 _SGD_STEPS = 4
 _BATCHES = 2
 _TEST_IMAGES = 500
+_READ = 256
+"""Images that are read for a trial."""
 
 
 def stage_seconds(
@@ -101,22 +104,30 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
     few = min(steps, _SGD_STEPS)
     images, labels = _made_up((few * size, *raw.x_train.shape[1:]), raw.classes)
     optimizer = optax.sgd(teaching.teacher_rate)
+    sharpness = teachers.sharpness_of(teaching)
+    how = teachers.How(problem.network, optimizer, size, job.data.operations, sharpness)
     keys = jax.random.split(jax.random.key(0), group)
 
     def call(members: Any, count: int) -> Any:
         return teachers.advance_all(
             members,
             [(jnp.int32(0), images, labels)] * count,
-            network=problem.network,
-            optimizer=optimizer,
-            batch_size=size,
-            operations=job.data.operations,
-            sharpness=teachers.sharpness_of(teaching),
+            how=how,
         )
 
     begun = teachers.begin_all(keys, problem.network, optimizer)
     taken = _pace(call, (keys, begun, teachers.Info(jnp.zeros(group))), most=10)
-    return taken / group * steps / few
+    taken *= steps / few / group
+    return max(taken, reading_seconds(raw)) if isinstance(raw.x_train, Stored) else taken
+
+
+def reading_seconds(raw: Dataset) -> float:
+    """Seconds that all training images take to be read in random order; a few of them are read."""
+    count = min(len(raw.y_train), _READ)
+    chosen = np.random.default_rng(0).choice(len(raw.y_train), count, replace=False)
+    began = time.perf_counter()
+    raw.x_train[chosen]
+    return (time.perf_counter() - began) * len(raw.y_train) / count
 
 
 def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: int | None) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ddpp_jax._types import FloatArray, Params, PRNGKey
+from ddpp_jax.data import Stored
 from ddpp_jax.networks import Network
 
 Features = Float[np.ndarray, "images features"]
@@ -110,7 +111,7 @@ def forgetting_events(correct: Bool[np.ndarray, "epochs images"]) -> Int[np.ndar
     return np.where(correct.any(axis=0), events, len(correct))
 
 
-def features_of(params: Params, images: FloatArray, *, network: Network) -> Features:
+def features_of(params: Params, images: FloatArray | Stored, *, network: Network) -> Features:
     """What a network's linear layer takes, for each image."""
     batch = jax.jit(network.features_fn)
     found = [

@@ -12,7 +12,14 @@ from ddpp_jax.storage.claims import (
 )
 from ddpp_jax.storage.files import Replacement, expanded, plain_file
 from ddpp_jax.storage.leases import Leases
-from ddpp_jax.storage.machine import aligned_empty, cores, free_bytes, gib, require_space
+from ddpp_jax.storage.machine import (
+    aligned_empty,
+    cores,
+    device_bytes,
+    free_bytes,
+    gib,
+    require_space,
+)
 from ddpp_jax.storage.rows import append_row, cut_torn_row, read_rows, write_rows
 from ddpp_jax.storage.sealed import (
     DIGEST,
@@ -42,6 +49,7 @@ __all__ = [
     "cores",
     "cut_torn_row",
     "decode_json",
+    "device_bytes",
     "differences",
     "digest_of",
     "expanded",

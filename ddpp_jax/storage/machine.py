@@ -4,7 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
+import psutil
 from jaxtyping import Float32
 
 from ddpp_jax.errors import InputError
@@ -48,6 +50,17 @@ def free_bytes(folder: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def device_bytes() -> int:
+    """Bytes that may be taken on the device: half of what is free there.
+
+    Of the CPU, whose memory is the machine's, half of what is free in that.
+    """
+    found = jax.local_devices()[0].memory_stats()
+    if found is None:
+        return psutil.virtual_memory().available // 2
+    return (found["bytes_limit"] - found["bytes_in_use"]) // 2
 
 
 def gib(size: int | float) -> str:

@@ -9,23 +9,28 @@ from ddpp_jax.teachers.buffers import (
     torch_layout,
     write_buffers,
 )
-from ddpp_jax.teachers.training import (
-    GROUP,
+from ddpp_jax.teachers.epochs import (
+    How,
     Info,
     State,
     advance_all,
     begin_all,
-    group_size,
+    epochs_of,
     init,
-    lacking,
-    run,
     sharpness_of,
     step,
+)
+from ddpp_jax.teachers.training import (
+    GROUP,
+    group_size,
+    lacking,
+    run,
     stored_bytes,
 )
 
 __all__ = [
     "GROUP",
+    "How",
     "Info",
     "State",
     "TorchLayout",
@@ -33,6 +38,7 @@ __all__ = [
     "begin_all",
     "buffer_files",
     "content_digest",
+    "epochs_of",
     "group_size",
     "init",
     "lacking",

@@ -1,41 +1,27 @@
 """Stage 1: teachers, networks trained on the real data and kept after every epoch."""
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ddpp_jax import cluster
-from ddpp_jax._types import (
-    Images,
-    Labels,
-    OptState,
-    Params,
-    PRNGKey,
-    PRNGKeys,
-    Scalar,
-)
+from ddpp_jax._types import PRNGKeys
 from ddpp_jax.configs import TeachConfig, TeachersJob
-from ddpp_jax.core import augment, flatten_params, named_key
-from ddpp_jax.data import Dataset, balanced
+from ddpp_jax.core import flatten_params, named_key
+from ddpp_jax.data import Dataset, on_device
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.storage import Leases, TeacherStore, require_space
-from ddpp_jax.training import (
-    Sharpness,
-    Training,
-    accuracies,
-    everywhere,
-    over_members,
-    train_epoch,
-    workers,
-)
+from ddpp_jax.teachers.epochs import AdvanceFn, State, begin_all, epochs_of
+from ddpp_jax.training import accuracies, workers
 
 GROUP = 10
 """The most teachers trained at a time on a device; these are lost when the process is killed."""
@@ -43,41 +29,6 @@ GROUP = 10
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 """At what other processes train."""
-
-
-class State(NamedTuple):
-    """What the next epoch needs."""
-
-    params: Params
-    opt_state: OptState
-
-
-class Info(NamedTuple):
-    """What a person wants to see of an epoch: the mean training loss, in nats."""
-
-    loss: Scalar
-
-
-def init(key: PRNGKey, *, network: Network, optimizer: optax.GradientTransformation) -> State:
-    """A freshly initialised teacher."""
-    params = network.init_fn(key)
-    return State(params, optimizer.init(params))
-
-
-def step(
-    key: PRNGKey, state: State, images: Images, labels: Labels, training: Training
-) -> tuple[State, Info]:
-    """The teacher after one epoch.
-
-    Args:
-        key: this epoch's own.
-        state: the teacher before it.
-        images: the real training set, on the device.
-        labels: one for each image.
-        training: the network, its optimiser, the minibatches and the augmentation.
-    """
-    *after, loss = train_epoch(key, state.params, state.opt_state, images, labels, training)
-    return State(*after), Info(loss)
 
 
 def run(
@@ -115,59 +66,80 @@ def run(
     cluster.agreed(require)
     optimizer = optax.sgd(config.teaching.teacher_rate)
     root = named_key(jax.random.key(config.teaching_seed), "teachers")
-    shown = balanced(dataset) if teaching.balance else dataset
-    images, labels = everywhere((shown.x_train, shown.y_train))
-    x_test, y_test = jax.device_put((dataset.x_test, dataset.y_test))
-    epochs = teaching.epochs
+    advance, x_test = epochs_of(config, dataset, network, optimizer), on_device(dataset.x_test)
     with (
         Leases(store.folder) as leases,
         report.progress("teachers", total, unit="epoch") as tick,
     ):
         accuracy: dict[str, float] = {}
         while group := cluster.agreed(lambda: _take(needed, leases, store, report)):
-            done = total - len(needed) * epochs
+            done = total - len(needed) * teaching.epochs
             keys = jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(group))
-            states = begin_all(keys, network, optimizer)
-            snapshots, losses, kept = [_snapshot(states)], [], cluster.leads()
-            for epoch in range(epochs):
-                keys, states, info = advance_all(
-                    (keys, states, Info(jnp.zeros(len(group), jnp.float32))),
-                    [(jnp.asarray(epoch), images, labels)],
-                    network=network,
-                    optimizer=optimizer,
-                    batch_size=config.teaching.teacher_batch,
-                    operations=config.data.operations,
-                    sharpness=sharpness_of(teaching),
-                )
-                losses.append(np.asarray(info.loss))
-                if kept and epoch < teaching.last_kept:
-                    snapshots.append(_snapshot(states))
-                done += len(group)
-                tick(done, {"loss": float(losses[-1].mean())} | accuracy)
-            cluster.agreed(partial(_require_finite, group, snapshots, losses))
+
+            def tell(
+                epochs: int, loss: float, *, done: int = done, count: int = len(group)
+            ) -> None:
+                tick(done + count * epochs, {"loss": loss} | accuracy)  # noqa: B023
+
+            begun = begin_all(keys, network, optimizer)
+            trained = _trained(keys, begun, teaching, advance, tell)
+            cluster.agreed(partial(_require_finite, group, trained))
             found = accuracies(
-                states.params,
+                trained.states.params,
                 x_test,
-                y_test,
+                dataset.y_test,
                 apply_fn=network.apply_fn,
                 parts_fn=network.parts,
             )
             accuracy = {"accuracy": float(found.mean())}
             for place, index in enumerate(group):
                 needed.pop(index)
-                if not kept or not leases.hold(_lease(index)):
+                if not cluster.leads() or not leases.hold(_lease(index)):
                     continue  # Whoever took it over in the meantime trains it.
-                store.write(
-                    index,
-                    np.stack([snapshot[place] for snapshot in snapshots]),
-                    {
-                        "accuracy": float(found[place]),
-                        "losses": [float(loss[place]) for loss in losses],
-                        "tensors": network.tensors,
-                        "versions": versions(),
-                    },
-                )
+                known = {"accuracy": float(found[place]), "tensors": network.tensors}
+                store.write(index, *trained.of(place, known))
             cluster.agreed(partial(_give_back, group, leases))
+
+
+class _Trained(NamedTuple):
+    """Several teachers after all epochs.
+
+    Attributes:
+        states: of them.
+        snapshots: their parameters after each epoch that is kept; none but the first in processes
+            that do not lead their job.
+        losses: the mean training loss of each epoch.
+    """
+
+    states: State
+    snapshots: list[Float[np.ndarray, "teachers parameters"]]
+    losses: list[Float[np.ndarray, " teachers"]]
+
+    def of(
+        self, place: int, known: Mapping[str, Any]
+    ) -> tuple[Float[np.ndarray, "snapshots parameters"], dict[str, Any]]:
+        """The trajectory of one of them, and what is known of it."""
+        losses = [float(loss[place]) for loss in self.losses]
+        trajectory = np.stack([snapshot[place] for snapshot in self.snapshots])
+        return trajectory, {**known, "losses": losses, "versions": versions()}
+
+
+def _trained(
+    keys: PRNGKeys,
+    states: State,
+    teaching: TeachConfig,
+    advance: AdvanceFn,
+    tell: Callable[[int, float], None],
+) -> _Trained:
+    """Several teachers after all epochs; `tell(epochs, loss)` is called after each of these."""
+    snapshots, losses = [_snapshot(states)], []
+    for epoch in range(teaching.epochs):
+        keys, states, info = advance(keys, states, epoch)
+        losses.append(np.asarray(info.loss))
+        if cluster.leads() and epoch < teaching.last_kept:
+            snapshots.append(_snapshot(states))
+        tell(epoch + 1, float(losses[-1].mean()))
+    return _Trained(states, snapshots, losses)
 
 
 def _take(
@@ -218,25 +190,15 @@ def _lease(index: int) -> str:
     return f"teacher-{index:03d}"
 
 
-def _require_finite(
-    group: list[int], snapshots: list[np.ndarray], losses: list[np.ndarray]
-) -> None:
+def _require_finite(group: list[int], trained: _Trained) -> None:
     """Refuse to keep a teacher that diverged."""
-    finite = [np.isfinite(loss) for loss in losses]  # Of each epoch, for each of the group.
-    for epoch, vectors in enumerate(snapshots[1:]):
+    finite = [np.isfinite(loss) for loss in trained.losses]  # Of each epoch, for each of the group.
+    for epoch, vectors in enumerate(trained.snapshots[1:]):
         finite[epoch] &= np.isfinite(vectors).all(axis=1)
     for epoch, of_group in enumerate(finite, start=1):
         for index, good in zip(group, of_group, strict=True):
             if not good:
                 raise InputError(f"teacher {index} diverged in epoch {epoch}; lower --teacher-rate")
-
-
-def sharpness_of(teaching: TeachConfig) -> Sharpness | None:
-    """How steps of the teachers look for flat minima; None for plain SGD."""
-    if teaching.teacher_optimizer == "sgd":
-        return None
-    alpha = teaching.gsam_alpha if teaching.teacher_optimizer == "gsam" else 0.0
-    return Sharpness(teaching.sam_rho, alpha, teaching.sam_adaptive)
 
 
 def group_size() -> int:
@@ -268,40 +230,6 @@ def lacking(teaching: TeachConfig, store: TeacherStore, report: Report) -> dict[
     return dict(sorted(needed.items()))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def begin_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransformation) -> State:
-    """Freshly initialised teachers, one for each key."""
-    return jax.vmap(lambda key: init(named_key(key, "init"), network=network, optimizer=optimizer))(
-        keys
-    )
-
-
 @jax.jit
 def _vectors(states: State) -> Float[Array, "teachers parameters"]:
     return jax.vmap(lambda params: flatten_params(params)[0])(states.params)
-
-
-@partial(over_members, static=("network", "optimizer", "batch_size", "operations", "sharpness"))
-def advance_all(
-    member: tuple[PRNGKey, State, Info],
-    piece: tuple[Int[Array, ""], Images, Labels],
-    *,
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    operations: tuple[str, ...],
-    sharpness: Sharpness | None = None,
-) -> tuple[PRNGKey, State, Info]:
-    """A teacher after an epoch."""
-    key, state, _ = member
-    epoch, images, labels = piece
-    training = Training(
-        network.apply_fn,
-        optimizer,
-        batch_size,
-        augment_fn=partial(augment, operations=operations),
-        parts_fn=network.parts,
-        sharpness=sharpness,
-    )
-    own = jax.random.fold_in(named_key(key, "epochs"), epoch)
-    return key, *step(own, state, images, labels, training)

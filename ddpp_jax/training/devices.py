@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from ddpp_jax import cluster
 
@@ -113,6 +113,26 @@ def mean_over(fn: Callable[[PyTree, PyTree], PyTree], common: PyTree, xs: PyTree
     return jax.shard_map(
         part, mesh=_mesh(), in_specs=(_WHOLE, _SPLIT), out_specs=_WHOLE, check_vma=False
     )(common, xs)
+
+
+def own_members(count: int) -> Bool[np.ndarray, " members"]:
+    """Which of several members `over_devices` has worked on by devices of this process.
+
+    Args:
+        count: of the members; a single one is worked on by all devices.
+    """
+    devices = jax.devices()
+    if count == 1 or cluster.count() == 1:
+        return np.ones(count, bool)
+    filled = count + -count % len(devices)
+    # On CPUs groups of one member for each device follow one another.
+    each = 1 if jax.default_backend() == "cpu" else filled // len(devices)
+    places = np.arange(count) // each % len(devices)
+    own = np.asarray([device.process_index == jax.process_index() for device in devices])
+    # Copies of the last member fill up, on whatever devices are left.
+    found = own[places]
+    found[-1] |= bool(own[np.arange(count, filled) // each % len(devices)].any())
+    return found
 
 
 @functools.cache

@@ -1,16 +1,16 @@
 """What training a network on any set of images takes: an epoch, the accuracy, several networks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ddpp_jax._types import (
     ApplyFn,
@@ -82,43 +82,98 @@ def train_epoch(
         labels: a class for each image, or a row with the probability of each class.
         training: the network, its optimiser, the minibatches and the augmentation.
     """
-    apply_fn, optimizer, batch_size, augment_fn, parts_fn, sharpness = training
     count = images.shape[0]
+    order, augment_key = epoch_order(key, count, training.batch_size)
+
+    def step(carry: tuple[Params, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
+        index, batch, real = xs
+        inputs = training.augment_fn(jax.random.fold_in(augment_key, index), images[batch])
+        *after, loss = sgd_step(*carry, (inputs, labels[batch], real), training)
+        return tuple(after), loss
+
+    xs = (jnp.arange(len(order.places)), order.places, order.real.astype(images.dtype))
+    (params, opt_state), losses = lax.scan(step, (params, opt_state), xs)
+    return params, opt_state, losses.sum() / count
+
+
+class Order(NamedTuple):
+    """Which images the minibatches of an epoch hold.
+
+    Attributes:
+        places: of the images of each minibatch.
+        real: whether each counts; those that fill up the last minibatch do not.
+    """
+
+    places: Int[Array, "steps size"]
+    real: Bool[Array, "steps size"]
+
+
+def epoch_order(key: PRNGKey, count: int, batch_size: int) -> tuple[Order, PRNGKey]:
+    """The minibatches of an epoch, and the key of its augmentation; see `train_epoch`.
+
+    Args:
+        key: of the epoch.
+        count: images in the whole set.
+        batch_size: of a minibatch.
+    """
     size = min(batch_size, count)
     steps = math.ceil(count / size)
-    parts = 1 if parts_fn is None else parts_fn(size)
     order_key, augment_key = jax.random.split(key)
     order = jax.random.permutation(order_key, count) if steps > 1 else jnp.arange(count)
     order = jnp.pad(order, (0, steps * size - count), mode="wrap").reshape(steps, size)
-    real = (jnp.arange(steps * size) < count).reshape(steps, size).astype(images.dtype)
+    real = (jnp.arange(steps * size) < count).reshape(steps, size)
+    return Order(order, real), augment_key
+
+
+def sgd_step(
+    params: Params,
+    opt_state: OptState,
+    minibatch: tuple[Images, Targets, Float[Array, " images"]],
+    training: Training,
+) -> tuple[Params, OptState, Scalar]:
+    """The parameters and optimiser state after a minibatch, and the sum of its losses.
+
+    Args:
+        params: the parameters.
+        opt_state: the state of the optimiser.
+        minibatch: augmented images, their labels, and 1 for those that count, 0 for the others.
+        training: the network and its optimiser.
+    """
+    apply_fn, optimizer, _, _, parts_fn, sharpness = training
+    images, labels, weights = minibatch
+    size = images.shape[0]
+    parts = 1 if parts_fn is None else parts_fn(size)
 
     def loss_fn(params: Params, batch: tuple[Images, Targets, Array]) -> Scalar:
         inputs, targets, weights = batch
         return jnp.mean(cross_entropy(apply_fn(params, inputs), targets) * weights)
 
-    def step(carry: tuple[Params, Any], xs: tuple[Array, Array, Array]) -> tuple[Any, Scalar]:
-        params, opt_state = carry
-        index, batch, weights = xs
-        inputs = augment_fn(jax.random.fold_in(augment_key, index), images[batch])
-        shares = weights * (size / weights.sum())
-        minibatch = (inputs, labels[batch], shares)
-        gradient_fn = partial(value_and_gradient, loss_fn, batch=minibatch, parts=parts)
-        if sharpness is None:
-            loss, gradient = gradient_fn(params)
-        else:
-            loss, gradient = flat_direction(gradient_fn, params, sharpness)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), loss * weights.sum()
+    shares = weights * (size / weights.sum())
+    gradient_fn = partial(value_and_gradient, loss_fn, batch=(images, labels, shares), parts=parts)
+    if sharpness is None:
+        loss, gradient = gradient_fn(params)
+    else:
+        loss, gradient = flat_direction(gradient_fn, params, sharpness)
+    updates, opt_state = optimizer.update(gradient, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, loss * weights.sum()
 
-    (params, opt_state), losses = lax.scan(
-        step, (params, opt_state), (jnp.arange(steps), order, real)
-    )
-    return params, opt_state, losses.sum() / count
+
+@runtime_checkable
+class Batched(Protocol):
+    """Images that come in batches, since they are not all in memory."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def batches(self, rows: int) -> Iterator[Images]:
+        """All of them in order, in batches of so many on the device; the last is filled up."""
+        ...
 
 
 def predictions(
     params: Params,
-    images: Images,
+    images: FloatArray | Batched,
     *,
     apply_fn: ApplyFn,
     batch_size: int = 500,
@@ -133,12 +188,20 @@ def predictions(
         batch_size: images at once.
         parts_fn: `parts_fn(size)`, into how many parts such a batch is cut; None cuts none.
     """
-    count = images.shape[0]
+    count = len(images)
     size = min(batch_size, count)
     size //= 1 if parts_fn is None else parts_fn(size)
+    if isinstance(images, Batched):
+        every = jnp.arange(size)[None]
+        found = [
+            _predict(params, [(batch, every)], apply_fn=apply_fn).reshape(-1, size)
+            for batch in images.batches(size)
+        ]
+        return jnp.concatenate(found, axis=1)[:, :count]
     steps = math.ceil(count / size)
     order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
-    return _predict(params, [(images, order)], apply_fn=apply_fn).reshape(-1, steps * size)[
+    given = jnp.asarray(images)
+    return _predict(params, [(given, order)], apply_fn=apply_fn).reshape(-1, steps * size)[
         :, :count
     ]
 
@@ -153,14 +216,12 @@ def _predict(
 
 def accuracies(
     params: Params,
-    images: FloatArray,
+    images: FloatArray | Batched,
     labels: IntArray,
     *,
     apply_fn: ApplyFn,
     parts_fn: PartsFn | None = None,
 ) -> Float[np.ndarray, " networks"]:
     """The share of all images that each of several networks puts into their class, from 0 to 1."""
-    found = np.asarray(
-        predictions(params, jnp.asarray(images), apply_fn=apply_fn, parts_fn=parts_fn)
-    )
+    found = np.asarray(predictions(params, images, apply_fn=apply_fn, parts_fn=parts_fn))
     return (found == np.asarray(labels)[None, :]).mean(axis=1)
