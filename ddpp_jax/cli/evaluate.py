@@ -20,7 +20,7 @@ from ddpp_jax.data import Dataset, Transform, apply, load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
-from ddpp_jax.planning import machines, trial, work
+from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import check_free, require_evaluation
 from ddpp_jax.planning.problem import (
     evaluation_key,
@@ -195,13 +195,17 @@ def _describe(
         return found
 
     most = max(network.num_params for network in networks.values())
-    if not trial.describe(tried, most, report) or dry.devices is None:
+    known = trial.describe(tried, most, report)
+    if dry.devices is None:
         return
-    shapes = machines.shapes_of(raw)
+    if not known:
+        machines.say_unknown(dry.devices, report)
+        return
+    shapes = workload.shapes_of(raw)
 
     def kinds(network: Network, images: int, paces: work.Costs) -> Kinds:
         seconds = paces.evaluation
-        kind = machines.evaluation_kind(job.evaluation, network, shapes, images, seconds=seconds)
+        kind = workload.evaluation_kind(job.evaluation, network, shapes, images, seconds=seconds)
         return Kinds(Kind(), Kind(), kind)
 
     each = [(small, net) for small in sets for net in networks.values()]

@@ -24,7 +24,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.methods import Method
-from ddpp_jax.planning import machines, trial, work
+from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import require_distillation, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
@@ -189,11 +189,14 @@ def describe_work(run: Run, report: Report, *, stream: bool, devices: int | None
     stages = stages_of(run)
     tried = partial(trial.unit_seconds, run.job, run.problem, stages, lambda: times * step_fn())
     costs = trial.describe_stages(tried, stages, run.problem.network.num_params, report)
-    if devices is None or costs is None:
+    if devices is None:
+        return
+    if costs is None:
+        machines.say_unknown(devices, report)
         return
     missing = round(sum(stage.epochs for stage in stages) / run.job.teaching.epochs)
     size = read_bytes(run.job, run.problem, copies=len(run.teachers)) if run.needs_teachers else 0
-    reading = machines.Reading(size, stream)
+    reading = workload.Reading(size, stream)
     kinds_fn = partial(_kinds, run, made_of(run).method, missing, reading, needed)
     machines.describe([machines.Tried(stage, costs, kinds_fn) for stage in stages], devices, report)
 
@@ -202,16 +205,16 @@ def _kinds(
     run: Run,
     method: Method,
     missing: int,
-    reading: machines.Reading,
+    reading: workload.Reading,
     needed: int | None,
     paces: work.Costs,
 ) -> Kinds:
     """What a run has of each kind of work, where its units take some seconds."""
     job, problem = run.job, run.problem
-    network, shapes = problem.network, machines.shapes_of(problem.raw)
+    network, shapes = problem.network, workload.shapes_of(problem.raw)
     return Kinds(
-        machines.teaching_kind(job.teaching, network, shapes, missing),
-        machines.step_kind(
+        workload.teaching_kind(job.teaching, network, shapes, missing),
+        workload.step_kind(
             job.distillation,
             network,
             shapes,
@@ -221,7 +224,7 @@ def _kinds(
             needed=needed,
             seconds=paces.step,
         ),
-        machines.evaluation_kind(
+        workload.evaluation_kind(
             job.evaluation,
             network,
             shapes,

@@ -12,7 +12,7 @@ from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_s
 from ddpp_jax.cli.imports import run_import
 from ddpp_jax.configs import DistillJob, Places, TeachersJob
 from ddpp_jax.errors import InputError
-from ddpp_jax.planning import machines, trial, work
+from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
@@ -62,9 +62,11 @@ def _describe(job: TeachersJob, problem: Problem, report: Report, devices: int |
         return work.Costs(trial.epoch_seconds(job, problem) if missing else 0.0, 0.0, 0.0)
 
     costs = trial.describe_stages(tried, stages, problem.network.num_params, report)
-    if devices is not None and costs is not None:
-        shapes = machines.shapes_of(problem.raw)
-        kind = machines.teaching_kind(job.teaching, problem.network, shapes, missing)
+    if devices is not None and costs is None:
+        machines.say_unknown(devices, report)
+    elif devices is not None and costs is not None:
+        shapes = workload.shapes_of(problem.raw)
+        kind = workload.teaching_kind(job.teaching, problem.network, shapes, missing)
         kinds = Kinds(kind, Kind(), Kind())
         machines.describe([machines.Tried(stages[0], costs, lambda _: kinds)], devices, report)
 

@@ -1,197 +1,16 @@
-"""What a job would take on other devices: the model of its settings and sizes, and in words."""
+"""What a job would take on more devices like those at hand, in words: for `--dry-run`."""
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 
-from ddpp_jax import distill, teachers
-from ddpp_jax.configs import DistillConfig, EvaluateConfig, TeachConfig, TrajectoryConfig
-from ddpp_jax.data import Dataset
-from ddpp_jax.methods import Method
-from ddpp_jax.networks import Network
 from ddpp_jax.planning import scaling
-from ddpp_jax.planning.scaling import Kind, Kinds, Layout, Need
+from ddpp_jax.planning.scaling import Kinds, Layout, Need
 from ddpp_jax.planning.trial import in_words
 from ddpp_jax.planning.work import Costs, Stage
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import gib
-from ddpp_jax.training import PIECES
-
-EPOCHS_A_CALL = 100
-"""The most epochs of an evaluation in one call, as `evaluate` makes them."""
-
-SECONDS_A_CALL = 2.0
-"""What calls of distillation and of evaluations aim at."""
-
-_FLOAT = 4
-_OF_TRAINING = 3  # Parameters, their gradient, and parameters after the step.
-_OF_EVALUATION = 4  # And the velocity.
-_OF_A_BLOCK = 3  # A convolution's features, the same normalised, and their gradient.
-_TANGENTS = 2  # The derivative of a student's step carries a tangent beside each number.
-
-
-class Shapes(NamedTuple):
-    """The sizes of a dataset.
-
-    Attributes:
-        training: images.
-        test: images.
-        classes: how many.
-        image: height, width and channels.
-    """
-
-    training: int
-    test: int
-    classes: int
-    image: tuple[int, int, int]
-
-    def size(self, images: int) -> int:
-        """Bytes of some images as networks see them."""
-        return _FLOAT * images * math.prod(self.image)
-
-
-def shapes_of(raw: Dataset) -> Shapes:
-    """The sizes of the data at hand."""
-    height, width, channels = raw.x_train.shape[1:]
-    return Shapes(len(raw.y_train), len(raw.y_test), raw.classes, (height, width, channels))
-
-
-def units_a_call(seconds: float, most: int) -> int:
-    """Steps or epochs in a call of the compiled program, which takes some seconds.
-
-    Args:
-        seconds: of one of them; 0 where they are not known, and as many as can be are taken.
-        most: in a call.
-    """
-    return most if not seconds else max(1, min(most, int(SECONDS_A_CALL / seconds)))
-
-
-def teaching_kind(teaching: TeachConfig, network: Network, shapes: Shapes, missing: int) -> Kind:
-    """Epochs of the teachers that are missing.
-
-    All training images are on every device; a group of teachers is told to the first of them after
-    every epoch, since all epochs are kept.
-
-    Args:
-        teaching: how they are trained.
-        network: the architecture.
-        shapes: of the data.
-        missing: how many are to be trained.
-    """
-    size = _FLOAT * network.num_params
-    images = shapes.size(shapes.training) + _FLOAT * shapes.training
-    batch = min(teaching.teacher_batch, shapes.training)
-    return Kind(
-        members=max(1, missing),
-        at_a_time=teachers.GROUP,
-        state=size,
-        once=images,
-        held=_OF_TRAINING * size + batch * _activations(network, shapes.image),
-        standing=images,
-        written=teachers.stored_bytes(teaching, network),
-    )
-
-
-class Reading(NamedTuple):
-    """The teachers' trajectories that distillation reads.
-
-    Attributes:
-        size: bytes of all of them.
-        stream: whether they are read from disk as they are needed; else all are on one device.
-    """
-
-    size: float = 0.0
-    stream: bool = False
-
-
-def step_kind(
-    settings: DistillConfig,
-    network: Network,
-    shapes: Shapes,
-    method: Method,
-    reading: Reading,
-    *,
-    members: int = 1,
-    needed: float | None = None,
-    seconds: float = 0.0,
-) -> Kind:
-    """Steps of distillations that go side by side, or of a single one.
-
-    What a call reads is padded to the most steps that a call may have, and is sent so.
-
-    Args:
-        settings: of each.
-        network: the architecture.
-        shapes: of the data.
-        method: of distillation.
-        reading: the trajectories that it reads.
-        members: how many there are.
-        needed: bytes that a step of one takes, where they are known.
-        seconds: of a step of all of them; 0 where they are not known.
-    """
-    count = settings.ipc * shapes.classes
-    rows = distill.steps_per_call(method, members)
-    batch = _bytes(method.batch)
-    state = _bytes(_begun(method, count, shapes, settings.alpha))
-    trajectory = isinstance(settings, TrajectoryConfig)
-    if needed is None:
-        needed = _FLOAT * method.least_memory + state
-        if trajectory:
-            size = settings.student_batch or count
-            needed += _TANGENTS * size * _activations(network, shapes.image)
-    return Kind(
-        members=members,
-        pieces=settings.segments if trajectory else 1,
-        calls=1 / units_a_call(seconds, rows),
-        state=state,
-        fed=0.0 if method.shared else rows * batch,
-        once=batch if method.shared else 0.0,
-        summed=shapes.size(count) if trajectory else 0.0,
-        held=needed,
-        standing=0.0 if reading.stream else reading.size,
-        read=batch if reading.stream else 0.0,
-        read_once=0.0 if reading.stream else reading.size,
-    )
-
-
-def evaluation_kind(
-    config: EvaluateConfig,
-    network: Network,
-    shapes: Shapes,
-    images: int,
-    *,
-    seconds: float = 0.0,
-) -> Kind:
-    """Evaluations of small sets.
-
-    The small set goes to every device with each piece of a call, the test set once.
-
-    Args:
-        config: how many networks are trained, and for how long.
-        network: the architecture.
-        shapes: of the data.
-        images: of the small set.
-        seconds: of an evaluation; 0 where they are not known.
-    """
-    size, epochs = _FLOAT * network.num_params, config.eval_epochs + 1
-    # The first call has one epoch, by which the others are measured.
-    calls = 1 + math.ceil((epochs - 1) / units_a_call(seconds / epochs, EPOCHS_A_CALL))
-    pieces = 1 + min(PIECES * (calls - 1), epochs - 1)
-    small, test = shapes.size(images), shapes.size(shapes.test)
-    batch = min(config.eval_batch, images)
-    return Kind(
-        members=config.networks,
-        calls=calls,
-        state=2 * size,
-        common=pieces * small + test,
-        held=_OF_EVALUATION * size + batch * _activations(network, shapes.image),
-        standing=test + small,
-    )
-
 
 KindsFn: TypeAlias = Callable[[Costs], Kinds]
 """`kinds_fn(paces)`: what there is of each kind of work, where a unit of all its members takes some
@@ -234,7 +53,7 @@ def describe(tried: Sequence[Tried], devices: int, report: Report) -> None:
         devices: how many there would be.
         report: told of it.
     """
-    alone, apart, why = list[Need](), list[Need](), list[str]()
+    alone, apart, why, kept = list[Need](), list[Need](), list[str](), 0.0
     for stage, costs, kinds_fn in tried:
         one = scaling.on_one_device(costs, kinds_fn(Costs(0.0, 0.0, 0.0)), jax.device_count())
         kinds = paced(kinds_fn, one, devices)
@@ -242,6 +61,7 @@ def describe(tried: Sequence[Tried], devices: int, report: Report) -> None:
             alone.append(scaling.need(stage, one, kinds, Layout(devices)))
             apart.append(scaling.need(stage, one, kinds, Layout(devices, devices)))
             why.append("; ".join(limits(stage, kinds, devices)))
+            kept = max(kept, scaling.host_memory(kinds.epoch, devices) if stage.epochs else 0.0)
     if not alone:
         report.say(f"On {devices} devices: nothing is left to do")
         return
@@ -258,7 +78,8 @@ def describe(tried: Sequence[Tried], devices: int, report: Report) -> None:
             + (f" ({reason})" if reason else "")
         )
     most = max(alone, key=lambda found: found.memory)
-    report.say(f"  Memory of a device: {gib(most.memory)} at the least, in {most.name}")
+    host = f"; {gib(kept)} in that of the leading process, until they are written" if kept else ""
+    report.say(f"  Memory: {gib(most.memory)} of a device at the least, in {most.name}{host}")
     report.say(
         f"  Disk: {gib(sum(found.written for found in alone))} written; read {_read(alone)} by one "
         f"process, {_read(apart)} by {devices}"
@@ -267,6 +88,11 @@ def describe(tried: Sequence[Tried], devices: int, report: Report) -> None:
         f"  Sent: {gib(sum(found.sent for found in alone))} between the devices of one process; or "
         f"{gib(sum(found.network for found in apart))} over the network, with a process for each"
     )
+
+
+def say_unknown(devices: int, report: Report) -> None:
+    """Say that nothing is known of so many devices, where nothing could be tried."""
+    report.say(f"On {devices} devices: unknown too")
 
 
 def limits(stage: Stage, kinds: Kinds, devices: int) -> list[str]:
@@ -302,29 +128,3 @@ def limits(stage: Stage, kinds: Kinds, devices: int) -> list[str]:
 
 def _read(found: Sequence[Need]) -> str:
     return gib(sum(one.read for one in found))
-
-
-def _activations(network: Network, image: tuple[int, int, int]) -> int:
-    """Bytes that training a ConvNet holds for an image; of other networks, of the features alone.
-
-    By shapes: nothing runs.
-    """
-    params = jax.eval_shape(network.init_fn, jax.random.key(0))
-    one = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    return _OF_A_BLOCK * _bytes(jax.eval_shape(network.blocks_fn, params, one))
-
-
-def _begun(method: Method, count: int, shapes: Shapes, alpha: float) -> Any:
-    """The shapes of the state of a distillation of so many images."""
-    images = jax.ShapeDtypeStruct((count, *shapes.image), jnp.float32)
-    labels = jax.ShapeDtypeStruct((count,), jnp.int32)
-
-    def begin(images: jax.Array, labels: jax.Array) -> Any:
-        return method.init(jax.random.key(0), DistilledSet(*cast(Any, (images, labels, alpha))))
-
-    return jax.eval_shape(begin, images, labels)
-
-
-def _bytes(tree: Any) -> int:
-    leaves = jax.tree.leaves(tree)
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)

@@ -173,7 +173,17 @@ def need(stage: Stage, costs: Costs, kinds: Kinds, layout: Layout) -> Need:
 def memory(kind: Kind, devices: int) -> float:
     """Bytes of a device at work on a kind, at the least."""
     count = most_on_one(kind.members, devices)
-    return kind.standing + kind.held * (min(count, kind.at_a_time) if kind.at_a_time else count)
+    at_once = min(count, kind.at_a_time) if kind.at_a_time else count
+    return float(kind.standing + kind.held * at_once)
+
+
+def host_memory(kind: Kind, devices: int) -> float:
+    """Bytes that the leading process keeps in its own memory until they are written.
+
+    They are those of all members that are at work at a time.
+    """
+    at_a_time = kind.at_a_time * devices or kind.members
+    return float(kind.written * min(kind.members, at_a_time))
 
 
 def seconds(found: Need, rates: Rates, layout: Layout) -> float:
@@ -190,7 +200,7 @@ def seconds(found: Need, rates: Rates, layout: Layout) -> float:
     # What goes between the devices of one process goes through the first of them.
     sending = found.sent / rates.link + found.network / layout.processes / rates.network
     working = found.busiest / rates.work + sending
-    return max(working, found.read / rates.disk) + found.written / rates.disk
+    return float(max(working, found.read / rates.disk) + found.written / rates.disk)
 
 
 def busy(found: Need, devices: int) -> float:
@@ -203,7 +213,7 @@ def speedup(found: Need) -> float:
     return found.total / found.busiest if found.busiest else 1.0
 
 
-def _between_devices(kind: Kind, units: float, layout: Layout) -> float:
+def _between_devices(kind: Kind, units: int | float, layout: Layout) -> float:
     """Bytes between the devices of one process.
 
     Processes have what goes to their devices in memory of their own, so that several of them send
@@ -217,16 +227,16 @@ def _between_devices(kind: Kind, units: float, layout: Layout) -> float:
     back = kind.state if kind.members > 1 else 0.0  # A single one is on the first device anyway.
     moved = count * (each * kind.calls * (kind.state + kind.fed + back))
     summed = 2 * _summed(kind, units, layout.devices)
-    return others * (kind.once + each * kind.common + moved + summed)
+    return float(others * (kind.once + each * kind.common + moved + summed))
 
 
-def _between_processes(kind: Kind, units: float, layout: Layout) -> float:
+def _between_processes(kind: Kind, units: int | float, layout: Layout) -> float:
     """Bytes between processes: states that all are told of, and what their devices sum."""
     others = layout.processes - 1
     filled = layout.devices * most_on_one(kind.members, layout.devices)
     told = filled * units / kind.members * kind.calls * kind.state if kind.members > 1 else 0.0
-    return others * (told + 2 * _summed(kind, units, layout.devices))
+    return float(others * (told + 2 * _summed(kind, units, layout.devices)))
 
 
-def _summed(kind: Kind, units: float, devices: int) -> float:
-    return units * kind.summed if shared_part(kind, devices) else 0.0
+def _summed(kind: Kind, units: int | float, devices: int) -> float:
+    return float(units * kind.summed) if shared_part(kind, devices) else 0.0
