@@ -47,40 +47,54 @@ def off(measured, model):
     """By how much the model is off."""
     if not measured:
         return "0 %" if not model else "-"
-    return f"{model / measured - 1:+.1%}".replace("%", " %")
+    share = model / measured - 1
+    return f"{share if abs(share) >= 5e-4 else 0:+.1%}".replace("%", " %")
 
 
-def row_measured(row):
-    return [
-        row["case"],
-        str(row["devices"]),
-        str(row["members"]),
-        f"{row['flops'] / 1e6:,.0f}",
-        off(row["flops"], row["flops_by_model"]),
-        f"{row['part']:.3f}",
-        f"{row['part_by_model']:.3f}",
-        amount(row["handed"]) if row["handed"] else "0",
-        amount(row["sent"]) if row["sent"] else "0",
-        off(row["sent"], row["sent_by_model"]),
-        f"{row['held'] / 2**20:.1f}",
-        f"{row['peak_mib']:,.0f}",
-    ]
+def line_measured(row):
+    """What is told of a case on some devices, when it is there."""
+    return (
+        f"{row['case']} on {row['devices']}: {row['flops'] / 1e6:,.0f} MFLOP a device "
+        f"({off(row['flops'], row['flops_by_model'])} by the model), {row['part']:.3f} of one "
+        f"device's ({row['part_by_model']:.3f}), {amount(row['sent'])} sent "
+        f"({off(row['sent'], row['sent_by_model'])})"
+    )
 
 
 COLUMNS_MEASURED = [
     "case",
     "devices",
     "members of the busiest",
-    "MFLOP of a device",
-    "model off by",
-    "part of one device's",
-    "by the model",
+    "MFLOP of a device (model off by)",
+    "part of one device's (model)",
     "handed to collectives by a device",
-    "sent between devices",
-    "model off by",
-    "program, MiB a device",
-    "process, MiB at the highest",
+    "sent between devices (model off by)",
+    "program on a device, MiB",
+    "process at the highest, MiB",
 ]
+
+
+def row_measured(rows):
+    """A case on all numbers of devices, as a row of the table."""
+
+    def each(text_fn):
+        return ", ".join(map(text_fn, rows))
+
+    last = rows[-1]
+    return [
+        last["case"],
+        each(lambda row: str(row["devices"])),
+        each(lambda row: str(row["members"])),
+        each(lambda row: f"{row['flops'] / 1e6:,.0f}")
+        + f" ({off(last['flops'], last['flops_by_model'])})",
+        each(lambda row: f"{row['part']:.3g}") + f" ({last['part_by_model']:.3g} at last)",
+        each(lambda row: amount(row["handed"])) if last["handed"] else "nothing",
+        each(lambda row: amount(row["sent"])) + f" ({off(last['sent'], last['sent_by_model'])})",
+        each(lambda row: f"{row['held'] / 2**20:.1f}"),
+        each(lambda row: f"{row['peak_mib']:,.0f}"),
+    ]
+
+
 COLUMNS_PLANNED = [
     "job",
     "GPUs",
@@ -97,28 +111,23 @@ COLUMNS_PLANNED = [
 ]
 
 
-def measured_rows(given):
-    """The table of what was measured, a case after another."""
-    rows = []
+def run_measure(given):
+    rows, table = [], []
     for case in CASES:
         if not all(word in case.name for word in given.only):
             continue
         found = {count: measure([case], count)[0] for count in sorted({1, *given.devices})}
-        rows += beside(case, found)
-        for row in rows[-len(found) :]:
-            print(" | ".join(row_measured(row)), flush=True)
-    return rows
-
-
-def run_measure(given):
-    rows = measured_rows(given)
+        own = beside(case, found)
+        rows += own
+        table.append(row_measured(own))
+        print("\n".join(map(line_measured, own)), flush=True)
     if not rows:
         raise SystemExit("scaling: no case has that name")
-    print(f"\n{markdown(COLUMNS_MEASURED, map(row_measured, rows))}")
-    worst = max(abs(row["part_by_model"] / row["part"] - 1) for row in rows)
+    print(f"\n{markdown(COLUMNS_MEASURED, table)}")
+    work = max(abs(row["part_by_model"] / row["part"] - 1) for row in rows)
     sent = [abs(row["sent_by_model"] / row["sent"] - 1) for row in rows if row["sent"]]
     print(
-        f"\nThe model's part of the work is off by {worst:.2%} at most"
+        f"\nThe model's part of the work is off by {work:.2%} at most"
         + (f", what is sent by {max(sent):.2%} at most" if sent else "")
     )
     if given.out:
