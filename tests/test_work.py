@@ -68,7 +68,8 @@ def test_a_trial_says_the_time_of_each_stage_and_of_all(monkeypatch, places):
     monkeypatch.setattr(trial, "evaluation_seconds", lambda *_, **__: 20.0)
     job = setting("digits")
     problem = prepare(job, places)
-    trial.describe(lambda: trial.stage_seconds(job, problem, stages, lambda: 2.5), 1000, report)
+    costs_fn = lambda: trial.unit_seconds(job, problem, stages, lambda: 2.5)  # noqa: E731
+    assert trial.describe_stages(costs_fn, stages, 1000, report) == work.Costs(62.0, 2.5, 20.0)
     lines = shown.getvalue().splitlines()
     assert lines[0].startswith("Time: about 67 min from the start, by a short trial of each stage")
     assert lines[1:] == ["  teachers: 62 min", "  distil: 5 min"]

@@ -16,6 +16,7 @@ from ddpp_jax.cli.flags import (
     Shown,
     alone,
     base,
+    dry_run,
     flag_names,
     named,
     parse_varied,
@@ -140,6 +141,11 @@ class _Request:
             if raw is None:
                 job = found_in(search, tuning)
             elif command.shown.dry_run:
+                if command.joined.devices is not None:
+                    raise InputError(
+                        "--devices needs settings, and these are to be found yet; find them first "
+                        "by the same command with --print-settings"
+                    )
                 return None
             else:
                 job = find_settings(search, sized, raw, command.places, report)
@@ -149,7 +155,7 @@ class _Request:
             out or command.out,
             report,
             sweep=command.sweep,
-            dry=command.shown.dry_run,
+            dry=dry_run(command.shown, command.joined),
             tuning=tuning,
             beside=beside,
         )
@@ -202,6 +208,7 @@ def _run_several(program: str, given: list[str]) -> None:
     left = iter(requests)
     found = parse_each(names, flags, lambda arguments: next(left).parse(program, arguments))
     commands = dict(zip(names, zip(requests, found, strict=True), strict=True))
+    found[0].joined.check(dry=found[0].shown.dry_run)
     found[0].joined.join()
     require_device()
     cluster.require_same(shlex.join(alone(given)))

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from ddpp_jax import cluster
-from ddpp_jax.cli.flags import Hooks, Joined, Shown, run_with_setting
+from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_setting
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
@@ -20,7 +20,7 @@ from ddpp_jax.data import Dataset, Transform, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
-from ddpp_jax.planning import trial, work
+from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import check_free, require_evaluation
 from ddpp_jax.planning.problem import (
     data_of,
@@ -33,6 +33,7 @@ from ddpp_jax.planning.problem import (
     show,
 )
 from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.planning.scaling import Kind, Kinds
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures, row_names, write_report
 from ddpp_jax.results import check_evaluation, tables
@@ -50,7 +51,7 @@ def run_evaluate(
     report: Report,
     *,
     explicit: Set[str] = frozenset(),
-    dry: bool = False,
+    dry: DryRun | None = None,
 ) -> None:
     """Evaluate small sets with fresh networks, on test images seen as each set sees its own.
 
@@ -62,13 +63,13 @@ def run_evaluate(
         report: told as it goes on.
         explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
             say otherwise.
-        dry: only say what would be done.
+        dry: what is only to be said; None begins.
     """
     if len(set(files)) < len(files):
         raise InputError("a file is named twice; name each once")
     raw = cluster.together(lambda: _data(job, places))
     networks = {name: network_for(job, raw, name) for name in job.names}
-    kept = None if dry else places.cache_dir
+    kept = places.cache_dir if dry is None else None
     # Whitenings of two machines need not be the same.
     sets = cluster.agreed(
         lambda: [read_set(job, path, raw, kept, report, explicit=explicit) for path in files]
@@ -93,12 +94,10 @@ def run_evaluate(
     if not complete:
         for network in networks.values():
             require_evaluation(job.evaluation, network, job.model.width)
-    if dry:
+    if dry is not None:
         say_settings(job, raw, report)
         if not complete:
-            tried = partial(_seconds, job, raw, networks, sets)
-            most = max(network.num_params for network in networks.values())
-            trial.describe(tried, most, report)
+            _describe(job, raw, networks, sets, dry, report)
         return
     with claimed_folder(folder, identity, name="config.json", proven=folder == own):
         if complete:
@@ -179,6 +178,47 @@ def _seconds(
         for small in sets
         for name, network in networks.items()
     }
+
+
+def _describe(
+    job: EvaluateJob,
+    raw: Dataset,
+    networks: Mapping[str, Network],
+    sets: Sequence[SmallSet],
+    dry: DryRun,
+    report: Report,
+) -> None:
+    """Say how long the evaluations would take here, and on some devices."""
+    found: dict[str, float] = {}
+
+    def tried() -> dict[str, float]:
+        found.update(_seconds(job, raw, networks, sets))
+        return found
+
+    most = max(network.num_params for network in networks.values())
+    known = trial.describe(tried, most, report)
+    if dry.devices is None:
+        return
+    if not known:
+        machines.say_unknown(dry.devices, report)
+        return
+    shapes = workload.shapes_of(raw)
+
+    def kinds(network: Network, images: int, paces: work.Costs) -> Kinds:
+        seconds = paces.evaluation
+        kind = workload.evaluation_kind(job.evaluation, network, shapes, images, seconds=seconds)
+        return Kinds(Kind(), Kind(), kind)
+
+    each = [(small, net) for small in sets for net in networks.values()]
+    of_stages = [
+        machines.Tried(
+            work.Stage(name, evaluations=1),
+            work.Costs(0.0, 0.0, seconds),
+            partial(kinds, net, len(small.labels)),
+        )
+        for (name, seconds), (small, net) in zip(found.items(), each, strict=True)
+    ]
+    machines.describe(of_stages, dry.devices, report)
 
 
 def _operations(
@@ -277,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             command.out,
             Places(cache_dir=command.cache_dir, images=command.images),
             report,
-            dry=command.shown.dry_run,
+            dry=dry_run(command.shown, command.joined),
             explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),
         )
 

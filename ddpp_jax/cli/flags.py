@@ -16,6 +16,7 @@ from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.configs import SETTINGS, DistillJob, job_of, setting
+from ddpp_jax.configs.checks import at_least
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report, Tracker
 from ddpp_jax.storage import expanded, read_json
@@ -84,6 +85,27 @@ class Joined:
     process_id: int | None = None
     """Which of them this one is, from 0. The first one alone says, draws and writes."""
 
+    devices: int | None = None
+    """With --dry-run: also say what it would take on so many devices like those at hand."""
+
+    def check(self, *, dry: bool) -> None:
+        """Refuse a number of devices that cannot be, or that nothing would follow from.
+
+        Args:
+            dry: whether nothing is to be started.
+
+        Raises:
+            InputError: it is refused.
+        """
+        if self.devices is None:
+            return
+        at_least(1, devices=self.devices)
+        if not dry:
+            raise InputError(
+                f"--devices {self.devices} says what a job would take, and starts none; give "
+                "--dry-run beside it, or leave it out: a run takes all devices that JAX has"
+            )
+
     def join(self) -> None:
         """Join them; before JAX is asked for a device.
 
@@ -94,6 +116,21 @@ class Joined:
 
 
 _ALONE = Joined(processes=1)
+
+
+class DryRun(NamedTuple):
+    """What a command is only to say.
+
+    Attributes:
+        devices: also what the job would take on so many; None leaves that out.
+    """
+
+    devices: int | None = None
+
+
+def dry_run(shown: Shown, joined: Joined) -> DryRun | None:
+    """What a command is only to say; None where it is to begin."""
+    return DryRun(joined.devices) if shown.dry_run else None
 
 
 def report_of(shown: Shown, program: str, given: Sequence[str]) -> Report:
@@ -175,7 +212,9 @@ def run_with_setting(
         if command.shown.print_settings:
             print(json.dumps(dataclasses.asdict(hooks.settings_fn(command)), indent=2))
             return
-        hooks.joined_fn(command).join()
+        joined = hooks.joined_fn(command)
+        joined.check(dry=command.shown.dry_run)
+        joined.join()
         require_device()
         cluster.require_same(shlex.join(alone(given)))
         report = report_of(command.shown, program, given)

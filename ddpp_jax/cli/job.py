@@ -9,6 +9,7 @@ import numpy as np
 
 from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
+from ddpp_jax.cli.flags import DryRun
 from ddpp_jax.cli.methods import Made, Sources, make_method
 from ddpp_jax.cli.outcomes import (
     doubts_of,
@@ -60,7 +61,7 @@ def run_distill(
     report: Report,
     *,
     sweep: str | None = None,
-    dry: bool = False,
+    dry: DryRun | None = None,
     tuning: Path | None = None,
     beside: Path | None = None,
 ) -> Path:
@@ -72,7 +73,7 @@ def run_distill(
         out: the run's folder; None chooses one below `runs`.
         report: told as it goes on.
         sweep: a setting and its values, such as `threshold=none,0.05,0.1`; None for no sweep.
-        dry: only say what would be done.
+        dry: what is only to be said; None begins.
         tuning: the file that says how the settings were found; None where they were given.
         beside: the folder of a run whose figures of random real images may be taken; None evaluates
             them.
@@ -91,8 +92,8 @@ def run_distill(
         choose = partial(choose_reading, job, run.problem, places.read, report, copies=copies)
         stream = cluster.agreed(choose)
     cluster.agreed(lambda: _require(run, places, stream))
-    if dry:
-        describe_work(run, report)
+    if dry is not None:
+        describe_work(run, report, stream=stream, devices=dry.devices)
         return run.folder
     keep_programs(places.cache_dir)
     with claimed_folder(run.folder, run.identity, name="config.json", proven=run.proven):

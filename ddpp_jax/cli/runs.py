@@ -23,7 +23,8 @@ from ddpp_jax.configs import (
     swept_name,
 )
 from ddpp_jax.data import Dataset
-from ddpp_jax.planning import trial, work
+from ddpp_jax.methods import Method
+from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import require_distillation, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
@@ -31,7 +32,8 @@ from ddpp_jax.planning.problem import (
     identity_of,
     prepare,
 )
-from ddpp_jax.planning.sizes import describe_distillation, describe_teaching
+from ddpp_jax.planning.scaling import Kinds
+from ddpp_jax.planning.sizes import describe_distillation, describe_teaching, read_bytes
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet, set_path
 
@@ -165,8 +167,15 @@ def require_run(run: Run, places: Places, *, stream: bool) -> None:
     )
 
 
-def describe_work(run: Run, report: Report) -> None:
-    """Say what the run would take: for `--dry-run`."""
+def describe_work(run: Run, report: Report, *, stream: bool, devices: int | None = None) -> None:
+    """Say what the run would take: for `--dry-run`.
+
+    Args:
+        run: that is asked for.
+        report: told of it.
+        stream: whether the teachers are read from disk as they are needed.
+        devices: also say what it would take on so many; None leaves that out.
+    """
     member, made = example_of(run)
     needed = describe_distillation(run.job, run.problem, (made.method, member), report)
     if run.needs_teachers:
@@ -178,10 +187,52 @@ def describe_work(run: Run, report: Report) -> None:
     times = made_of(run).method.operations / quick.method.operations
     examples = [small] * len(run.members)
     step_fn = partial(trial.step_seconds, quick.method, examples, needed=needed)
-    tried = partial(
-        trial.stage_seconds, run.job, run.problem, stages_of(run), lambda: times * step_fn()
+    stages = stages_of(run)
+    tried = partial(trial.unit_seconds, run.job, run.problem, stages, lambda: times * step_fn())
+    costs = trial.describe_stages(tried, stages, run.problem.network.num_params, report)
+    if devices is None:
+        return
+    if costs is None:
+        machines.say_unknown(devices, report)
+        return
+    missing = round(sum(stage.epochs for stage in stages) / run.job.teaching.epochs)
+    size = read_bytes(run.job, run.problem, copies=len(run.teachers)) if run.needs_teachers else 0
+    reading = workload.Reading(size, stream)
+    kinds_fn = partial(_kinds, run, made_of(run).method, missing, reading, needed)
+    machines.describe([machines.Tried(stage, costs, kinds_fn) for stage in stages], devices, report)
+
+
+def _kinds(
+    run: Run,
+    method: Method,
+    missing: int,
+    reading: workload.Reading,
+    needed: int | None,
+    paces: work.Costs,
+) -> Kinds:
+    """What a run has of each kind of work, where its units take some seconds."""
+    job, problem = run.job, run.problem
+    network, shapes = problem.network, workload.shapes_of(problem.raw)
+    return Kinds(
+        workload.teaching_kind(job.teaching, network, shapes, missing),
+        workload.step_kind(
+            job.distillation,
+            network,
+            shapes,
+            method,
+            reading,
+            members=len(run.members),
+            needed=needed,
+            seconds=paces.step,
+        ),
+        workload.evaluation_kind(
+            job.evaluation,
+            network,
+            shapes,
+            job.distillation.ipc * shapes.classes,
+            seconds=paces.evaluation,
+        ),
     )
-    trial.describe(tried, run.problem.network.num_params, report)
 
 
 def stages_of(run: Run) -> list[work.Stage]:

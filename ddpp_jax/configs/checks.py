@@ -16,6 +16,7 @@ MOST = {
     "channels": 3,
     "class_steps": 10**6,
     "depth": 30,  # Each block halves the image.
+    "devices": 10**5,
     "epochs": 10**6,
     "early_start_epoch": 10**6,
     "eval_batch": 10**7,

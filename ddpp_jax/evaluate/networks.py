@@ -30,7 +30,7 @@ from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Checkpoints
-from ddpp_jax.training import PIECES, over_members, predictions, workers
+from ddpp_jax.training import PIECES, everywhere, over_members, predictions, workers
 
 _EPOCHS_A_CALL = 100
 _SECONDS_A_CALL = 2.0
@@ -127,10 +127,12 @@ def train(
     config = procedure.config
     keys = jax.random.split(key, config.networks)
     soft = np.asarray(small.labels).dtype.kind == "f"
-    given = (
-        jnp.asarray(small.images, jnp.float32),
-        jnp.asarray(small.labels, jnp.float32 if soft else jnp.int32),
-        jnp.asarray(small.alpha, jnp.float32),
+    given = everywhere(
+        (
+            jnp.asarray(small.images, jnp.float32),
+            jnp.asarray(small.labels, jnp.float32 if soft else jnp.int32),
+            jnp.asarray(small.alpha, jnp.float32),
+        )
     )
     begun = (begin_all(keys, network), jnp.zeros(config.networks, jnp.float32))
     (states, losses), done = begun, 0

@@ -65,6 +65,18 @@ def describe_distillation(
     return needed
 
 
+def read_bytes(job: DistillJob, problem: Problem, *, copies: int = 1) -> int:
+    """Bytes of the teachers' parameters that distillation may read.
+
+    Args:
+        job: which epochs are needed.
+        problem: whose teachers they are.
+        copies: how many such sets of teachers are read.
+    """
+    last = job.distillation.last_epoch or 0
+    return job.teaching.teachers * (last + 1) * problem.network.num_params * 4 * copies
+
+
 def choose_reading(
     job: DistillJob, problem: Problem, read: str, report: Report, *, copies: int = 1
 ) -> bool:
@@ -78,7 +90,7 @@ def choose_reading(
         copies: how many such sets of teachers are read.
     """
     last = job.distillation.last_epoch or 0
-    size = job.teaching.teachers * (last + 1) * problem.network.num_params * 4 * copies
+    size = read_bytes(job, problem, copies=copies)
     room = device_room()
     stream = read == "stream" or (read == "auto" and size > room)
     how = "held on the device"

@@ -32,10 +32,10 @@ _READ = 256
 """Images that are read for a trial."""
 
 
-def stage_seconds(
+def unit_seconds(
     job: DistillJob, problem: Problem, stages: Sequence[Stage], step_fn: Callable[[], float]
-) -> dict[str, float]:
-    """Seconds of each stage of a distillation, by its name.
+) -> Costs:
+    """Seconds of a unit of each kind of a distillation.
 
     Args:
         job: what is asked for.
@@ -46,7 +46,7 @@ def stage_seconds(
     raw, network = problem.raw, problem.network
     shape, count = raw.x_train.shape[1:], job.distillation.ipc * raw.classes
     teaches = any(stage.epochs for stage in stages)
-    costs = Costs(
+    return Costs(
         epoch=epoch_seconds(job, problem) if teaches else 0.0,
         step=step_fn(),
         evaluation=evaluation_seconds(
@@ -56,7 +56,6 @@ def stage_seconds(
             test=len(raw.y_test),
         ),
     )
-    return {stage.name: costs.of(stage) for stage in stages}
 
 
 def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
@@ -67,10 +66,33 @@ def teaching_seconds(job: TeachersJob, problem: Problem) -> dict[str, float]:
     return {"teachers": missing * job.teaching.epochs * epoch_seconds(job, problem)}
 
 
+def describe_stages(
+    costs_fn: Callable[[], Costs], stages: Sequence[Stage], num_params: int, report: Report
+) -> Costs | None:
+    """Say how long each stage will take, and the whole job.
+
+    Args:
+        costs_fn: tries the stages, and gives the seconds of a unit of each kind.
+        stages: of the job.
+        num_params: of the network; one that is beyond the device's memory is not tried.
+        report: told of it.
+
+    Returns:
+        These seconds; None where this machine has no memory to try them.
+    """
+    tried: list[Costs] = []
+
+    def seconds() -> dict[str, float]:
+        tried.append(costs_fn())
+        return {stage.name: tried[0].of(stage) for stage in stages}
+
+    return tried[0] if describe(seconds, num_params, report) else None
+
+
 def describe(
     seconds_fn: Callable[[], Mapping[str, float]], num_params: int, report: Report
-) -> None:
-    """Say how long each stage will take, and the whole job.
+) -> bool:
+    """Say how long each stage will take, and the whole job; whether that could be found out.
 
     Args:
         seconds_fn: tries the stages, and gives the seconds of each by its name; NaN of one that
@@ -82,13 +104,14 @@ def describe(
     times = seconds_fn() if fits else {}
     if not times or any(map(math.isnan, times.values())):
         report.say("Time: unknown, since it is too large to be tried on this machine")
-        return
+        return False
     report.say(
-        f"Time: about {_words(sum(times.values()))} from the start, by a short trial of each stage "
-        "on this machine, as busy as it is now:"
+        f"Time: about {in_words(sum(times.values()))} from the start, by a short trial of each "
+        "stage on this machine, as busy as it is now:"
     )
     for name, taken in times.items():
-        report.say(f"  {name}: {_words(taken)}")
+        report.say(f"  {name}: {in_words(taken)}")
+    return True
 
 
 def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
@@ -211,8 +234,8 @@ def evaluation_seconds(
     return (epoch * (config.eval_epochs + 1) + tested) * config.networks / group
 
 
-def _words(seconds: float) -> str:
-    """Minutes for a person; seconds or hours where these say more."""
+def in_words(seconds: float) -> str:
+    """A time in minutes for a person; seconds or hours where these say more."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpp_jax.configs import DistillJob, EvaluateConfig, KernelConfig, TrajectoryConfig
+from ddpp_jax.configs import (
+    DistillJob,
+    EvaluateConfig,
+    KernelConfig,
+    TeachConfig,
+    TrajectoryConfig,
+)
 from ddpp_jax.data import Dataset, seen_by_teachers
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
@@ -67,14 +73,16 @@ def by_kernel(name: str) -> str:
     return f"{name} by its kernel"
 
 
-def stages(job: DistillJob, missing: int, members: Sequence[str], raw: Dataset) -> list[Stage]:
+def stages(
+    job: DistillJob, missing: int, members: Sequence[str], raw: Dataset | None
+) -> list[Stage]:
     """The stages of a job whose distillations have not begun, in order.
 
     Args:
         job: what is asked for.
         missing: teachers that are not trained yet, of all seeds.
         members: the names of the distillations, which go side by side.
-        raw: the data.
+        raw: the data, which methods by a kernel ask for; None will do for others.
     """
     settings = job.distillation
     on_the_way = settings.steps // settings.eval_every + 1 if settings.eval_every else 0
@@ -91,6 +99,7 @@ def stages(job: DistillJob, missing: int, members: Sequence[str], raw: Dataset) 
     for name in members:
         found.append(Stage(f"evaluate {name}", evaluations=at_the_end))
         if isinstance(settings, KernelConfig):
+            assert raw is not None
             batch = raw.classes * min(settings.real_batch, int(np.bincount(raw.y_train).min()))
             share = len(raw.y_test) / batch / _WITH_GRADIENT
             found.append(Stage(f"evaluate {by_kernel(name)}", steps=share))
@@ -108,12 +117,24 @@ def operations(job: DistillJob, problem: Problem, step: float) -> Costs:
     raw = problem.raw
     image = forward_operations(problem.network, raw.x_train.shape[1:])
     count = job.distillation.ipc * raw.classes
-    gradients = 1 if job.teaching.teacher_optimizer == "sgd" else 2
+    seen = seen_by_teachers(raw, balance=job.teaching.balance)
     return Costs(
-        epoch=gradients * _TRAINING * image * seen_by_teachers(raw, balance=job.teaching.balance),
+        epoch=epoch_operations(job.teaching, image, seen),
         step=step,
         evaluation=evaluation_operations(job.evaluation, image, count, len(raw.y_test)),
     )
+
+
+def epoch_operations(config: TeachConfig, image: float, seen: int) -> float:
+    """Operations of an epoch of one teacher.
+
+    Args:
+        config: how it is trained.
+        image: operations of a forward pass of one image.
+        seen: images in an epoch.
+    """
+    gradients = 1 if config.teacher_optimizer == "sgd" else 2
+    return gradients * _TRAINING * image * seen
 
 
 def evaluation_operations(config: EvaluateConfig, image: float, small: int, test: int) -> float:
