@@ -7,15 +7,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from ddpp_jax import cluster
+from ddpp_jax.training.spread import mesh, on_all
 
-_AXIS = "members"
-_SPLIT, _WHOLE = PartitionSpec(_AXIS), PartitionSpec()
+_WHOLE = PartitionSpec()
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
@@ -36,7 +35,8 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     Where they do not divide evenly, copies of the last one fill up. On CPUs a device has one member
     at a time, which gives each the bits that it has alone; other devices have all of theirs side by
-    side, by `vmap`. A single member is on every device, so that `mean_over` can spread its work.
+    side, by `vmap`. A single member is on every device, and they divide its work where they can
+    (`on_all`).
 
     Args:
         fn: `fn(member, piece, **settings)`, as for `over_members`.
@@ -56,13 +56,14 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
             found = one(jax.tree.map(lambda leaf: leaf[0], own), piece)
             return jax.tree.map(lambda leaf: leaf[None], found)
 
+        split = _split()
         return jax.shard_map(
-            body, mesh=_mesh(), in_specs=(_SPLIT, _WHOLE), out_specs=_SPLIT, check_vma=False
+            body, mesh=mesh(), in_specs=(split, _WHOLE), out_specs=split, check_vma=False
         )(members, piece)
 
     @functools.partial(jax.jit, static_argnames=("settings",))
     def work_alone(member: PyTree, piece: PyTree, settings: Settings) -> PyTree:
-        return fn(member, piece, **dict(settings))
+        return on_all(functools.partial(fn, **dict(settings)))(member, piece)
 
     def advance(members: PyTree, pieces: Sequence[PyTree], **settings: Any) -> PyTree:
         given = tuple(sorted(settings.items()))
@@ -73,11 +74,11 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
                 member = work_alone(member, everywhere(piece), given)
             return jax.tree.map(lambda leaf: _own(leaf)[None], member)
         filled = jax.tree.map(lambda leaf: _filled(leaf, -count % devices), members)
-        size = devices if jax.default_backend() == "cpu" else count + -count % devices
+        size = _at_once(count)
         groups = []
         for low in range(0, count, size):
             group = jax.tree.map(
-                lambda leaf, low=low: _placed(leaf[low : low + size], _SPLIT), filled
+                lambda leaf, low=low: _placed(leaf[low : low + size], _split()), filled
             )
             for piece in pieces:
                 group = work(group, everywhere(piece), given)
@@ -87,38 +88,30 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     return advance
 
 
-def mean_over(fn: Callable[[PyTree, PyTree], PyTree], common: PyTree, xs: PyTree) -> PyTree:
-    """The mean of `fn(common, x)` over the leading axis of `xs`, an equal part on each device.
+def has_here(count: int) -> list[bool]:
+    """Which of several members `over_devices` has on devices of this process.
 
-    A device takes its part one after another. Where the parts would not be equal, or the devices
-    are at work on several members already, each device does all of it.
+    A single one is on all devices.
 
     Args:
-        fn: gives a pytree of numbers.
-        common: what all of them are given.
-        xs: along the leading axis of every leaf.
+        count: how many there are.
     """
-
-    def mean(common: PyTree, own: PyTree) -> PyTree:
-        found = lax.map(functools.partial(fn, common), own)
-        return jax.tree.map(lambda leaf: leaf.mean(axis=0), found)
-
-    def part(common: PyTree, own: PyTree) -> PyTree:
-        return lax.pmean(mean(common, own), _AXIS)
-
-    count, devices = jax.tree.leaves(xs)[0].shape[0], jax.device_count()
-    taken = _AXIS in jax.sharding.get_abstract_mesh().manual_axes
-    if devices == 1 or taken or count % devices:
-        return mean(common, xs)
-    return jax.shard_map(
-        part, mesh=_mesh(), in_specs=(_WHOLE, _SPLIT), out_specs=_WHOLE, check_vma=False
-    )(common, xs)
+    if count == 1 or cluster.count() == 1:
+        return [True] * count
+    devices, size = jax.devices(), _at_once(count)
+    places = (member % size // (size // len(devices)) for member in range(count))
+    return [devices[place].process_index == jax.process_index() for place in places]
 
 
-@functools.cache
-def _mesh() -> Mesh:
-    """All devices of all processes in a row."""
-    return Mesh(np.asarray(jax.devices()), (_AXIS,))
+def _at_once(count: int) -> int:
+    """How many members are on the devices at once, with the copies that fill up."""
+    devices = jax.device_count()
+    return devices if jax.default_backend() == "cpu" else count + -count % devices
+
+
+def _split() -> PartitionSpec:
+    """An equal part of the leading axis on each device."""
+    return PartitionSpec(mesh().axis_names)
 
 
 def _filled(leaf: Array, extra: int) -> Array:
@@ -129,7 +122,7 @@ def _filled(leaf: Array, extra: int) -> Array:
 
 def _placed(leaf: Array, spec: PartitionSpec) -> Array:
     """A leaf on the devices; one that is there stays."""
-    sharding = NamedSharding(_mesh(), spec)
+    sharding = NamedSharding(mesh(), spec)
     if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
         return leaf
     if cluster.count() == 1:
