@@ -11,7 +11,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -192,7 +192,7 @@ def keep(folder):
             program = jax.jit(on_all(fn)).trace(*given)
             turns = [int(n) for n in re.findall(r"length=(\d+)", str(program.jaxpr))]
             compiled = program.lower().compile()
-            flops = compiled.cost_analysis()["flops"]
+            flops = cast(dict[str, float], compiled.cost_analysis())["flops"]
             leaves, again = (jax.tree.leaves(jax.device_get(compiled(*given))) for _ in "ab")
             same = all(map(np.array_equal, leaves, again))
             told[name] = {"flops": flops, "turns": turns, "same": same}
@@ -222,7 +222,7 @@ def steps_of(folder, *seeds):
     read.clear()
     labels = np.arange(64, dtype=np.int32) % CLASSES
     noise = np.random.default_rng(3).normal(size=(64, 4, 4, 1)).astype(np.float32)
-    start = DistilledSet(noise, labels, np.float32(0.05))
+    start = DistilledSet(noise, labels, 0.05)
     members = [small.member(folder, settings, seed)._replace(start=start) for seed in seeds]
     states = jax.tree.map(lambda *x: jnp.stack(x), *(begin(method, one) for one in members))
     batches = [feed.take(2, rows=2) for feed in feeds_of(method, members, 0)]
@@ -230,11 +230,15 @@ def steps_of(folder, *seeds):
     return {"images": states.variables.images, "read": read}
 
 
-SEEDS = [(5,), (0, 1, 2, 3, 4)]
+SEEDS = [(5,), (0, 1)]
 
 
 def keep_steps(folder, name):
     """What steps of one distillation and of several come to, in files."""
+    members = [small.member(folder, seed=seed) for seed in range(5)]
+    method, _, read = method_of_steps()
+    feeds_of(method, members, 0)
+    np.savez(folder / f"{name}-5.npz", read=read)
     for seeds in SEEDS:
         np.savez(folder / f"{name}-{len(seeds)}.npz", **steps_of(folder, *seeds))
 

@@ -103,20 +103,27 @@ def steps(tmp_path_factory):
     spread.keep_steps(folder, "alone")
     ends([start(2, folder, address, number) for number in (0, 1)])
     return {
-        name: [np.load(folder / f"{name}-{len(seeds)}.npz") for seeds in spread.SEEDS]
+        name: {count: np.load(folder / f"{name}-{count}.npz") for count in (1, 2, 5)}
         for name in ("0", "1", "alone")
     }
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_two_processes_make_the_steps_of_one(steps, place):
-    found = [steps[name][place]["images"] for name in ("0", "1", "alone")]
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_processes_make_the_steps_of_one(steps, count):
+    """Of one distillation on all devices, and of two that have two devices each."""
+    found = [steps[name][count]["images"] for name in ("0", "1", "alone")]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0], found[2], rtol=1e-4, atol=1e-5)
 
 
 def test_a_process_reads_what_its_own_distillations_need(steps):
     """Of five on four devices, the fifth is on the first device again."""
-    assert [list(steps[name][0]["read"]) for name in ("0", "1")] == [[5], [5]]
-    read = [list(steps[name][1]["read"]) for name in ("0", "1", "alone")]
-    assert read == [[0, 1, 4], [2, 3], [0, 1, 2, 3, 4]]
+    read = {
+        count: [list(steps[name][count]["read"]) for name in ("0", "1", "alone")]
+        for count in (1, 2, 5)
+    }
+    assert read == {
+        1: [[5], [5], [5]],
+        2: [[0], [1], [0, 1]],
+        5: [[0, 1, 4], [2, 3], [0, 1, 2, 3, 4]],
+    }

@@ -41,12 +41,12 @@ class Cut(NamedTuple):
     share_fn: ShareFn | None = None
 
 
-def cut_of(parts: int | Cut) -> Cut:
+def as_cut(parts: int | Cut) -> Cut:
     """A number of parts as a cut."""
     return parts if isinstance(parts, Cut) else Cut(parts)
 
 
-def mean_over(
+def mean_over_cut(
     fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, cut: Cut
 ) -> tuple[PyTree, PyTree]:
     """What `fn` gives for the batch: a mean over its parts, and a share of it for each entry.

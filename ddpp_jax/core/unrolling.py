@@ -20,7 +20,7 @@ from ddpp_jax._types import (
     ScalarLike,
 )
 from ddpp_jax.core.closures import hoisted
-from ddpp_jax.core.minibatches import Cut, cut_of, first_part, mean_over
+from ddpp_jax.core.minibatches import Cut, as_cut, first_part, mean_over_cut
 
 
 class _Student(NamedTuple):
@@ -98,7 +98,7 @@ def unroll(
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
-    student = _Student(batch_fn or (lambda x: x), loss_fn, cut_of(parts))
+    student = _Student(batch_fn or (lambda x: x), loss_fn, as_cut(parts))
     if optimizer_fn is not None:
         optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))
         return _by_optimizer(student, optimizer, start, xs, remat=remat)
@@ -121,7 +121,7 @@ def value_and_gradient(
     Raises:
         ValueError: the batch cannot be cut into that many equal parts.
     """
-    return mean_over(_gradient_fn(loss_fn, params), batch, cut_of(parts))[0]
+    return mean_over_cut(_gradient_fn(loss_fn, params), batch, as_cut(parts))[0]
 
 
 def _gradient_fn(loss_fn: LossFn, params: Params) -> Callable[[PyTree], Any]:
@@ -150,7 +150,7 @@ def _by_optimizer(
         if student.cut.parts > 1:  # The backward pass, too, holds one part at a time.
             gradient_fn = checkpoint(gradient_fn)
         batch = student.batch_fn(x)
-        (loss, gradient), _ = mean_over(gradient_fn, batch, student.cut)
+        (loss, gradient), _ = mean_over_cut(gradient_fn, batch, student.cut)
         updates, state = optimizer.update(gradient, state, params)
         stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         return (stepped, state), loss
@@ -216,7 +216,7 @@ def _backward(
             return (slope, *bars[:2]), bars[2]
 
         _, pull, batch = jax.vjp(batch_of, _floats((held.by_batch, x)), has_aux=True)
-        (slope, by_loss, params_bar), batch_bar = mean_over(of_part, batch, student.cut)
+        (slope, by_loss, params_bar), batch_bar = mean_over_cut(of_part, batch, student.cut)
         by_batch, x_bar = pull(batch_bar)[0]
         held_bar = jax.tree.map(jnp.add, held_bar, _Held(by_batch, by_loss))
         before = jax.tree.map(jnp.add, along, params_bar)

@@ -75,9 +75,9 @@ def run(
 ) -> dict[str, Outcome]:
     """Distil all members, and leave each one's sets, `metrics.jsonl` and frames in its folder.
 
-    Each goes through the steps that it would go through alone: on the CPU to the bit, elsewhere to
-    rounding; to rounding also where members differ in their masks, since their program has all.
-    Members whose sets are there already are done. What was interrupted goes on from its
+    Each goes through the steps that it would go through alone: on one CPU device to the bit,
+    elsewhere to rounding; to rounding also where members differ in their masks, since their program
+    has all. Members whose sets are there already are done. What was interrupted goes on from its
     checkpoints, and ends with the same bits as if it had never been. A member whose steps are not
     finite is given up, the others go on.
 

@@ -1,6 +1,7 @@
 """Members over all devices of this process, or of all processes of a job."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from ddpp_jax import cluster
-from ddpp_jax.training.spread import mesh, on_all
+from ddpp_jax.training.spread import axes_of, left_free, mesh
 
 _WHOLE = PartitionSpec()
 
@@ -34,51 +35,44 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """A function of one member as a function of several, an equal part of them on each device.
 
     Where they do not divide evenly, copies of the last one fill up. On CPUs a device has one member
-    at a time, which gives each the bits that it has alone; other devices have all of theirs side by
-    side, by `vmap`. A single member is on every device, and they divide its work where they can
-    (`on_all`).
+    at a time; other devices have all of theirs side by side, by `vmap`. Where there are fewer
+    members than devices, several devices have each, and divide its work where they can
+    (`left_free`).
 
     Args:
         fn: `fn(member, piece, **settings)`, as for `over_members`.
 
     Returns:
         `advance(members, pieces, **settings)`: the members after all pieces in turn, on the default
-        device of every process. What is passed must be the same in every process.
+        device of every process. What is passed must be the same in every process, but for members
+        that have no place there (`has_here`).
     """
 
     @functools.partial(jax.jit, static_argnames=("settings",))
     def work(members: PyTree, piece: PyTree, settings: Settings) -> PyTree:
         one = functools.partial(fn, **dict(settings))
+        axes = axes_of(_length(members))
 
         def body(own: PyTree, piece: PyTree) -> PyTree:
-            if jax.tree.leaves(own)[0].shape[0] > 1:
+            if _length(own) > 1:
                 return jax.vmap(one, in_axes=(0, None))(own, piece)
-            found = one(jax.tree.map(lambda leaf: leaf[0], own), piece)
+            with left_free(axes):
+                found = one(jax.tree.map(lambda leaf: leaf[0], own), piece)
             return jax.tree.map(lambda leaf: leaf[None], found)
 
-        split = _split()
+        split = PartitionSpec(axes)
         return jax.shard_map(
             body, mesh=mesh(), in_specs=(split, _WHOLE), out_specs=split, check_vma=False
         )(members, piece)
 
-    @functools.partial(jax.jit, static_argnames=("settings",))
-    def work_alone(member: PyTree, piece: PyTree, settings: Settings) -> PyTree:
-        return on_all(functools.partial(fn, **dict(settings)))(member, piece)
-
     def advance(members: PyTree, pieces: Sequence[PyTree], **settings: Any) -> PyTree:
-        given = tuple(sorted(settings.items()))
-        count, devices = jax.tree.leaves(members)[0].shape[0], jax.device_count()
-        if count == 1:
-            member = everywhere(jax.tree.map(lambda leaf: leaf[0], members))
-            for piece in pieces:
-                member = work_alone(member, everywhere(piece), given)
-            return jax.tree.map(lambda leaf: _own(leaf)[None], member)
-        filled = jax.tree.map(lambda leaf: _filled(leaf, -count % devices), members)
-        size = _at_once(count)
+        given, count = tuple(sorted(settings.items())), _length(members)
+        size, split = _at_once(count), _split(count)
+        filled = jax.tree.map(lambda leaf: _filled(leaf, -count % size), members)
         groups = []
         for low in range(0, count, size):
             group = jax.tree.map(
-                lambda leaf, low=low: _placed(leaf[low : low + size], _split()), filled
+                lambda leaf, low=low: _placed(leaf[low : low + size], split), filled
             )
             for piece in pieces:
                 group = work(group, everywhere(piece), given)
@@ -89,29 +83,32 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
 
 def has_here(count: int) -> list[bool]:
-    """Which of several members `over_devices` has on devices of this process.
-
-    A single one is on all devices.
+    """Which of several members `over_members` has on devices of this process.
 
     Args:
         count: how many there are.
     """
-    if count == 1 or cluster.count() == 1:
+    if cluster.count() == 1:
         return [True] * count
-    devices, size = jax.devices(), _at_once(count)
-    places = (member % size // (size // len(devices)) for member in range(count))
-    return [devices[place].process_index == jax.process_index() for place in places]
+    size = _at_once(count)
+    rows = NamedSharding(mesh(), _split(count)).addressable_devices_indices_map((size,))
+    here = {place for own in rows.values() for place in np.arange(size)[own]}
+    return [member % size in here for member in range(count)]
 
 
 def _at_once(count: int) -> int:
     """How many members are on the devices at once, with the copies that fill up."""
-    devices = jax.device_count()
+    devices = math.prod(mesh().shape[axis] for axis in axes_of(count))
     return devices if jax.default_backend() == "cpu" else count + -count % devices
 
 
-def _split() -> PartitionSpec:
-    """An equal part of the leading axis on each device."""
-    return PartitionSpec(mesh().axis_names)
+def _split(count: int) -> PartitionSpec:
+    """How so many members are divided over the devices, by their leading axis."""
+    return PartitionSpec(axes_of(count))
+
+
+def _length(members: PyTree) -> int:
+    return jax.tree.leaves(members)[0].shape[0]
 
 
 def _filled(leaf: Array, extra: int) -> Array:
@@ -142,14 +139,6 @@ def _gathered(leaf: Array) -> Array:
         data = _gathered(jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jnp.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-
-
-def _own(leaf: Array) -> Array:
-    """A leaf that every device has, on the default device of this process."""
-    if _is_key(leaf):
-        data = _own(jax.random.key_data(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return jnp.asarray(np.asarray(leaf.addressable_data(0)))
 
 
 def _is_key(leaf: Array) -> bool:

@@ -46,8 +46,8 @@ def over_members(
     On one CPU device each member runs by itself, as many at a time as there are cores: a small
     program cannot keep several cores busy, and several of them can. On another device all go
     through one program, by `vmap`. Several devices, of one process or of all processes of a job,
-    have an equal part of several members each (`over_devices`). On CPUs what a member comes to does
-    not depend on the others, to the bit.
+    have an equal part of the members each (`over_devices`). On one CPU device what a member
+    comes to does not depend on the others, to the bit.
 
     Args:
         fn: `fn(member, piece, **settings)`, the member after a piece of work, in the same structure

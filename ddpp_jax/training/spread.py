@@ -1,9 +1,10 @@
 """The work of one member over all devices of this process, or of all processes of a job."""
 
+import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -18,7 +19,7 @@ from ddpp_jax.core import Cut, hoisted
 Axes: TypeAlias = tuple[str, ...]
 
 _FREE = jax.make_user_context(())
-"""The axes of devices among which work may be divided; none but in what `on_all` runs."""
+"""The axes of devices among which work may be divided; none outside of `left_free`."""
 
 _WHOLE = PartitionSpec()
 
@@ -42,7 +43,7 @@ def on_all(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """
 
     def body(*arguments: PyTree) -> PyTree:
-        with _FREE(mesh().axis_names):
+        with left_free(()):
             return fn(*arguments)
 
     def run(*arguments: PyTree) -> PyTree:
@@ -51,6 +52,30 @@ def on_all(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
         )
 
     return run if jax.device_count() > 1 else fn
+
+
+def axes_of(members: int) -> Axes:
+    """The axes over which members are divided: no more devices than they need, or all.
+
+    The first axes, so that those which share the work of a member are neighbours.
+
+    Args:
+        members: how many there are.
+    """
+    names = mesh().axis_names
+    enough = (axes for axes in _some_of(names) if _size(axes) >= min(members, mesh().size))
+    return min(enough, key=lambda axes: (_size(axes), _places(names, axes)))
+
+
+@contextlib.contextmanager
+def left_free(axes: Axes) -> Iterator[None]:
+    """Within it work may be divided over all axes but these, by a program that all devices run.
+
+    Args:
+        axes: over which members are divided, each with work of its own.
+    """
+    with _FREE(tuple(axis for axis in mesh().axis_names if axis not in axes)):
+        yield
 
 
 def mean_over(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
@@ -193,10 +218,19 @@ def _axes_for(count: int, least: int = 1) -> Axes:
     Neighbours so have different parts, and those of one machine all of them where they suffice.
     """
     free = _FREE.value
-    some = (axes for n in range(len(free) + 1) for axes in itertools.combinations(free, n))
-    fitting = (axes for axes in some if count % _size(axes) == 0)
+    fitting = (axes for axes in _some_of(free) if count % _size(axes) == 0)
     enough = (axes for axes in fitting if not axes or count // _size(axes) >= least)
-    return max(enough, key=lambda axes: (_size(axes), [free.index(axis) for axis in axes]))
+    return max(enough, key=lambda axes: (_size(axes), _places(free, axes)))
+
+
+def _some_of(axes: Axes) -> Iterator[Axes]:
+    """Any number of some axes, in their order."""
+    for count in range(len(axes) + 1):
+        yield from itertools.combinations(axes, count)
+
+
+def _places(all_axes: Axes, axes: Axes) -> list[int]:
+    return [all_axes.index(axis) for axis in axes]
 
 
 def _size(axes: Axes) -> int:
