@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from ddpp_jax import cluster
-from ddpp_jax.training.spread import axes_of, left_free, mesh
+from ddpp_jax.training.spread import axes_of, count_of, filled, left_free, mesh
 
 _WHOLE = PartitionSpec()
 
@@ -51,10 +51,10 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     @functools.partial(jax.jit, static_argnames=("settings",))
     def work(members: PyTree, piece: PyTree, settings: Settings) -> PyTree:
         one = functools.partial(fn, **dict(settings))
-        axes = axes_of(_length(members))
+        axes = axes_of(count_of(members))
 
         def body(own: PyTree, piece: PyTree) -> PyTree:
-            if _length(own) > 1:
+            if count_of(own) > 1:
                 return jax.vmap(one, in_axes=(0, None))(own, piece)
             with left_free(axes):
                 found = one(jax.tree.map(lambda leaf: leaf[0], own), piece)
@@ -66,13 +66,13 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
         )(members, piece)
 
     def advance(members: PyTree, pieces: Sequence[PyTree], **settings: Any) -> PyTree:
-        given, count = tuple(sorted(settings.items())), _length(members)
+        given, count = tuple(sorted(settings.items())), count_of(members)
         size, split = _at_once(count), _split(count)
-        filled = jax.tree.map(lambda leaf: _filled(leaf, -count % size), members)
+        whole = jax.tree.map(lambda leaf: filled(leaf, -count % size), members)
         groups = []
         for low in range(0, count, size):
             group = jax.tree.map(
-                lambda leaf, low=low: _placed(leaf[low : low + size], split), filled
+                lambda leaf, low=low: _placed(leaf[low : low + size], split), whole
             )
             for piece in pieces:
                 group = work(group, everywhere(piece), given)
@@ -105,16 +105,6 @@ def _at_once(count: int) -> int:
 def _split(count: int) -> PartitionSpec:
     """How so many members are divided over the devices, by their leading axis."""
     return PartitionSpec(axes_of(count))
-
-
-def _length(members: PyTree) -> int:
-    return jax.tree.leaves(members)[0].shape[0]
-
-
-def _filled(leaf: Array, extra: int) -> Array:
-    """With copies of the last row."""
-    leaf = jnp.asarray(leaf)
-    return jnp.concatenate([leaf, *[leaf[-1:]] * extra]) if extra else leaf
 
 
 def _placed(leaf: Array, spec: PartitionSpec) -> Array:

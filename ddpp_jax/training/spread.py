@@ -78,6 +78,26 @@ def left_free(axes: Axes) -> Iterator[None]:
         yield
 
 
+def count_of(xs: PyTree) -> int:
+    """The length of the leading axis that all leaves share.
+
+    Args:
+        xs: along the leading axis of every leaf.
+    """
+    return jax.tree.leaves(xs)[0].shape[0]
+
+
+def filled(leaf: Array, extra: int) -> Array:
+    """An array with copies of its last row.
+
+    Args:
+        leaf: along its leading axis.
+        extra: how many copies.
+    """
+    leaf = jnp.asarray(leaf)
+    return jnp.concatenate([leaf, *[leaf[-1:]] * extra]) if extra else leaf
+
+
 def mean_over(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
     """The mean of `fn(x)` over the leading axis of `xs`, an equal part on each device.
 
@@ -92,7 +112,7 @@ def mean_over(fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
     def mean(own: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(lambda leaf: leaf.mean(axis=0), lax.map(fn, own)), None
 
-    axes = _axes_for(_length(xs))
+    axes = _axes_for(count_of(xs))
     return (_mean_over_shares(mean, xs, axes=axes) if axes else mean(xs))[0]
 
 
@@ -111,14 +131,14 @@ def map_over(
     axes = _FREE.value
     if not axes:
         return lax.map(fn, xs, batch_size=batch_size)
-    count = _length(xs)
+    count = count_of(xs)
     extra = -count % _size(axes)
-    filled = jax.tree.map(lambda leaf: _filled(leaf, extra), xs)
+    whole = jax.tree.map(lambda leaf: filled(leaf, extra), xs)
 
     def mapped(own: PyTree) -> PyTree:
         return lax.map(fn, own, batch_size=batch_size)
 
-    found = _joined(axes, _of_own(mapped, filled, axes))
+    found = _joined(axes, _of_own(mapped, whole, axes))
     return jax.tree.map(lambda leaf: leaf[:count], found)
 
 
@@ -244,16 +264,6 @@ def _factors(count: int) -> list[int]:
         if count % factor == 0:
             return [factor, *_factors(count // factor)]
     return [count] if count > 1 else []
-
-
-def _length(xs: PyTree) -> int:
-    return jax.tree.leaves(xs)[0].shape[0]
-
-
-def _filled(leaf: Array, extra: int) -> Array:
-    """With copies of the last row."""
-    leaf = jnp.asarray(leaf)
-    return jnp.concatenate([leaf, *[leaf[-1:]] * extra]) if extra else leaf
 
 
 def _is_float(leaf: Any) -> bool:
