@@ -42,6 +42,9 @@ LossFn: TypeAlias = Callable[[Params, PyTree], Scalar]
 BatchFn: TypeAlias = Callable[[PyTree], PyTree]
 """`batch_fn(x)`: the minibatch of one student step, made from the entry `x` of `xs`."""
 
+MapFn: TypeAlias = Callable[..., PyTree]
+"""`map_fn(fn, xs, batch_size=None)`, as `jax.lax.map`."""
+
 ApplyFn: TypeAlias = Callable[[Params, Images], Logits]
 """`apply_fn(params, images)`: the logits of a network."""
 

@@ -221,16 +221,15 @@ def test_processes_on_their_own_share_one_store(tmp_path):
 
 PARTS = """
 import jax, jax.numpy as jnp
-from ddpp_jax.training import mean_over
+from ddpp_jax.training import mean_over, on_all
 
 xs = jnp.arange(12.0).reshape(4, 3)
-fn = lambda common, x: {"a": common * x, "b": x.sum()}
-found = jax.jit(mean_over, static_argnums=0)(fn, 2.0, xs)
+mean = on_all(lambda xs: mean_over(lambda x: {"a": 2 * x, "b": x.sum()}, xs))
+found = jax.jit(mean)(xs)
 assert jnp.allclose(found["a"], 2 * xs.mean(axis=0)), found
 assert jnp.allclose(found["b"], xs.sum() / 4), found
-whole = str(jax.make_jaxpr(lambda xs: mean_over(fn, 2.0, xs))(xs))
-uneven = str(jax.make_jaxpr(lambda xs: mean_over(fn, 2.0, xs))(xs[:3]))
-print("shard_map" in whole, "length=2" in whole, "shard_map" in uneven, "length=3" in uneven)
+whole, uneven = str(jax.make_jaxpr(mean)(xs)), str(jax.make_jaxpr(mean)(xs[:3]))
+print("psum" in whole, "length=2" in whole, "psum" in uneven, "length=3" in uneven)
 """
 
 

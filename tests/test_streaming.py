@@ -57,7 +57,7 @@ def test_teachers_on_streamed_images_have_the_same_bits(tmp_path, monkeypatch, c
     np.testing.assert_array_equal(found[1], found[0])
     assert np.abs(np.diff(found[0], axis=1)).max() > 0
     for ours, theirs in zip(losses[1], losses[0], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def pools():

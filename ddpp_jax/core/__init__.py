@@ -12,6 +12,7 @@ from ddpp_jax.core.augmentation import (
     saturation,
     scale,
 )
+from ddpp_jax.core.closures import hoisted
 from ddpp_jax.core.distances import trajectory_loss
 from ddpp_jax.core.keys import named_key
 from ddpp_jax.core.masks import (
@@ -22,11 +23,14 @@ from ddpp_jax.core.masks import (
     ranked_mask,
     ratio_order,
 )
+from ddpp_jax.core.minibatches import Cut, ShareFn
 from ddpp_jax.core.params import flatten_params
 from ddpp_jax.core.unrolling import unroll, value_and_gradient
 
 __all__ = [
+    "Cut",
     "Optimizer",
+    "ShareFn",
     "augment",
     "brightness",
     "contrast",
@@ -35,6 +39,7 @@ __all__ = [
     "difference_mask",
     "flatten_params",
     "flip",
+    "hoisted",
     "kept_fraction",
     "named_key",
     "prune_mask",

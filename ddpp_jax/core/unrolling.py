@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import PyTree
 
 from ddpp_jax._types import (
@@ -20,6 +19,8 @@ from ddpp_jax._types import (
     Scalar,
     ScalarLike,
 )
+from ddpp_jax.core.closures import hoisted
+from ddpp_jax.core.minibatches import Cut, as_cut, first_part, mean_over_cut
 
 
 class _Student(NamedTuple):
@@ -27,7 +28,7 @@ class _Student(NamedTuple):
 
     batch_fn: Callable[..., PyTree]
     loss_fn: Callable[..., Scalar]
-    parts: int
+    cut: Cut
 
 
 class _Held(NamedTuple):
@@ -45,7 +46,7 @@ def unroll(
     lr: ScalarLike,
     batch_fn: BatchFn | None = None,
     optimizer_fn: OptimizerFn | None = None,
-    parts: int = 1,
+    parts: int | Cut = 1,
     remat: bool = True,
 ) -> tuple[Params, Losses]:
     """The parameters after one step of SGD for each entry of `xs`, and the losses on the way.
@@ -79,7 +80,9 @@ def unroll(
             optimiser's state before it are kept, and it takes 12 passes.
         parts: the number of equal microbatches that each minibatch is cut into along the first axis
             of all its leaves, where the loss is a mean over that axis. They are computed one after
-            another, so that only one of them holds activations. Results differ by rounding.
+            another, so that only one of them holds activations. Results differ by rounding. A `Cut`
+            has shares of a minibatch too, which are computed side by side, such as by several
+            devices.
         remat: False for plain autodiff, which stores the activations of all steps.
 
     Returns:
@@ -95,7 +98,7 @@ def unroll(
     start = jax.tree.map(jnp.asarray, params)
     rate = jnp.asarray(lr)
     rate = rate if _is_float(rate) else rate.astype(float)
-    student = _Student(batch_fn or (lambda x: x), loss_fn, parts)
+    student = _Student(batch_fn or (lambda x: x), loss_fn, as_cut(parts))
     if optimizer_fn is not None:
         optimizer = optimizer_fn(rate.astype(_rate_dtype(start)))
         return _by_optimizer(student, optimizer, start, xs, remat=remat)
@@ -105,7 +108,7 @@ def unroll(
 
 
 def value_and_gradient(
-    loss_fn: LossFn, params: Params, batch: PyTree, *, parts: int = 1
+    loss_fn: LossFn, params: Params, batch: PyTree, *, parts: int | Cut = 1
 ) -> tuple[Scalar, Params]:
     """The loss of a minibatch and its gradient in the parameters, one part after another.
 
@@ -113,12 +116,12 @@ def value_and_gradient(
         loss_fn: `loss_fn(params, batch) -> scalar`, a mean over the first axis of the batch.
         params: any pytree.
         batch: a pytree whose leaves share their first axis where `parts` is more than 1.
-        parts: the number of equal parts that the batch is cut into.
+        parts: the number of equal parts that the batch is cut into, or how it is cut.
 
     Raises:
         ValueError: the batch cannot be cut into that many equal parts.
     """
-    return _mean_over_parts(_gradient_fn(loss_fn, params), batch, parts)[0]
+    return mean_over_cut(_gradient_fn(loss_fn, params), batch, as_cut(parts))[0]
 
 
 def _gradient_fn(loss_fn: LossFn, params: Params) -> Callable[[PyTree], Any]:
@@ -129,7 +132,7 @@ def _gradient_fn(loss_fn: LossFn, params: Params) -> Callable[[PyTree], Any]:
 def _sgd_step(student: _Student, rate: Scalar, params: Params, x: PyTree) -> tuple[Params, Scalar]:
     """The parameters after a step, and the loss before it."""
     loss, gradient = value_and_gradient(
-        student.loss_fn, params, student.batch_fn(x), parts=student.parts
+        student.loss_fn, params, student.batch_fn(x), parts=student.cut
     )
     return jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, params, gradient), loss
 
@@ -144,10 +147,10 @@ def _by_optimizer(
     def step(carry: tuple[Params, Any], x: PyTree) -> tuple[tuple[Params, Any], Scalar]:
         params, state = carry
         gradient_fn = _gradient_fn(student.loss_fn, params)
-        if student.parts > 1:  # The backward pass, too, holds one part at a time.
+        if student.cut.parts > 1:  # The backward pass, too, holds one part at a time.
             gradient_fn = checkpoint(gradient_fn)
         batch = student.batch_fn(x)
-        (loss, gradient), _ = _mean_over_parts(gradient_fn, batch, student.parts)
+        (loss, gradient), _ = mean_over_cut(gradient_fn, batch, student.cut)
         updates, state = optimizer.update(gradient, state, params)
         stepped = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
         return (stepped, state), loss
@@ -166,7 +169,7 @@ def _by_hand(student: _Student, start: Params, rate: Scalar, xs: PyTree) -> tupl
         loss_fn = partial(pure.loss_fn, held.by_loss)
 
         def step(params: Params, x: PyTree) -> tuple[Params, tuple[Scalar, Params]]:
-            stepped, loss = _sgd_step(_Student(batch_fn, loss_fn, pure.parts), rate, params, x)
+            stepped, loss = _sgd_step(_Student(batch_fn, loss_fn, pure.cut), rate, params, x)
             return stepped, (loss, params)
 
         ended, (losses, before) = lax.scan(step, start, xs)
@@ -213,7 +216,7 @@ def _backward(
             return (slope, *bars[:2]), bars[2]
 
         _, pull, batch = jax.vjp(batch_of, _floats((held.by_batch, x)), has_aux=True)
-        (slope, by_loss, params_bar), batch_bar = _mean_over_parts(of_part, batch, student.parts)
+        (slope, by_loss, params_bar), batch_bar = mean_over_cut(of_part, batch, student.cut)
         by_batch, x_bar = pull(batch_bar)[0]
         held_bar = jax.tree.map(jnp.add, held_bar, _Held(by_batch, by_loss))
         before = jax.tree.map(jnp.add, along, params_bar)
@@ -225,64 +228,13 @@ def _backward(
     return start_bar, rate_bar, held_bar, xs_bar
 
 
-def _mean_over_parts(
-    fn: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, parts: int
-) -> tuple[PyTree, PyTree]:
-    """What `fn` gives for the batch: a mean over its parts, and a share of it for each entry."""
-    if parts == 1:
-        return fn(batch)
-
-    def add(total: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
-        mean, shares = fn(part)
-        return jax.tree.map(jnp.add, total, mean), shares
-
-    shape, _ = jax.eval_shape(lambda: fn(_first_part(batch, parts)))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
-    total, shares = lax.scan(add, zeros, _cut(batch, parts))
-    mean = jax.tree.map(lambda leaf: leaf / parts, total)
-    return mean, jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]) / parts, shares)
-
-
-def _first_part(batch: PyTree, parts: int) -> PyTree:
-    return batch if parts == 1 else jax.tree.map(lambda leaf: leaf[0], _cut(batch, parts))
-
-
-def _cut(batch: PyTree, parts: int) -> PyTree:
-    """The batch with a leading axis of equal parts, cut from the first axis of all leaves."""
-    sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(batch)}
-    if parts < 1 or len(sizes) != 1 or sizes == {0} or sizes.pop() % parts:
-        shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
-        raise ValueError(f"a minibatch of leaves {shapes} cannot be cut into {parts} equal parts")
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch
-    )
-
-
 def _pure(student: _Student, params: Params, xs: PyTree) -> tuple[_Student, _Held]:
     """The student with pure functions, and what they take first."""
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], leaf.dtype), xs)
-    batch_fn, by_batch = _hoisted(student.batch_fn, x)
-    part = jax.eval_shape(lambda x: _first_part(batch_fn(by_batch, x), student.parts), x)
-    loss_fn, by_loss = _hoisted(student.loss_fn, params, part)
-    return _Student(batch_fn, loss_fn, student.parts), _Held(by_batch, by_loss)
-
-
-def _hoisted(
-    fn: Callable[..., PyTree], *arguments: PyTree
-) -> tuple[Callable[..., PyTree], list[Any]]:
-    """A function that takes first, as a list, what `fn` closes over; and that list.
-
-    Unlike `jax.closure_convert` it hoists whole numbers too, so that they may be mapped over, and
-    it keeps nothing alive.
-    """
-    closed, shape = jax.make_jaxpr(fn, return_shape=True)(*arguments)
-    structure = jax.tree.structure(shape)
-
-    def hoisted(held: list[Any], *arguments: PyTree) -> PyTree:
-        leaves = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, held))(*jax.tree.leaves(arguments))
-        return jax.tree.unflatten(structure, leaves)
-
-    return hoisted, [jnp.asarray(const) for const in closed.consts]
+    batch_fn, by_batch = hoisted(student.batch_fn, x)
+    part = jax.eval_shape(lambda x: first_part(batch_fn(by_batch, x), student.cut), x)
+    loss_fn, by_loss = hoisted(student.loss_fn, params, part)
+    return _Student(batch_fn, loss_fn, student.cut), _Held(by_batch, by_loss)
 
 
 def _rate_dtype(params: Params) -> Any:

@@ -24,7 +24,14 @@ from ddpp_jax.distill.member import (
     outcome_of,
     was_given_up,
 )
-from ddpp_jax.distill.program import States, begin, compiled, no_batches, steps_per_call
+from ddpp_jax.distill.program import (
+    States,
+    begin,
+    compiled,
+    feeds_of,
+    no_batches,
+    steps_per_call,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Info, Method
 from ddpp_jax.progress import Report
@@ -68,9 +75,9 @@ def run(
 ) -> dict[str, Outcome]:
     """Distil all members, and leave each one's sets, `metrics.jsonl` and frames in its folder.
 
-    Each goes through the steps that it would go through alone: on the CPU to the bit, elsewhere to
-    rounding; to rounding also where members differ in their masks, since their program has all.
-    Members whose sets are there already are done. What was interrupted goes on from its
+    Each goes through the steps that it would go through alone: on one CPU device to the bit,
+    elsewhere to rounding; to rounding also where members differ in their masks, since their program
+    has all. Members whose sets are there already are done. What was interrupted goes on from its
     checkpoints, and ends with the same bits as if it had never been. A member whose steps are not
     finite is given up, the others go on.
 
@@ -181,7 +188,7 @@ class _Loop:
         states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
         states, done = checkpoints.load_latest(states, report.warn)
         rows = steps_per_call(method, len(self._members))
-        feeds, clock = [method.feed(member.seed, done) for member in self._members], _Clock()
+        feeds, clock = feeds_of(method, self._members, done), _Clock()
         try:
             cluster.agreed(partial(self._open_keepers, done))
             empty = no_batches(method, rows) if not method.shared else feeds[0].take(0, rows=rows)

@@ -13,9 +13,9 @@ from jaxtyping import Array, Int, PyTree
 from ddpp_jax._types import PRNGKey
 from ddpp_jax.core import named_key
 from ddpp_jax.distill.member import Member
-from ddpp_jax.methods import Info, Method, steps_key
+from ddpp_jax.methods import Feed, Info, Method, steps_key
 from ddpp_jax.methods.method import Batch, HParams, State
-from ddpp_jax.training import over_members
+from ddpp_jax.training import has_here, on_all, over_members
 
 _MAX_STEPS_PER_CALL = 25
 _BYTES_PER_CALL = 2**28
@@ -89,6 +89,39 @@ def no_batches(method: Method, rows: int) -> Batch:
     return jax.tree.map(lambda leaf: jnp.zeros((*axis, *leaf.shape), leaf.dtype), method.batch)
 
 
+class _Elsewhere:
+    """The feed of a member whose steps other processes make, and read for."""
+
+    waited = 0.0
+
+    def __init__(self, method: Method) -> None:
+        """Nothing is read."""
+        self._method = method
+
+    def take(self, count: int, *, rows: int) -> Batch:
+        """Zeros, in the place of what the next `count` steps read."""
+        del count
+        return no_batches(self._method, rows)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def feeds_of(method: Method, members: Sequence[Member], done: int) -> list[Feed]:
+    """The feed of each member; of those whose steps other processes make, nothing is read.
+
+    Args:
+        method: of distillation.
+        members: whose steps are made.
+        done: how many are made already.
+    """
+    here = [method.shared or own for own in has_here(len(members))]
+    return [
+        method.feed(member.seed, done) if own else _Elsewhere(method)
+        for member, own in zip(members, here, strict=True)
+    ]
+
+
 def _advance(
     step: Callable[..., tuple[State, Info]],
     member: tuple[PRNGKey, State, HParams, Batch],
@@ -125,7 +158,7 @@ def _advance(
 
 
 def memory(method: Method, member: Member) -> int | None:
-    """Bytes that the compiled steps of one member take; None where the platform does not say.
+    """Bytes that the compiled steps of one member take on a device; None where nobody can say.
 
     Args:
         method: of distillation.
@@ -142,7 +175,7 @@ def memory(method: Method, member: Member) -> int | None:
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     piece = (number, number, batch if method.shared else None)
-    program = jax.jit(partial(_advance, jax.jit(method.step), rows=rows))
+    program = jax.jit(on_all(partial(_advance, jax.jit(method.step), rows=rows)))
     needed = program.lower(given, piece).compile().memory_analysis()
     if needed is None:
         return None

@@ -32,7 +32,7 @@ from ddpp_jax.methods.pixels import (
 from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.training import Training, train_epoch
+from ddpp_jax.training import Training, map_over, train_epoch
 
 METRICS = (
     Metric("loss", "what is descended: alignment and discrimination"),
@@ -221,7 +221,7 @@ def _accuracy(
         logits = in_parts(lambda y: network.apply_fn(params, y), pool.images[there], parts)
         return (jnp.argmax(logits, axis=1) == label).mean(dtype=jnp.float32)
 
-    return lax.map(share, (jnp.arange(len(places)), places)).mean()
+    return map_over(share, (jnp.arange(len(places)), places)).mean()
 
 
 def _trained(

@@ -11,7 +11,7 @@ from ddpp_jax._types import AugmentFn, Images, Params, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.real import Pool, draw_places, same_for_all
 from ddpp_jax.networks import Network
-from ddpp_jax.training import cross_entropy
+from ddpp_jax.training import cross_entropy, map_over
 
 FIRST_BLOCKS = 0.1
 LAST_BLOCK = 1.0
@@ -36,7 +36,8 @@ def gradient_of(
     """The gradient in the pixels, and the loss with its two terms.
 
     Classes are taken in turn, so that activations are held for one of them alone: first all class
-    means, then the gradient of the loss in them, then its way back through each class.
+    means, then the gradient of the loss in them, then its way back through each class. Several
+    devices have some classes each.
 
     Args:
         key: of all draws.
@@ -69,8 +70,8 @@ def gradient_of(
     def of_own(x: tuple[PRNGKey, Images]) -> Means:
         return of_part(augmented(*x))[0]
 
-    real, rows = lax.map(of_real, (keys, places))
-    means = lax.map(of_own, (keys, own))
+    real, rows = map_over(of_real, (keys, places))
+    means = map_over(of_own, (keys, own))
     (total, terms), slopes = jax.value_and_grad(loss, has_aux=True)(means, real, rows)
 
     def back(x: tuple[PRNGKey, Images, Means]) -> Images:
@@ -78,7 +79,7 @@ def gradient_of(
         _, pull = jax.vjp(lambda images: of_own((key, images)), images)
         return pull(slope)[0]
 
-    gradient = lax.map(back, (keys, own, slopes)).reshape(images.shape)
+    gradient = map_over(back, (keys, own, slopes)).reshape(images.shape)
     return gradient, (total, *terms)
 
 

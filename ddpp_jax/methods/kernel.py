@@ -6,9 +6,10 @@ from typing import NamedTuple, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ddpp_jax._types import Images, OptState, PRNGKey, Scalar, Targets
+from ddpp_jax._types import Images, MapFn, OptState, PRNGKey, Scalar, Targets
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.method import (
     Feed,
@@ -23,6 +24,7 @@ from ddpp_jax.methods.pixels import PixelHParams, Trained, begin_trained, descen
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
+from ddpp_jax.training import map_over
 
 METRICS = (
     Metric("loss", "half the mean squared error of the kernel regression"),
@@ -66,7 +68,8 @@ def induce_points(
     """The method of kernel regression from the distilled images to real ones.
 
     Each step draws real images of each class, predicts their labels by ridge regression on the
-    distilled set with the neural tangent kernel, and descends half the mean squared error.
+    distilled set with the neural tangent kernel, and descends half the mean squared error. Several
+    devices have some pairs of images each.
 
     Args:
         network: the infinitely wide network whose kernel it is.
@@ -98,8 +101,9 @@ def induce_points(
 
         def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
             labels = labels_of(trained, state.labels)
-            fitted = fit(network, trained.images, centred_labels(labels, classes), ridge=ridge)
-            guess = predict(network, fitted, real)
+            wanted = centred_labels(labels, classes)
+            fitted = fit(network, trained.images, wanted, ridge=ridge, map_fn=map_over)
+            guess = predict(network, fitted, real, map_fn=map_over)
             right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
             return jnp.square(guess - centred_labels(targets, classes)).mean() / 2, right
 
@@ -148,7 +152,9 @@ class Fitted(NamedTuple):
     coefficients: Float[Array, "images classes"]
 
 
-def fit(network: Infinite, images: Images, labels: Values, *, ridge: float) -> Fitted:
+def fit(
+    network: Infinite, images: Images, labels: Values, *, ridge: float, map_fn: MapFn = lax.map
+) -> Fitted:
     """Ridge regression of labels on images: (K + ridge mean(diag K) I)^-1 labels.
 
     Args:
@@ -156,8 +162,9 @@ def fit(network: Infinite, images: Images, labels: Values, *, ridge: float) -> F
         images: to learn from.
         labels: of those.
         ridge: what is added to the diagonal, as a share of its mean.
+        map_fn: takes the pairs of images in turn.
     """
-    own, of = among(network, images, tile=tile_of(network, images.shape[1]))
+    own, of = among(network, images, tile=tile_of(network, images.shape[1]), map_fn=map_fn)
     return Fitted(images, of, coefficients(own.ntk, labels, ridge=ridge))
 
 
@@ -165,6 +172,8 @@ def predict(
     network: Infinite,
     fitted: Fitted,
     unknown: Float[Array, "unknown height width channels"],
+    *,
+    map_fn: MapFn = lax.map,
 ) -> Float[Array, "unknown classes"]:
     """What a regression predicts for other images.
 
@@ -172,9 +181,10 @@ def predict(
         network: that it was fitted with.
         fitted: the regression.
         unknown: what is predicted.
+        map_fn: takes these in turn.
     """
     tile = tile_of(network, fitted.images.shape[1])
-    others = between(network, unknown, fitted.images, fitted.variances, tile=tile)
+    others = between(network, unknown, fitted.images, fitted.variances, tile=tile, map_fn=map_fn)
     # Coefficients are large and of both signs: TF32 would lose what is left of their sum.
     return jnp.matmul(others.ntk, fitted.coefficients, precision="highest")
 

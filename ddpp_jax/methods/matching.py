@@ -23,6 +23,7 @@ from ddpp_jax._types import (
     Vector,
 )
 from ddpp_jax.core import (
+    Cut,
     flatten_params,
     kept_fraction,
     prune_mask,
@@ -33,7 +34,10 @@ from ddpp_jax.core import (
 from ddpp_jax.methods.draws import Draws
 from ddpp_jax.methods.pairs import Pair
 from ddpp_jax.networks import Network
-from ddpp_jax.training import cross_entropy
+from ddpp_jax.training import cross_entropy, cut_for_devices
+
+_LEAST_SHARE = 16
+"""Images of a minibatch that a device has at the least: fewer take about as long as these."""
 
 
 class Variables(NamedTuple):
@@ -99,6 +103,20 @@ PAPERS = Parts()
 """The paper's own parts, without augmentation."""
 
 
+def cut_of(network: Network, batch: int) -> Cut:
+    """How a minibatch is cut: into equal shares for the devices, and those into microbatches.
+
+    Of a network that normalises over the batch it stays whole.
+
+    Args:
+        network: the architecture.
+        batch: images of the minibatch.
+    """
+    if network.is_over_batch:
+        return Cut(network.parts(batch))
+    return cut_for_devices(batch, network.parts, least=_LEAST_SHARE)
+
+
 def _qualified(part: Any) -> str:
     """A function by its module and name."""
     return f"{getattr(part, '__module__', '')}.{getattr(part, '__qualname__', repr(part))}"
@@ -150,7 +168,7 @@ def objective(
         inputs, targets = batch
         return cross_entropy(network.apply_fn(params, inputs), targets).mean()
 
-    student_fn = _Student(loss_fn, batch_fn, network.parts(draws.batches.shape[1]))
+    student_fn = _Student(loss_fn, batch_fn, cut_of(network, draws.batches.shape[1]))
     xs, told = (draws.batches, draws.augment_keys), {}
     if parts.nearest:
         params, losses, steps = _until_nearest(
@@ -165,7 +183,7 @@ def objective(
             lr=variables.alpha,
             batch_fn=batch_fn,
             optimizer_fn=parts.optimizer_fn,
-            parts=student_fn.parts,
+            parts=student_fn.cut,
         )
     student, _ = flatten_params(params)
     mask = jax.lax.stop_gradient(parts.mask_fn(mask_key, student, pair.target, threshold))
@@ -188,12 +206,12 @@ class _Student(NamedTuple):
     Attributes:
         loss_fn: `loss_fn(params, batch)`.
         batch_fn: `batch_fn(x)`, the minibatch of a step.
-        parts: into how many a minibatch is cut.
+        cut: how a minibatch is cut.
     """
 
     loss_fn: LossFn
     batch_fn: BatchFn
-    parts: int
+    cut: Cut
 
 
 def _until_nearest(
@@ -208,7 +226,7 @@ def _until_nearest(
 
     def turn(params: Params, x: Any) -> tuple[Params, Scalar]:
         batch = student.batch_fn(x)
-        _, gradient = value_and_gradient(student.loss_fn, params, batch, parts=student.parts)
+        _, gradient = value_and_gradient(student.loss_fn, params, batch, parts=student.cut)
         params = jax.tree.map(lambda p, g: p - alpha.astype(p.dtype) * g, params, gradient)
         return params, jnp.abs(flatten_params(params)[0] - target).sum()
 
@@ -226,7 +244,7 @@ def _until_nearest(
 
     taken = (jnp.arange(count) < steps).astype(target.dtype)
     params, losses = unroll(
-        loss_fn, start, (xs, taken), lr=alpha, batch_fn=batch_fn, parts=student.parts
+        loss_fn, start, (xs, taken), lr=alpha, batch_fn=batch_fn, parts=student.cut
     )
     return params, losses.at[-1].set(losses[steps - 1]), steps
 

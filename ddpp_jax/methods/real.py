@@ -14,7 +14,7 @@ from ddpp_jax.core import named_key
 from ddpp_jax.data import Stored
 from ddpp_jax.methods.hosted import OnHost
 from ddpp_jax.methods.method import Method
-from ddpp_jax.training import everywhere
+from ddpp_jax.training import everywhere, map_over
 
 Real: TypeAlias = Float[Array, "real height width channels"]
 """Real images of a class."""
@@ -169,7 +169,8 @@ def over_classes(
 ) -> tuple[Float[Array, " classes"], Images]:
     """The loss of each class, and the gradient of their sum in the distilled images.
 
-    The classes are taken in turn, so that activations are held for one of them alone.
+    The classes are taken in turn, so that activations are held for one of them alone. Several
+    devices have some classes each.
 
     Args:
         loss_fn: of a class, with a key of its own.
@@ -188,7 +189,7 @@ def over_classes(
         real = pool.images[there]
         return jax.value_and_grad(lambda images: loss_fn(label, key, real, images))(images)
 
-    losses, gradients = lax.map(of_class, (jnp.arange(classes), keys, places, own))
+    losses, gradients = map_over(of_class, (jnp.arange(classes), keys, places, own))
     return losses, gradients.reshape(distilled.shape)
 
 

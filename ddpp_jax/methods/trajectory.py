@@ -230,9 +230,9 @@ def match_trajectories(
         logits = logits_of(state.labels, network, images)
         return state._replace(logits=logits, label_state=label_optimizer.init(logits))
 
-    def of_segment(common: tuple[State, HParams], segment: tuple[PRNGKey, Pair]) -> Any:
+    def of_segment(state: State, hparams: HParams, segment: tuple[PRNGKey, Pair]) -> Any:
         """The gradients and the metrics of one student, who trains on the set as it is."""
-        (state, hparams), (key, pair) = common, segment
+        key, pair = segment
         draws = draw(
             key,
             images=len(state.labels),
@@ -257,12 +257,12 @@ def match_trajectories(
         return jax.grad(loss_fn, (0, 1), has_aux=True)(state.variables, state.logits)
 
     def step(key: PRNGKey, state: State, pair: Pair, hparams: HParams) -> tuple[State, Info]:
-        common = (state, hparams)
+        of_one = partial(of_segment, state, hparams)
         if schedule.segments == 1:
-            (gradient, by_logits), metrics = of_segment(common, (key, pair))
+            (gradient, by_logits), metrics = of_one((key, pair))
         else:
             keys = segment_keys(key, schedule.segments)
-            (gradient, by_logits), metrics = mean_over(of_segment, common, (keys, pair))
+            (gradient, by_logits), metrics = mean_over(of_one, (keys, pair))
             pair = jax.tree.map(lambda leaf: leaf[0], pair)  # The one that is shown.
         updated, held = update(
             state, gradient, hparams, optimizer=optimizer, relative_alpha=relative_alpha

@@ -27,7 +27,7 @@ from ddpp_jax._types import (
 )
 from ddpp_jax.core import named_key, unroll, value_and_gradient
 from ddpp_jax.methods.draws import Draws, draw
-from ddpp_jax.methods.matching import as_they_are
+from ddpp_jax.methods.matching import as_they_are, cut_of
 from ddpp_jax.methods.method import (
     Feed,
     Info,
@@ -259,14 +259,14 @@ def begin_window(
     """
     images, labels = lax.stop_gradient((images, labels))
     params = network.init_fn(named_key(key, "network"))
-    optimizer, parts = optimizer_of(inner), network.parts(inner.batch)
+    optimizer, cut = optimizer_of(inner), cut_of(network, inner.batch)
     latest = inner.horizon - inner.window
     begun = Window(params, optimizer.init(params), jnp.int32(latest))
 
     def turn(now: Window, index: Array) -> tuple[Window, Scalar]:
         x = (draws.batches[index], draws.augment_keys[index])
         batch = minibatch(images, labels, x, inner=inner)
-        _, gradient = value_and_gradient(partial(loss_of, network), now.params, batch, parts=parts)
+        _, gradient = value_and_gradient(partial(loss_of, network), now.params, batch, parts=cut)
         updates, opt_state = optimizer.update(gradient, now.opt_state, now.params)
         params = optax.apply_updates(now.params, updates)
         return now._replace(params=params, opt_state=opt_state), length(gradient)
@@ -315,7 +315,7 @@ def through_window(
         lr=inner.rate,
         batch_fn=lambda x: minibatch(images, labels, x, inner=inner),
         optimizer_fn=(lambda _: optimizer) if inner.adam else None,
-        parts=network.parts(inner.batch),
+        parts=cut_of(network, inner.batch),
         remat=remat,
     )
     return ended
@@ -356,7 +356,7 @@ def evaluated(
         real: images.
         targets: their classes.
     """
-    parts = network.parts(len(real))
+    cut = cut_of(network, len(real))
 
     @jax.checkpoint
     def of_part(part: tuple[Images, Array]) -> tuple[Scalar, Scalar]:
@@ -365,6 +365,12 @@ def evaluated(
         right = (logits.argmax(axis=1) == own).mean(dtype=jnp.float32)
         return cross_entropy(logits, own).mean(), right
 
-    cut = real.reshape(parts, -1, *real.shape[1:]), targets.reshape(parts, -1)
-    losses, right = lax.map(of_part, cut)
-    return losses.mean(), right.mean()
+    def of_share(share: tuple[Images, Array]) -> tuple[tuple[Scalar, Scalar], None]:
+        images, own = share
+        rows = images.reshape(cut.parts, -1, *images.shape[1:]), own.reshape(cut.parts, -1)
+        losses, right = lax.map(of_part, rows)
+        return (losses.mean(), right.mean()), None
+
+    whole = (real, targets)
+    found, _ = of_share(whole) if cut.share_fn is None else cut.share_fn(of_share, whole)
+    return found

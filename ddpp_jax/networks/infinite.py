@@ -20,6 +20,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ddpp_jax._types import MapFn
+
 Image: TypeAlias = Float[Array, "height width channels"]
 
 Band: TypeAlias = Float[Array, "down right height width"]
@@ -93,7 +95,11 @@ def kernels(
 
 
 def among(
-    network: Infinite, images: Float[Array, "images height width channels"], *, tile: int = 1
+    network: Infinite,
+    images: Float[Array, "images height width channels"],
+    *,
+    tile: int = 1,
+    map_fn: MapFn = lax.map,
 ) -> tuple[Kernels, Variances]:
     """The kernels of all pairs of some images, shape (images, images), and the variances.
 
@@ -101,8 +107,9 @@ def among(
         network: the architecture.
         images: some images.
         tile: how many pairs are worked on at once.
+        map_fn: takes them in turn; another one may spread them over devices.
     """
-    own, diagonal = lax.map(jax.checkpoint(lambda image: variances(network, image)), images)
+    own, diagonal = map_fn(jax.checkpoint(lambda image: variances(network, image)), images)
     count = len(images)
     rows, cols = (jnp.asarray(x) for x in np.triu_indices(count, 1))
 
@@ -112,7 +119,7 @@ def among(
         sides = ([leaf[n] for leaf in of] for n in (i, j))
         return kernels(network, images[i], images[j], *(tuple(side) for side in sides))
 
-    found = lax.map(pair, (rows, cols), batch_size=tile)
+    found = map_fn(pair, (rows, cols), batch_size=tile)
 
     def whole(above: Array, diagonal: Array) -> Array:
         half = jnp.zeros((count, count), above.dtype).at[rows, cols].set(above)
@@ -128,6 +135,7 @@ def between(
     of_second: Variances,
     *,
     tile: int = 1,
+    map_fn: MapFn = lax.map,
 ) -> Kernels:
     """The kernels of images of one set with those of another, shape (images, others).
 
@@ -139,6 +147,7 @@ def between(
         second: the other set, such as the distilled one.
         of_second: what `among` gives of it.
         tile: how many pairs are worked on at once.
+        map_fn: takes the images of the first set in turn, likewise.
     """
 
     def row(image: Image) -> Kernels:
@@ -150,7 +159,7 @@ def between(
 
         return lax.map(pair, (second, of_second), batch_size=min(tile, len(second)))
 
-    return lax.map(row, first, batch_size=max(1, min(tile // len(second), len(first))))
+    return map_fn(row, first, batch_size=max(1, min(tile // len(second), len(first))))
 
 
 def _through(

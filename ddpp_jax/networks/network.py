@@ -65,6 +65,11 @@ class Network(NamedTuple):
         leaves = jax.tree.leaves(jax.eval_shape(self.unflatten, vector))
         return [(name, leaf.shape) for name, leaf in zip(self.names, leaves, strict=True)]
 
+    @property
+    def is_over_batch(self) -> bool:
+        """Whether it normalises over the batch, so that a minibatch must not be cut."""
+        return self.at_once == sys.maxsize
+
     def parts(self, batch_size: int) -> int:
         """Into how many equal parts a minibatch is cut for the default backend.
 

@@ -1,6 +1,6 @@
 """An epoch of several teachers: on images that the device holds, or on such as are streamed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Int, Shaped
 
 from ddpp_jax._types import (
     Images,
@@ -30,8 +30,8 @@ from ddpp_jax.training import (
     Training,
     epoch_order,
     everywhere,
+    has_here,
     over_members,
-    own_members,
     sgd_step,
     train_epoch,
 )
@@ -191,6 +191,22 @@ class _Minibatches(NamedTuple):
     real: Bool[Array | np.ndarray, "*rows size"]
 
 
+class _Piece(NamedTuple):
+    """Which minibatches of an epoch they are, and what makes their images ready.
+
+    Attributes:
+        epoch: its number.
+        low: of the first minibatch.
+        rows: how many there are, without those that fill up.
+        numbers: what normalises their images.
+    """
+
+    epoch: Int[Array, ""]
+    low: Int[Array, ""]
+    rows: Int[Array, ""]
+    numbers: Numbers
+
+
 def _streamed_epoch(
     images: Stored,
     labels: Int[np.ndarray, " images"],
@@ -200,68 +216,62 @@ def _streamed_epoch(
     epoch: int,
 ) -> tuple[PRNGKeys, State, Info]:
     """Several teachers after an epoch, each on the images in its own order."""
-    number = jnp.asarray(epoch)
+    number = jnp.int32(epoch)
     order = jax.tree.map(np.asarray, _orders(keys, number, len(images), how.batch_size))
     members, steps, size = order.places.shape
     image = images.itemsize * int(np.prod(images.image_shape))
     rows = max(1, min(steps, _BYTES_A_CALL // (members * size * image)))
-    own, numbers = own_members(members), images.numbers()
+    here, numbers = has_here(members), everywhere(images.numbers())
 
-    def read(low: int) -> tuple[int, _Minibatches]:
-        """The minibatches from one on, padded to as many as all calls have."""
-        high = min(low + rows, steps)
-        pixels = np.zeros((members, rows, size, *images.image_shape), images.pixel)
-        for member in np.flatnonzero(own):  # The others are read by the processes they belong to.
-            places = order.places[member, low:high]
-            found = images.for_device(places.reshape(-1))
-            pixels[member, : high - low] = found.reshape(*places.shape, *images.image_shape)
-        padding = ((0, 0), (0, rows - (high - low)), (0, 0))
-        there = np.pad(order.places[:, low:high], padding)
-        real = np.pad(order.real[:, low:high], padding)
-        return low, _Minibatches(pixels, labels[there], real)
+    def feed(teachers: Int[np.ndarray, " teachers"]) -> Iterator[tuple[_Minibatches, _Piece]]:
+        """The minibatches of some teachers, padded to as many as all calls have."""
 
-    losses = []
-    for low, minibatches in read_ahead(read, range(0, steps, rows)):
-        count = min(rows, steps - low)
-        states, found = _advance_streamed(
-            (keys, states, minibatches),
-            [(number, jnp.int32(low), jnp.int32(count), numbers)],
-            how=how,
-        )
-        losses.append(found[:, :count])
-    mean = jnp.concatenate(losses, axis=1).sum(axis=1) / len(images)
-    return keys, states, Info(mean)
+        def read(low: int) -> tuple[_Minibatches, _Piece]:
+            high = min(low + rows, steps)
+            padding = ((0, 0), (0, rows - (high - low)), (0, 0))
+            places = np.pad(order.places[teachers, low:high], padding)
+            real = np.pad(order.real[teachers, low:high], padding)
+            pixels = np.zeros((*places.shape, *images.image_shape), images.pixel)
+            for row, teacher in enumerate(teachers.tolist()):
+                if here[teacher]:  # Others are read by the processes that have them.
+                    own = places[row, : high - low]
+                    found = images.for_device(own.reshape(-1))
+                    pixels[row, : high - low] = found.reshape(*own.shape, *images.image_shape)
+            piece = _Piece(number, jnp.int32(low), jnp.int32(high - low), numbers)
+            return _Minibatches(pixels, labels[places], real), piece
+
+        return read_ahead(read, range(0, steps, rows))
+
+    begun = (keys, states, jnp.zeros(members, jnp.float32))
+    keys, states, losses = _advance_streamed(begun, feed_fn=feed, how=how)
+    return keys, states, Info(losses / len(images))
 
 
 @partial(over_members, static=("how",), donate=False)
 def _advance_streamed(
-    member: tuple[PRNGKey, State, _Minibatches],
-    piece: tuple[Int[Array, ""], Int[Array, ""], Int[Array, ""], Numbers],
-    *,
-    how: How,
-) -> tuple[State, Float[Array, " rows"]]:
-    """A teacher after some minibatches, and the sum of the losses of each."""
-    key, state, minibatches = member
-    epoch, low, count, numbers = piece
+    fed: tuple[tuple[PRNGKey, State, Scalar], _Minibatches], piece: _Piece, *, how: How
+) -> tuple[PRNGKey, State, Scalar]:
+    """A teacher after some minibatches, and the sum of the losses of the epoch's images so far."""
+    (key, state, total), minibatches = fed
     training = how.training
-    rows, size = minibatches.labels.shape
+    size = minibatches.labels.shape[1]
     # The order itself is not needed here, and is not computed.
-    _, augment_key = epoch_order(_epoch_key(key, epoch), size, size)
+    _, augment_key = epoch_order(_epoch_key(key, piece.epoch), size, size)
 
     def advance(
-        row: Int[Array, ""], carry: tuple[Params, OptState, Float[Array, " rows"]]
-    ) -> tuple[Params, OptState, Float[Array, " rows"]]:
-        params, opt_state, losses = carry
+        row: Int[Array, ""], carry: tuple[Params, OptState, Scalar]
+    ) -> tuple[Params, OptState, Scalar]:
+        params, opt_state, total = carry
         pixels, labels, real = jax.tree.map(lambda leaf: leaf[row], minibatches)
-        images = normalise(numbers, pixels)
-        inputs = training.augment_fn(jax.random.fold_in(augment_key, low + row), images)
+        images = normalise(piece.numbers, pixels)
+        inputs = training.augment_fn(jax.random.fold_in(augment_key, piece.low + row), images)
         minibatch = (inputs, labels, real.astype(images.dtype))
         params, opt_state, loss = sgd_step(params, opt_state, minibatch, training)
-        return params, opt_state, losses.at[row].set(loss)
+        return params, opt_state, total + loss
 
-    begun = (state.params, state.opt_state, jnp.zeros(rows, jnp.float32))
-    params, opt_state, losses = lax.fori_loop(0, count, advance, begun)
-    return State(params, opt_state), losses
+    begun = (state.params, state.opt_state, total)
+    params, opt_state, total = lax.fori_loop(0, piece.rows, advance, begun)
+    return key, State(params, opt_state), total
 
 
 @partial(jax.jit, static_argnums=(2, 3))

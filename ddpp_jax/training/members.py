@@ -13,10 +13,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from ddpp_jax.storage import cores
-from ddpp_jax.training.devices import over_devices
+from ddpp_jax.training.devices import FeedFn, over_devices
+from ddpp_jax.training.spread import count_of
 
 Member = TypeVar("Member")
 Advance: TypeAlias = Callable[..., PyTree]
@@ -46,8 +48,8 @@ def over_members(
     On one CPU device each member runs by itself, as many at a time as there are cores: a small
     program cannot keep several cores busy, and several of them can. On another device all go
     through one program, by `vmap`. Several devices, of one process or of all processes of a job,
-    have an equal part of several members each (`over_devices`). On CPUs what a member comes to does
-    not depend on the others, to the bit.
+    have an equal part of the members each (`over_devices`). On one CPU device what a member
+    comes to does not depend on the others, to the bit.
 
     Args:
         fn: `fn(member, piece, **settings)`, the member after a piece of work, in the same structure
@@ -57,7 +59,10 @@ def over_members(
 
     Returns:
         `advance(members, pieces, **settings)`: the members after all pieces in turn, along the
-        leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU.
+        leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU. With
+        `feed_fn` in place of the pieces each member is given something of its own with every piece:
+        `fn((member, own), piece)`. `feed_fn(rows)` makes that for some members at a time, along a
+        leading axis, with the pieces; the last member may come several times among the rows.
     """
     given, compiling = (0,) if donate else (), threading.Lock()
     one, across = jax.jit(fn, static_argnames=static, donate_argnums=given), over_devices(fn)
@@ -67,13 +72,21 @@ def over_members(
         return jax.vmap(functools.partial(fn, **settings), in_axes=(0, None))(members, piece)
 
     def advance(
-        members: PyTree, pieces: Sequence[PyTree], *, at_a_time: int | None = None, **settings: Any
+        members: PyTree,
+        pieces: Sequence[PyTree] = (),
+        *,
+        at_a_time: int | None = None,
+        feed_fn: FeedFn | None = None,
+        **settings: Any,
     ) -> PyTree:
         if jax.device_count() > 1:
-            return across(members, pieces, **settings)
+            return across(members, pieces, feed_fn=feed_fn, **settings)
+        fed = () if feed_fn is None else feed_fn(np.arange(count_of(members)))
         if jax.default_backend() != "cpu":
             for piece in pieces:
                 members = every(members, piece, **settings)
+            for own, piece in fed:
+                members = every((members, own), piece, **settings)
             return members
 
         def alone(member: PyTree, piece: PyTree) -> PyTree:
@@ -82,6 +95,9 @@ def over_members(
             return jax.block_until_ready(found)
 
         apart = side_by_side(alone, _apart(members), pieces, at_a_time=at_a_time)
+        for own, piece in fed:
+            pairs = list(zip(apart, _apart(own), strict=True))
+            apart = side_by_side(alone, pairs, [piece], at_a_time=at_a_time)
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *apart)
 
     return advance
