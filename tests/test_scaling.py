@@ -15,7 +15,7 @@ from ddpp_jax.configs import setting
 from ddpp_jax.distill import loop
 from ddpp_jax.evaluate import networks
 from ddpp_jax.planning import machines, scaling, workload
-from ddpp_jax.planning.scaling import Kind, Kinds, Layout, Rates
+from ddpp_jax.planning.scaling import Cut, Kind, Kinds, Layout, Rates
 from ddpp_jax.planning.work import Costs, Stage
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -56,16 +56,23 @@ def test_the_busiest_device_has_the_members_that_fill_it(count, devices, most):
     ("kind", "devices", "part"),
     [
         (Kind(), 8, 1.0),
-        (Kind(pieces=8), 1, 1.0),
-        (Kind(pieces=8), 2, 0.5),
-        (Kind(pieces=8), 8, 0.125),
-        (Kind(pieces=8), 3, 1.0),  # Each device does all of them.
-        (Kind(pieces=8), 16, 1.0),
-        (Kind(pieces=8, shared=0.75), 4, 0.25 + 0.75 / 4),
-        (Kind(members=2, pieces=8), 8, 0.5),  # Devices at work on members share no pieces.
+        (Kind(cuts=(Cut(8),)), 1, 1.0),
+        (Kind(cuts=(Cut(8),)), 2, 0.5),
+        (Kind(cuts=(Cut(8),)), 8, 0.125),
+        (Kind(cuts=(Cut(8),)), 3, 1.0),  # Each device does all of them.
+        (Kind(cuts=(Cut(8),)), 16, 0.125),  # Two devices do the same.
+        (Kind(cuts=(Cut(8),), shared=0.75), 4, 0.25 + 0.75 / 4),
+        (Kind(cuts=(Cut(10, fills=True),)), 8, 0.2),  # Two of ten classes, some of them copies.
+        (Kind(cuts=(Cut(256, least=16),)), 8, 0.125),
+        (Kind(cuts=(Cut(64, least=16),)), 8, 0.25),
+        (Kind(cuts=(Cut(500, least=16),)), 8, 0.25),  # 4 divides both 500 and 8.
+        (Kind(cuts=(Cut(2), Cut(256, least=16))), 8, 0.125),
+        (Kind(members=2, cuts=(Cut(8),)), 8, 0.5 / 4),  # Four devices share each member.
+        (Kind(members=3, cuts=(Cut(8),)), 8, 1 / 3 / 2),
+        (Kind(members=9, cuts=(Cut(8),)), 8, 2 / 9),
     ],
 )
-def test_a_single_distillation_spreads_by_its_segments_alone(kind, devices, part):
+def test_devices_beyond_the_members_share_what_is_cut(kind, devices, part):
     assert scaling.part(kind, devices) == pytest.approx(part)
     need = scaling.need(
         Stage("distil", steps=7), COSTS, NOTHING._replace(step=kind), Layout(devices)
@@ -82,8 +89,9 @@ def test_what_a_stage_takes_by_hand():
     assert teaching.memory == 50 + 3 * 7
     assert teaching.written == 10 * 200
     assert distillation.busiest == pytest.approx(40 * 5 / 2 + 3 * 10 * 2 / 5)
-    # 20 steps of each in 10 calls, one on each device; 3 evaluations of 2 networks a device.
-    assert distillation.sent == 3 * 10 * (2 * 10 + 40) + 3 * 3 * (8 + 2 * 4 * 2 * 20)
+    # 20 steps of each in 10 calls: two devices have each distillation, and what comes back is
+    # that of the second. 3 evaluations of 2 networks a device.
+    assert distillation.sent == 10 * (3 * (10 + 40) + 10) + 3 * 3 * (8 + 2 * 4 * 2 * 20)
     assert distillation.read == 40 * 3
     assert distillation.memory == 5
     # 120 units of work and 30 in use of 4 devices.
@@ -97,10 +105,10 @@ def test_several_processes_send_through_the_network_and_each_reads():
     assert (
         teaching.network == 6 * 12 * 100
     )  # All processes are told of 12 teachers, two of them copies.
-    assert distillation.network == 10 * 4 * 10 + 3 * 4 * 8 * 20
+    assert distillation.network == 10 * 2 * 10 + 3 * 4 * 8 * 20
     assert distillation.read == 2 * 40 * 3
     assert teaching.written == 10 * 200
-    single = NOTHING._replace(step=Kind(pieces=4, summed=30, state=10, fed=40))
+    single = NOTHING._replace(step=Kind(cuts=(Cut(4, summed=30),), state=10, fed=40))
     alone = scaling.need(Stage("distil", steps=7), COSTS, single, layout)
     assert alone.network == 2 * 7 * 30
     one = scaling.need(Stage("distil", steps=7), COSTS, single, Layout(4))
@@ -151,7 +159,11 @@ def test_sizes_of_a_job_are_those_of_its_arrays():
     # Pixels and their velocity, alpha and its, labels.
     assert kind.state == 2 * images + 2 * 4 + 6 * 4
     assert kind.fed == 25 * (2 * size + 2 * 4)
-    assert (kind.read, kind.read_once, kind.standing, kind.summed) == (0, 1000, 1000, images)
+    assert (kind.read, kind.read_once, kind.standing) == (0, 1000, 1000)
+    segments, minibatch = kind.cuts
+    assert (segments.pieces, segments.summed) == (1, images)
+    assert (minibatch.pieces, minibatch.least) == (6, 16)
+    assert minibatch.summed == settings.student_steps * (2 * size + images / 2)
     streamed = workload.step_kind(
         settings, net, shapes, small.method(), workload.Reading(1000.0, stream=True)
     )
@@ -236,11 +248,12 @@ def test_jobs_are_planned_from_shapes():
     rates = Rates(work=1e13, link=1e12, network=1e12, disk=1e9)
     one, eight = (plans.plan(job, shapes, count, rates, 80e9) for count in (1, 8))
     assert one["seconds"][0] / eight["seconds"][0] == pytest.approx(8, rel=0.05)
-    assert eight["seconds"][1] >= one["seconds"][1]  # One distillation does not spread.
+    # Of minibatches of 500 images four devices have equal parts.
+    assert one["seconds"][1] / eight["seconds"][1] == pytest.approx(4, rel=0.05)
     assert one["seconds"][2] / eight["seconds"][2] == pytest.approx(5, rel=0.05)
     assert one["written"] == eight["written"] == 200 * 51 * 4 * 320_010
     assert one["sent"] == one["network"] == eight["network"] == 0
-    assert any("a single distillation without segments" in line for line in eight["limits"])
+    assert "a distillation is divided among 4 devices" in eight["limits"]
     spread = plans.plan(job, shapes, 8, rates, 80e9, segments=8)
     assert spread["seconds"][1] == pytest.approx(one["seconds"][1], rel=0.1)  # Of 8 times the work.
 
@@ -258,15 +271,17 @@ def test_a_dry_run_says_what_devices_would_do(invoke):  # noqa: F811
         "nothing was run on them",
         "teachers: 40 s, 5 times as fast, 62% of the devices at work (of 10 teachers a device has "
         "2 at most)",
-        "of 2 distillations a device has 1 at most; of 5 networks a device has 1 at most",
+        "(a distillation is not divided; of 5 networks a device has 1 at most)",
         "Disk: 8.8 MiB written; read 5.0 MiB by one process, 40.2 MiB by 8",
         "GiB over the network, with a process for each",
     ):
         assert line in words
     _, shown, _ = invoke("distill", "digits --no-baselines --dry-run --devices 8 --segments 8")
-    assert "a single distillation without segments" not in " ".join(shown.split())
+    assert "a distillation is" not in " ".join(shown.split())
     _, shown, _ = invoke("distill", "digits --no-baselines --dry-run --devices 8")
-    assert "a single distillation without segments" in " ".join(shown.split())
+    assert "a distillation is not divided" in " ".join(shown.split())
+    _, shown, _ = invoke("distill", "digits --ipc 10 --dry-run --devices 16")
+    assert "a distillation is divided among 4 devices" in " ".join(shown.split())
 
 
 @pytest.mark.usefixtures("untried")

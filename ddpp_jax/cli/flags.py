@@ -327,9 +327,7 @@ def flag_names(arguments: Sequence[str]) -> frozenset[str]:
 def _list_settings() -> None:
     from ddpp_jax.results.tables import settings_table
 
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(settings_table(SETTINGS))
+    Report(Console()).show(settings_table(SETTINGS))
 
 
 def run_alone(

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Float32, Int, Shaped, UInt8
 from ddpp_jax._types import Images
 from ddpp_jax.data.checks import Pixels
 from ddpp_jax.data.normalising import Numbers, normalise, numbers_of
-from ddpp_jax.data.transforms import Transform, apply
+from ddpp_jax.data.transforms import PerChannel, Transform, apply, fit_per_channel
 from ddpp_jax.errors import InputError
 
 Item = TypeVar("Item")
@@ -117,6 +118,11 @@ class Stored:
 
         for pixels in read_ahead(read, range(0, len(self), rows)):
             yield _on_device(numbers, jnp.asarray(pixels))
+
+    @cached_property
+    def per_channel(self) -> PerChannel:
+        """The mean and the deviation of each channel of the images as they came; reads all once."""
+        return fit_per_channel(replace(self, transform=None))
 
     def numbers(self) -> Numbers:
         """What the device needs in order to make ready what `for_device` gives."""

@@ -78,7 +78,7 @@ def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transfo
         InputError: the memory or the disk does not suffice, or the file there is damaged.
     """
     if not zca:
-        return _per_channel(raw, cache_dir)
+        return _per_channel(raw, cache_dir, keep=True)
     path = None if cache_dir is None else _kept(cache_dir, raw)
     if path is not None and path.exists():
         return _read(path, raw)
@@ -102,7 +102,7 @@ def require_transform(raw: Dataset, *, zca: bool, cache_dir: Path) -> None:
     """
     path = _kept(cache_dir, raw)
     if not zca:
-        _per_channel(raw, cache_dir)
+        _per_channel(raw, cache_dir, keep=False)
     elif path.exists():
         _read(path, raw)
     else:
@@ -111,7 +111,7 @@ def require_transform(raw: Dataset, *, zca: bool, cache_dir: Path) -> None:
         check_unheld(cache_dir)
 
 
-def _per_channel(raw: Dataset, cache_dir: Path | None) -> PerChannel:
+def _per_channel(raw: Dataset, cache_dir: Path | None, *, keep: bool) -> PerChannel:
     """The mean and deviation of each channel; kept where it takes the reading of all images."""
     remedy = ""
     if raw.scale is not None:
@@ -123,9 +123,12 @@ def _per_channel(raw: Dataset, cache_dir: Path | None) -> PerChannel:
     if path.exists():
         kept = read_sealed(path, remedy=_REMEDY)
         return PerChannel(*(np.asarray(kept[name], np.float32) for name in PerChannel._fields))
-    found = fit_per_channel(raw.x_train, remedy=remedy)
-    # Every float32 is a float64, whose shortest decimals come back as the same bits.
-    write_json(path, {name: part.tolist() for name, part in found._asdict().items()})
+    try:
+        found = raw.x_train.per_channel
+    except InputError as error:
+        raise InputError(f"{error}{remedy}") from error
+    if keep:  # Every float32 is a float64, whose shortest decimals come back as the same bits.
+        write_json(path, {name: part.tolist() for name, part in found._asdict().items()})
     return found
 
 

@@ -6,7 +6,7 @@ from ddpp_jax.methods.gradient import GradientLoops, match_gradients
 from ddpp_jax.methods.kernel import centred_labels, fit, induce_points, predict
 from ddpp_jax.methods.labels import teacher_labels
 from ddpp_jax.methods.masks import make_mask
-from ddpp_jax.methods.matching import Parts
+from ddpp_jax.methods.matching import LEAST_SHARE, Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
@@ -15,6 +15,7 @@ from ddpp_jax.methods.trajectory import Extensions, HParams, Schedule, match_tra
 from ddpp_jax.methods.truncated import Inner, UnrolledHParams, unroll_truncated
 
 __all__ = [
+    "LEAST_SHARE",
     "AlignmentLoops",
     "Extensions",
     "Feed",

@@ -36,7 +36,7 @@ from ddpp_jax.methods.pairs import Pair
 from ddpp_jax.networks import Network
 from ddpp_jax.training import cross_entropy, cut_for_devices
 
-_LEAST_SHARE = 16
+LEAST_SHARE = 16
 """Images of a minibatch that a device has at the least: fewer take about as long as these."""
 
 
@@ -114,7 +114,7 @@ def cut_of(network: Network, batch: int) -> Cut:
     """
     if network.is_over_batch:
         return Cut(network.parts(batch))
-    return cut_for_devices(batch, network.parts, least=_LEAST_SHARE)
+    return cut_for_devices(batch, network.parts, least=LEAST_SHARE)
 
 
 def _qualified(part: Any) -> str:

@@ -1,5 +1,6 @@
 """What a job would take on more devices like those at hand, in words: for `--dry-run`."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -104,7 +105,7 @@ def limits(stage: Stage, kinds: Kinds, devices: int) -> list[str]:
         devices: how many share the work.
     """
     units = zip(
-        ("teachers", "distillations", "networks"),
+        ("teacher", "distillation", "network"),
         kinds,
         (stage.epochs, stage.steps, stage.evaluations),
         strict=True,
@@ -113,16 +114,14 @@ def limits(stage: Stage, kinds: Kinds, devices: int) -> list[str]:
     for name, kind, count in units:
         if not count or devices == 1:
             continue
-        if kind.members > 1:
+        apart = scaling.devices_for(kind.members, devices)
+        divided = math.prod(scaling.sharing(kind, devices))
+        if kind.members % apart:
             most = scaling.most_on_one(kind.members, devices)
-            if kind.members % devices:
-                found.append(f"of {kind.members} {name} a device has {most} at most")
-        elif name != "distillations":
-            found.append(f"a single one of the {name} is on every device alike")
-        elif kind.pieces > 1 and kind.pieces % devices:
-            found.append(f"{devices} does not divide the {kind.pieces} segments")
-        elif kind.pieces == 1:
-            found.append("a single distillation without segments is on every device alike")
+            found.append(f"of {kind.members} {name}s a device has {most} at most")
+        if apart * divided < devices:
+            how = f"divided among {divided} devices" if divided > 1 else "not divided"
+            found.append(f"a {name} is {how}")
     return found
 
 

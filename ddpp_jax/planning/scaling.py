@@ -1,15 +1,30 @@
 """How a job's work, memory and bytes spread over devices: a model, which runs nothing.
 
 What devices share are members (teachers, distillations that go side by side, networks of an
-evaluation), each of which is on one device, and the pieces of a single distillation's step. The
-busiest device decides the time. Work is in any unit that `Costs` has: operations, or seconds on one
-device.
+evaluation), and where these are fewer, what a unit of a member is cut into. The busiest device
+decides the time. Work is in any unit that `Costs` has: operations, or seconds on one device.
 """
 
 import math
 from typing import NamedTuple
 
 from ddpp_jax.planning.work import Costs, Stage
+
+
+class Cut(NamedTuple):
+    """What work is cut into, so that several devices can have equal parts of it.
+
+    Attributes:
+        pieces: how many there are.
+        least: of them on a device; fewer are not worth it.
+        fills: whether copies fill up where they do not divide evenly; else fewer devices share.
+        summed: bytes that the devices sum in each unit.
+    """
+
+    pieces: int
+    least: int = 1
+    fills: bool = False
+    summed: float = 0.0
 
 
 class Kind(NamedTuple):
@@ -20,14 +35,13 @@ class Kind(NamedTuple):
     Attributes:
         members: that share the devices.
         at_a_time: the most of them that are at work on a device at a time; 0 has no such bound.
-        pieces: of a unit of a single member, which devices share where they divide evenly.
-        shared: the share of a unit's work that these pieces are.
+        cuts: of a unit's work, one inside another, each shared by devices that no member is on.
+        shared: the share of a unit's work that is cut.
         calls: of the compiled program for each unit of a member.
         state: of a member, which goes to its device before a call and comes back after it.
         fed: what a call of a member reads beside, and is sent with its state.
         common: what every device is sent for each unit.
         once: what every device is sent once.
-        summed: what the devices sum in each unit whose pieces they share.
         held: what a member at work takes on its device, at the least.
         standing: what every device holds beside.
         read: what a unit of a member reads from disk, in every process.
@@ -37,14 +51,13 @@ class Kind(NamedTuple):
 
     members: int = 1
     at_a_time: int = 0
-    pieces: int = 1
+    cuts: tuple[Cut, ...] = ()
     shared: float = 1.0
     calls: float = 1.0
     state: float = 0.0
     fed: float = 0.0
     common: float = 0.0
     once: float = 0.0
-    summed: float = 0.0
     held: float = 0.0
     standing: float = 0.0
     read: float = 0.0
@@ -114,28 +127,55 @@ class Need(NamedTuple):
 
 def most_on_one(members: int, devices: int) -> int:
     """Members of the busiest device, where each device has an equal part and copies fill up."""
-    return math.ceil(members / devices)
+    return math.ceil(members / devices_for(members, devices))
 
 
-def shared_part(kind: Kind, devices: int) -> float:
-    """The share of a unit's work that devices share, of a single member; 0 where they share none.
+def sharing(kind: Kind, devices: int) -> list[int]:
+    """How many devices share each cut of a member's work.
 
-    The one place that decides what a single distillation spreads.
+    Devices beyond the members are shared out evenly, and divided among the cuts, the outer one
+    first. The one place that decides what a single distillation spreads.
+
+    >>> sharing(Kind(cuts=(Cut(4), Cut(256, least=16))), 8)
+    [4, 2]
     """
-    divides = kind.members == 1 and kind.pieces > 1 and kind.pieces % devices == 0
-    return kind.shared if divides and devices > 1 else 0.0
+    free, found = devices // devices_for(kind.members, devices), list[int]()
+    for cut in kind.cuts:
+        fitting = (
+            count
+            for count in _divisors(free)
+            if count == 1
+            or cut.fills
+            or (cut.pieces % count == 0 and cut.pieces // count >= cut.least)
+        )
+        found.append(max(fitting))
+        free //= found[-1]
+    return found
 
 
 def part(kind: Kind, devices: int) -> float:
     """The part of all work of a kind that the busiest device has: 1 on one device.
 
-    >>> part(Kind(members=10), 4), part(Kind(pieces=8), 4), part(Kind(pieces=8), 3)
+    >>> part(Kind(members=10), 4), part(Kind(cuts=(Cut(8),)), 4), part(Kind(cuts=(Cut(8),)), 3)
     (0.3, 0.25, 1.0)
     """
-    if kind.members > 1:
-        return most_on_one(kind.members, devices) / kind.members
-    shared = shared_part(kind, devices)
-    return 1 - shared + shared / devices
+    counts = zip(kind.cuts, sharing(kind, devices), strict=True)
+    left = math.prod(math.ceil(cut.pieces / count) / cut.pieces for cut, count in counts)
+    own = 1 - kind.shared + kind.shared * left
+    return most_on_one(kind.members, devices) / kind.members * own
+
+
+def devices_for(members: int, devices: int) -> int:
+    """Over how many devices members are divided: no more than they need, or all.
+
+    >>> devices_for(2, 8), devices_for(3, 8), devices_for(9, 8)
+    (2, 4, 8)
+    """
+    return min(count for count in _divisors(devices) if count >= min(members, devices))
+
+
+def _divisors(number: int) -> list[int]:
+    return [count for count in range(1, number + 1) if number % count == 0]
 
 
 def on_one_device(costs: Costs, kinds: Kinds, devices: int) -> Costs:
@@ -223,20 +263,29 @@ def _between_devices(kind: Kind, units: int | float, layout: Layout) -> float:
     if layout.processes > 1 or not others:
         return 0.0
     each = units / kind.members
-    count = most_on_one(kind.members, layout.devices)
-    back = kind.state if kind.members > 1 else 0.0  # A single one is on the first device anyway.
-    moved = count * (each * kind.calls * (kind.state + kind.fed + back))
+    count, apart = (
+        most_on_one(kind.members, layout.devices),
+        devices_for(kind.members, layout.devices),
+    )
+    there = others * (kind.state + kind.fed)
+    back = (apart - 1) * kind.state  # What devices share of a member, the first has already.
+    moved = count * each * kind.calls * (there + back)
     summed = 2 * _summed(kind, units, layout.devices)
-    return float(others * (kind.once + each * kind.common + moved + summed))
+    return float(others * (kind.once + each * kind.common) + moved + summed)
 
 
 def _between_processes(kind: Kind, units: int | float, layout: Layout) -> float:
     """Bytes between processes: states that all are told of, and what their devices sum."""
     others = layout.processes - 1
-    filled = layout.devices * most_on_one(kind.members, layout.devices)
+    apart = devices_for(kind.members, layout.devices)
+    filled = apart * most_on_one(kind.members, layout.devices)
     told = filled * units / kind.members * kind.calls * kind.state if kind.members > 1 else 0.0
-    return float(others * (told + 2 * _summed(kind, units, layout.devices)))
+    summed = 2 * _summed(kind, units, layout.devices) / (layout.devices - 1) if others else 0.0
+    return float(others * (told + summed))
 
 
 def _summed(kind: Kind, units: int | float, devices: int) -> float:
-    return float(units * kind.summed) if shared_part(kind, devices) else 0.0
+    """Bytes that devices hand on, half way through the sums of all their groups."""
+    counts = zip(kind.cuts, sharing(kind, devices), strict=True)
+    free = devices // devices_for(kind.members, devices)
+    return float(sum(units * cut.summed * (free - free // n) for cut, n in counts))

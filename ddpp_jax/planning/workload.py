@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from ddpp_jax import distill, teachers
-from ddpp_jax.configs import DistillConfig, EvaluateConfig, TeachConfig, TrajectoryConfig
+from ddpp_jax.configs import (
+    DistillConfig,
+    DistributionConfig,
+    EvaluateConfig,
+    KernelConfig,
+    TeachConfig,
+    TrajectoryConfig,
+)
 from ddpp_jax.data import Dataset, Stored
-from ddpp_jax.methods import Method
+from ddpp_jax.methods import LEAST_SHARE, Method
 from ddpp_jax.networks import Network
-from ddpp_jax.planning.scaling import Kind
+from ddpp_jax.planning.scaling import Cut, Kind
 from ddpp_jax.sets import DistilledSet
 
 EPOCHS_A_CALL = 100
@@ -24,6 +31,7 @@ _FLOAT = 4
 _OF_TRAINING = 3  # Parameters, their gradient, and parameters after the step.
 _OF_EVALUATION = 4  # And the velocity.
 _OF_A_BLOCK = 3  # A convolution's features, the same normalised, and their gradient.
+_SUMS_OF_PARAMETERS = 2  # In a student's step: of the gradient, and going back through it.
 _TO_TEST = 0.25  # Of a call: the parameters alone go to the devices, and none comes back.
 _TANGENTS = 2  # The derivative of a student's step carries a tangent beside each number.
 
@@ -150,17 +158,37 @@ def step_kind(
             needed += _TANGENTS * size * _activations(network, shapes.image)
     return Kind(
         members=members,
-        pieces=settings.segments if trajectory else 1,
+        cuts=_cuts(settings, network, shapes),
         calls=1 / units_a_call(seconds, rows),
         state=state,
         fed=0.0 if method.shared else rows * batch,
         once=batch if method.shared else 0.0,
-        summed=shapes.size(count) if trajectory else 0.0,
         held=needed,
         standing=0.0 if reading.stream else reading.size,
         read=batch if reading.stream else 0.0,
         read_once=0.0 if reading.stream else reading.size,
     )
+
+
+def _cuts(settings: DistillConfig, network: Network, shapes: Shapes) -> tuple[Cut, ...]:
+    """What a distillation step is cut into; of DC, DSA, CAFE and RaT-BPTT it is not told.
+
+    These train networks too, which is not divided, by a share that is not known here.
+    """
+    count = settings.ipc * shapes.classes
+    images = shapes.size(count)
+    if isinstance(settings, TrajectoryConfig):
+        size = settings.student_batch or count
+        summed = settings.student_steps * (
+            _SUMS_OF_PARAMETERS * _FLOAT * network.num_params + shapes.size(size) / 2
+        )
+        return Cut(settings.segments, summed=images), Cut(size, least=LEAST_SHARE, summed=summed)
+    if isinstance(settings, DistributionConfig):
+        return (Cut(shapes.classes, fills=True, summed=images / 2),)
+    if isinstance(settings, KernelConfig):
+        pairs = shapes.classes * settings.real_batch * count + count**2
+        return (Cut(pairs, fills=True, summed=2 * images),)
+    return ()
 
 
 def evaluation_kind(

@@ -19,7 +19,7 @@ from pathlib import Path
 SCRIPTS = str(Path(__file__).parents[1])
 IMAGES, TEST, CLASSES, BATCH = 256, 128, 4, 64
 SIDE, CHANNELS, WIDTH, DEPTH = 16, 3, 16, 2
-STUDENT_STEPS, IPC = 4, 2
+STUDENT_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class Case:
         members: how many there are.
         segments: of each step.
         epochs: of an evaluation.
+        ipc: distilled images of each class, all of which are a student's minibatch.
     """
 
     kind: str
     members: int
     segments: int = 1
     epochs: int = 2
+    ipc: int = 2
 
     @property
     def name(self):
@@ -45,8 +47,10 @@ class Case:
         if self.kind == "networks":
             return f"an evaluation by {self.members} networks"
         if self.members > 1:
-            return f"a step of {self.members} distillations"
+            more = f", minibatches of {self.ipc * CLASSES}" if self.ipc > 2 else ""
+            return f"a step of {self.members} distillations{more}"
         more = f", {self.segments} segments" if self.segments > 1 else ""
+        more += f", minibatches of {self.ipc * CLASSES}" if self.ipc > 2 else ""
         return f"a step of one distillation{more}"
 
 
@@ -55,6 +59,8 @@ CASES = [
     Case("teachers", 10),
     Case("steps", 1),
     Case("steps", 1, segments=8),
+    Case("steps", 1, ipc=32),
+    Case("steps", 2, ipc=32),
     Case("steps", 4),
     Case("networks", 5),
     Case("networks", 8),
@@ -190,7 +196,7 @@ def method_of(case, operations=0.0):
         student_steps=STUDENT_STEPS,
         target_epochs=1,
         start_epochs=1,
-        student_batch=IPC * CLASSES,
+        student_batch=case.ipc * CLASSES,
         teachers=1,
         steps=1,
         segments=case.segments,
@@ -218,8 +224,8 @@ def teach(case):
     keys = jax.random.split(jax.random.key(0), case.members)
     states = teachers.begin_all(keys, network, optimizer)
     given = (keys, states, teachers.Info(jnp.zeros(case.members)))
-    rest = {"network": network, "optimizer": optimizer, "batch_size": BATCH, "operations": ()}
-    return lambda: teachers.advance_all(given, [(jnp.int32(0), images, labels)], **rest)
+    how = teachers.How(network, optimizer, BATCH, ())
+    return lambda: teachers.advance_all(given, [(jnp.int32(0), images, labels)], how=how)
 
 
 def distil(case):
@@ -233,7 +239,7 @@ def distil(case):
     from ddpp_jax.sets import DistilledSet
 
     method = method_of(case)
-    images, labels = map(np.asarray, _images(IPC * CLASSES))
+    images, labels = map(np.asarray, _images(case.ipc * CLASSES))
     start = DistilledSet(images, labels, 0.01)
     members = [
         distill.Member(str(n), n, start, HParams(0.1, 1.0, 1e-4), Path())
@@ -258,7 +264,7 @@ def evaluate(case):
 
     network = network_of()
     config = EvaluateConfig(networks=case.members, eval_epochs=case.epochs - 1, eval_batch=BATCH)
-    small = everywhere((*_images(IPC * CLASSES), jnp.float32(0.01)))
+    small = everywhere((*_images(case.ipc * CLASSES), jnp.float32(0.01)))
     seen, _ = _images(TEST)
     keys = jax.random.split(jax.random.key(0), case.members)
     begun = networks.begin_all(keys, network)

@@ -33,7 +33,8 @@ class Counted(NamedTuple):
 
     Attributes:
         flops: of products and convolutions.
-        sent: bytes that it hands to collectives, by their kind.
+        sent: bytes that it hands to collectives, by their kind, and `of N` where N devices each
+            take part in one.
     """
 
     flops: float
@@ -79,7 +80,8 @@ def _count(computations, name, loops, known):
             flops += _operations(one, own)
             kind = one.kind.removesuffix("-start")
             if kind in COLLECTIVES:
-                sent[kind] += sum(_size(own[operand].shapes) for operand in one.operands)
+                size = sum(_size(own[operand].shapes) for operand in one.operands)
+                sent[f"{kind}{_group(one)}"] += size
             turns = _TURNS.search(one.rest)
             times = int(turns[1]) if turns and loops and one.kind == "while" else 1
             inside = [_count(computations, called, loops, known) for called in _called(one)]
@@ -103,6 +105,15 @@ def _called(one):
     if one.kind == "call":
         return re.findall(r"to_apply=%([\w.\-]+)", one.rest)
     return re.findall(r"calls=%([\w.\-]+)", one.rest)
+
+
+def _group(one):
+    """How many devices take part in a collective, in words; nothing where all do."""
+    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", one.rest)
+    counted = re.search(r"replica_groups=\[\d+,(\d+)\]", one.rest)
+    if listed:
+        return f" of {len(_sizes(listed[1]))}"
+    return f" of {counted[1]}" if counted else ""
 
 
 def _operations(one, own):

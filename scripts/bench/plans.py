@@ -15,17 +15,17 @@ OF_A_PROCESS = 8
 
 def traffic(kind, size, devices):
     """Bytes over the links of all devices that a collective takes at the least, by its operand."""
-    others = devices - 1
-    return (
-        size
-        * {
-            "all-reduce": 2 * others,
-            "all-gather": devices * others,
-            "reduce-scatter": others,
-            "all-to-all": others,
-            "collective-permute": devices,
-        }[kind]
-    )
+    kind, _, group = kind.partition(" of ")
+    members = int(group) if group else devices
+    others = members - 1
+    links = {
+        "all-reduce": 2 * others,
+        "all-gather": members * others,
+        "reduce-scatter": others,
+        "all-to-all": others,
+        "collective-permute": members,
+    }
+    return size * links[kind] * devices / members
 
 
 def kinds_of(case, devices):
@@ -34,7 +34,7 @@ def kinds_of(case, devices):
     from ddpp_jax.planning import work, workload
     from ddpp_jax.planning.scaling import Kind, Kinds
 
-    network, count = measured.network_of(), measured.IPC * measured.CLASSES
+    network, count = measured.network_of(), case.ipc * measured.CLASSES
     shape = (measured.SIDE, measured.SIDE, measured.CHANNELS)
     shapes = workload.Shapes(measured.IMAGES, measured.TEST, measured.CLASSES, shape)
     image = work.forward_operations(network, shape)
@@ -49,7 +49,7 @@ def kinds_of(case, devices):
     elif case.kind == "steps":
         method = measured.method_of(case, image)
         settings = TrajectoryConfig(
-            ipc=measured.IPC, segments=case.segments, student_steps=measured.STUDENT_STEPS
+            ipc=case.ipc, segments=case.segments, student_steps=measured.STUDENT_STEPS
         )
         kinds["step"] = workload.step_kind(
             settings, network, shapes, method, workload.Reading(), members=case.members
@@ -95,6 +95,7 @@ def beside(case, found):
                 "part_by_model": need.busiest / need.total,
                 "flops_by_model": need.busiest,
                 "handed": sum(one["sent"].values()),
+                "collectives": one["sent"],
                 "sent": one["placed"] + one["once"] + collectives,
                 "sent_by_model": need.sent,
                 "held": one["held"],
