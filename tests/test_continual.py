@@ -612,7 +612,10 @@ def test_dry_run_says_how_much_and_starts_nothing(invoke, tmp_path, untried):  #
         ("--methods dsa --class-steps 7", "steps of one class, of which dsa learns nothing"),
         ("--methods random --ipc 500", "fewer than --ipc 500"),
         ("--methods dm --which best-test", "--which is best-test"),
-        ("--methods dm --threshold 0.2", "for dm: Unrecognized options: --threshold"),
+        (
+            "--methods dm --threshold 0.2",
+            "for dm: Unrecognized options: --threshold (of ddpp, mtt)",
+        ),
         ("--methods ddpp --student-batch 3", "--student-batch 3 does not divide the 2 distilled"),
         ("--methods mtt,ddpp --threshold none", "is compared twice with these settings"),
         (

@@ -445,7 +445,7 @@ def test_a_method_that_cannot_be_run_leaves_the_others(tmp_path):
         ("--methods dm,dn", "--methods names 'dn'; wanted one of"),
         ("--methods dm,dm", "names one twice"),
         ("--methods dm,dsa --method dc", "--method and --methods are both given"),
-        ("--methods dm,dsa --updates 3", "for dm: Unrecognized options: --updates"),
+        ("--methods dm,dsa --updates 3", "for dm: Unrecognized options: --updates (of dc, dsa)"),
         ("--methods dm,dsa --sweep seed=0,1", "--sweep takes a single method"),
         ("--methods", "--methods names ''"),
         ("--method dc --siamese all", "--method dc augments nothing; --method dsa is"),

@@ -1,6 +1,7 @@
 """Flags to settings by tyro, and its framed errors to one line."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from ddpp_jax.configs import METHODS
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import expanded
 
@@ -76,7 +78,24 @@ def parse_flags(
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = columns
-    raise InputError(f"{_sentence(captured.getvalue())}; --help lists the flags")
+    raise InputError(f"{_explained(_sentence(captured.getvalue()))}; --help lists the flags")
+
+
+def _explained(sentence: str) -> str:
+    """An error, which says of unknown flags that are of other methods whose they are."""
+    if not sentence.startswith("Unrecognized options"):
+        return sentence
+
+    def owned(found: re.Match[str]) -> str:
+        name = found[0].removeprefix("--").replace("-", "_")
+        own = [
+            method
+            for method, kind in METHODS.items()
+            if name in (field.name for field in dataclasses.fields(kind))
+        ]
+        return found[0] if len(own) in (0, len(METHODS)) else f"{found[0]} (of {', '.join(own)})"
+
+    return re.sub(r"--[\w-]+", owned, sentence)
 
 
 def _sentence(box: str) -> str:
