@@ -153,7 +153,7 @@ def test_sizes_of_a_job_are_those_of_its_arrays():
     assert (kind.state, kind.once, kind.written) == (size, 40 * 4 * 16 + 40 * 4, 4 * size)
     settings = small.CONFIG.distillation
     kind = workload.step_kind(
-        settings, net, shapes, small.method(), workload.Reading(1000.0), members=2
+        settings, net, shapes, small.method(), workload.Trajectories(1000.0), members=2
     )
     images = 6 * 16 * 4
     # Pixels and their velocity, alpha and its, labels.
@@ -165,7 +165,7 @@ def test_sizes_of_a_job_are_those_of_its_arrays():
     assert (minibatch.pieces, minibatch.least) == (6, 16)
     assert minibatch.summed == settings.student_steps * (2 * size + images / 2)
     streamed = workload.step_kind(
-        settings, net, shapes, small.method(), workload.Reading(1000.0, stream=True)
+        settings, net, shapes, small.method(), workload.Trajectories(1000.0, stream=True)
     )
     assert (streamed.read, streamed.read_once, streamed.standing) == (2 * size + 2 * 4, 0, 0)
 

@@ -29,6 +29,7 @@ from ddpp_jax.data import (
     whole,
 )
 from ddpp_jax.errors import InputError
+from ddpp_jax.storage import Room
 
 COUNTS = (40, 20, 12)
 """Training images of each class."""
@@ -181,6 +182,10 @@ def test_what_takes_the_reading_of_all_images_is_kept(tmp_path, monkeypatch):
     )
     raw, transform = loaded()
     assert reads
+    other = dataclasses.replace(config, augment="none", zca=True)
+    assert load_raw(other, images="stream", cache_dir=cache).fingerprint == raw.fingerprint
+    parts = of_classes(load_raw(config, images="stream", cache_dir=cache), [0, 1])
+    fit_transform(parts, zca=False, cache_dir=cache)  # What it keeps is not that of the whole.
     again, same = loaded()
     assert not reads
     assert again.fingerprint == raw.fingerprint
@@ -193,6 +198,10 @@ def test_what_takes_the_reading_of_all_images_is_kept(tmp_path, monkeypatch):
     changed, _ = loaded()
     assert reads
     assert changed.fingerprint != raw.fingerprint
+    labels = np.load(folder / "y_train.npy")
+    np.save(folder / "y_train.npy", np.roll(labels, 1))
+    relabelled, _ = loaded()
+    assert relabelled.fingerprint not in (raw.fingerprint, changed.fingerprint)
     kept = next(cache.glob("images-*.json"))
     for path in cache.glob("images-*.json"):
         path.write_text("{}")
@@ -203,7 +212,9 @@ def test_what_takes_the_reading_of_all_images_is_kept(tmp_path, monkeypatch):
 def test_auto_streams_what_does_not_fit(tmp_path, monkeypatch):
     config = sources(tmp_path, "npy")
     assert isinstance(load_raw(config, images="auto").x_train, np.ndarray)
-    monkeypatch.setattr(of_data, "device_bytes", lambda: 1000)
+    for room in (Room(2**40, 1000), Room(1000, 2**40)):
+        assert isinstance(load_raw(config, images="auto", room=room).x_train, Stored)
+    monkeypatch.setattr(of_data, "free_room", lambda: Room(1000, 1000))
     assert isinstance(load_raw(config, images="auto").x_train, Stored)
 
 
@@ -215,9 +226,12 @@ def test_what_needs_all_images_refuses_streamed_ones(tmp_path):
     assert whole(held, "a dance") is held
 
 
-def test_the_deviation_of_streamed_images_is_told_from_some(tmp_path):
+def test_the_deviation_of_streamed_images_is_that_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(of_data.transforms, "_CHUNK", 2000)
     raw = load_raw(sources(tmp_path, "npy"), images="stream")
-    assert deviation(raw.x_train) == pytest.approx(float(raw.x_train[:].std(dtype=np.float32)))
+    white = normalised(raw, fit_transform(raw, zca=True, cache_dir=None))
+    for images in (raw.x_train, white.x_train):
+        assert deviation(images) == pytest.approx(float(images[:].std(dtype=np.float64)), rel=1e-6)
 
 
 def test_reading_ahead_keeps_the_order_and_passes_errors_on():

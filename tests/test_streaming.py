@@ -1,6 +1,7 @@
 """Every stage on images that are streamed, beside the same stage on images in memory."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -8,23 +9,31 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 import pytest
 import small
 from test_commands import invoke  # noqa: F401
-from test_methods import MAKE, made
+from test_methods import MAKE, by_distribution, by_kernel, made
 from test_stored import npy_folder, tiny_imagenet
 
 from ddpp_jax import teachers
-from ddpp_jax.configs import SETTINGS, DataConfig, ModelConfig, TeachConfig, TeachersJob, setting
+from ddpp_jax.configs import (
+    SETTINGS,
+    DataConfig,
+    ModelConfig,
+    Places,
+    TeachConfig,
+    TeachersJob,
+    setting,
+)
 from ddpp_jax.data import fit_transform, load_raw, normalised, raw_dataset
 from ddpp_jax.data.stored import Stored
-from ddpp_jax.methods import RealImages, match_distributions, pool_like
+from ddpp_jax.errors import InputError
+from ddpp_jax.methods import RealImages
 from ddpp_jax.networks import ConvNet, make_network
-from ddpp_jax.planning import trial
+from ddpp_jax.planning import problem, trial
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import read_distilled
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.storage import Room, TeacherStore, read_rows
 from ddpp_jax.teachers import epochs
 
 REAL = sorted(set(MAKE) - {"ddpp", "mtt"})
@@ -95,27 +104,91 @@ def test_every_method_draws_the_same_from_streamed_images(name):
     assert np.abs(found[0][0] - np.asarray(small.start().images)).max() > 0
 
 
+def distilled_by(feed, folder, name="dm"):
+    """What three members come to that read from a feed."""
+    method = {"dm": by_distribution, "kip": by_kernel}[name]()._replace(feed=lambda *_: feed)
+    members = [
+        small.member(folder / one, seed=seed, name=one)._replace(hparams=MAKE[name][1])
+        for seed, one in enumerate("abc")
+    ]
+    return small.run(folder, members, method=method)
+
+
 def test_several_distillations_fetch_images_side_by_side(tmp_path):
     """From threads of their own."""
-    outcomes = []
-    for number, feed in enumerate(pools()):
-        method = match_distributions(
-            small.network(),
-            lambda seed, done, feed=feed: feed,
-            pool=pool_like((4, 4, 1), small.dataset().y_train),
-            real_batch=5,
-            optimizer=optax.trace(0.5),
-            augment_fn=lambda key, images: images,
-        )
-        folder = tmp_path / str(number)
-        members = [
-            small.member(folder / name, seed=seed, name=name)._replace(hparams=MAKE["dm"][1])
-            for seed, name in enumerate("abc")
-        ]
-        outcomes.append(small.run(folder, members, method=method))
+    held, stored = (
+        distilled_by(feed, tmp_path / str(number)) for number, feed in enumerate(pools())
+    )
     for name in "abc":
-        ours, theirs = (np.asarray(found[name].distilled.images) for found in outcomes[::-1])
+        ours, theirs = (np.asarray(found[name].distilled.images) for found in (stored, held))
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_that_cannot_be_read_ends_the_steps(tmp_path):
+    """Where a step fetches it; of that call nothing is kept."""
+    _, feed = pools()
+    stored, calls = feed._pool.images.stored, []
+
+    def read(chosen, good=stored.read_fn):
+        calls.append(len(chosen))
+        if len(calls) > 8:
+            raise InputError("image 7 is damaged")
+        return good(chosen)
+
+    object.__setattr__(stored, "read_fn", read)
+    with pytest.raises(InputError, match=r"^image 7 is damaged$"):
+        distilled_by(feed, tmp_path)
+    assert len(read_rows(tmp_path / "a" / "metrics.jsonl")) < small.CONFIG.distillation.steps
+
+
+_SPREAD = """
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+sys.path.insert(0, sys.argv[1])
+import test_streaming as this
+
+assert jax.device_count() == 4
+for name in ("dm", "kip"):
+    found = []
+    for feed in this.pools():
+        folder = Path(sys.argv[2]) / name / str(len(found))
+        found.append(np.asarray(this.distilled_by(feed, folder, name)["a"].distilled.images))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+this.test_an_image_that_cannot_be_read_ends_the_steps(Path(sys.argv[2]))
+print("all done")
+"""
+
+
+def test_several_devices_fetch_images_and_tell_of_damage(tmp_path):
+    """Rather than wait for the one that could not read."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SPREAD, str(Path(__file__).parent), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("all done\n")
+
+
+def test_processes_decide_together_what_fits(tmp_path, monkeypatch):
+    npy_folder(tmp_path / "set")
+    asked = []
+
+    def agreed(fn):
+        asked.append(fn)
+        return Room(10, 10)
+
+    monkeypatch.setattr(problem.cluster, "agreed", agreed)
+    config = DataConfig(dataset=str(tmp_path / "set"))
+    assert isinstance(problem.data_of(config, Places()).x_train, Stored)
+    assert asked == [problem.free_room]
 
 
 FLAGS = (
@@ -126,14 +199,13 @@ DISTIL = (
     f"{FLAGS} --student-steps 3 --target-epochs 1 --max-start-epoch 2 --steps 4 --networks 2 "
     "--eval-epochs 4 --random-draws 1"
 )
-HELD = "--held-out 0.1"
 
 
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
         ("distill", f"{DISTIL} --start-images correct"),
-        ("distill", f"{DISTIL} --method dm --real-batch 5"),
+        ("distill", f"{DISTIL} --method dm --real-batch 5 --held-out 0.2"),
         ("select", FLAGS),
         ("select", f"{FLAGS} --method herding"),
         ("select", f"{FLAGS} --method forgetting"),
@@ -205,6 +277,7 @@ def test_a_dry_run_tells_of_streamed_images(invoke, tmp_path, monkeypatch):  # n
     code, shown, _ = invoke("teachers", f"{FLAGS} --images stream --dry-run")
     assert code == 0
     assert "read when they are asked for" in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"set"}
     assert "teachers: 44.4 h" in shown  # 2 teachers of 16 epochs, which reading decides.
 
 
@@ -259,7 +332,7 @@ from ddpp_jax.configs import DataConfig, ModelConfig, TeachConfig, TeachersJob
 from ddpp_jax.data import fit_transform, load_raw, normalised
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
-from ddpp_jax.storage import TeacherStore
+from ddpp_jax.storage import Room, TeacherStore, read_rows
 
 teaching = TeachConfig(teachers=1, epochs=1, teacher_batch=64)
 config = TeachersJob(

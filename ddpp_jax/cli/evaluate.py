@@ -16,7 +16,7 @@ from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_s
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
-from ddpp_jax.data import Dataset, Transform, transformed
+from ddpp_jax.data import Dataset, Transform, keep, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
@@ -105,6 +105,7 @@ def run_evaluate(
             report.say(f"{folder} is complete; its results:")
         else:
             keep_programs(places.cache_dir)
+            cluster.agreed(lambda: keep(raw))
             report.expect(_operations(job, raw, networks, sets))
             with report.run(folder, identity):
                 found = _compute(job, raw, networks, sets, folder, report)

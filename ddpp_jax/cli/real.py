@@ -20,7 +20,7 @@ from ddpp_jax.configs import (
     UnrolledConfig,
 )
 from ddpp_jax.core import augment
-from ddpp_jax.data import Dataset, Stored
+from ddpp_jax.data import Dataset, ImageArray, Numbers, Stored, numbers_like
 from ddpp_jax.methods import (
     AlignmentLoops,
     Feed,
@@ -100,7 +100,7 @@ def from_real_images(
             raw.x_train.shape[1:],
             raw.y_train,
             room,
-            stored=raw.x_train if isinstance(raw.x_train, Stored) else None,
+            stored=_hosted(raw.x_train, zca=job.data.zca),
         ),
         min(settings.real_batch, smallest),
         optimizer_of(settings),
@@ -137,6 +137,13 @@ def from_real_images(
         )
     assert isinstance(settings, AlignmentConfig)
     return _aligned(settings, own, siamese, smallest=smallest)
+
+
+def _hosted(images: ImageArray, *, zca: bool) -> tuple[Stored, Numbers] | None:
+    """Images that stay on the host, and the shapes of what normalises them; None if they do not."""
+    if not isinstance(images, Stored):
+        return None
+    return images, numbers_like(images.pixel, images.image_shape, zca=zca)
 
 
 def _aligned(

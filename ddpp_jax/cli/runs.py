@@ -197,7 +197,7 @@ def describe_work(run: Run, report: Report, *, stream: bool, devices: int | None
         return
     missing = round(sum(stage.epochs for stage in stages) / run.job.teaching.epochs)
     size = read_bytes(run.job, run.problem, copies=len(run.teachers)) if run.needs_teachers else 0
-    reading = workload.Reading(size, stream)
+    reading = workload.Trajectories(size, stream)
     kinds_fn = partial(_kinds, run, made_of(run).method, missing, reading, needed)
     machines.describe([machines.Tried(stage, costs, kinds_fn) for stage in stages], devices, report)
 
@@ -206,7 +206,7 @@ def _kinds(
     run: Run,
     method: Method,
     missing: int,
-    reading: workload.Reading,
+    reading: workload.Trajectories,
     needed: int | None,
     paces: work.Costs,
 ) -> Kinds:

@@ -1,10 +1,10 @@
 """The real datasets, one file a source, behind one function; and small sets that are given."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 from jaxtyping import Int, Shaped
 
 from ddpp_jax.configs import DataConfig, Reading
@@ -37,6 +37,7 @@ from ddpp_jax.data.dataset import (
     Source,
     at_indices,
     held_out,
+    keep,
     normalised,
     of_classes,
     raw_dataset,
@@ -46,7 +47,7 @@ from ddpp_jax.data.dataset import (
 from ddpp_jax.data.fingerprints import kept_fingerprint
 from ddpp_jax.data.folder import folder_source
 from ddpp_jax.data.given import EXPORT_FORMAT, RANGE_FILE, GivenSet, read_given
-from ddpp_jax.data.normalising import Numbers, normalise
+from ddpp_jax.data.normalising import Numbers, normalise, numbers_like
 from ddpp_jax.data.records import Keys, Records, records_source
 from ddpp_jax.data.sampling import (
     HELD_OUT,
@@ -88,7 +89,7 @@ from ddpp_jax.data.transforms import (
 )
 from ddpp_jax.data.whitening import fit_transform, require_transform
 from ddpp_jax.errors import InputError, words
-from ddpp_jax.storage import device_bytes, expanded, plain_file
+from ddpp_jax.storage import Room, expanded, free_room, plain_file
 from ddpp_jax.text import checked_name, checked_names, cut
 
 __all__ = [
@@ -125,11 +126,13 @@ __all__ = [
     "given_images",
     "given_labels",
     "images_digest",
+    "keep",
     "load_dataset",
     "load_raw",
     "load_torch",
     "normalise",
     "normalised",
+    "numbers_like",
     "of_classes",
     "on_device",
     "random_indices",
@@ -185,7 +188,11 @@ def seen_by_teachers(dataset: Dataset, *, balance: bool) -> int:
 
 
 def load_raw(
-    config: DataConfig, *, images: Reading = "device", cache_dir: Path | None = None
+    config: DataConfig,
+    *,
+    images: Reading = "device",
+    cache_dir: Path | None = None,
+    room: Room | None = None,
 ) -> Dataset:
     """The dataset that the config names, in its channels and size, split and cut down as it says.
 
@@ -196,12 +203,14 @@ def load_raw(
         config: which data, and how they are cut.
         images: as for `dataset_of`.
         cache_dir: as for `dataset_of`.
+        room: as for `dataset_of`.
 
     Raises:
         InputError: the dataset cannot be had, or is damaged, or too big for the memory.
     """
     try:
-        return dataset_of(_source(config), config, images=images, cache_dir=cache_dir)
+        source = _source(config)
+        return dataset_of(source, config, images=images, cache_dir=cache_dir, room=room)
     except OSError as error:
         raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
 
@@ -212,6 +221,7 @@ def dataset_of(
     *,
     images: Reading = "device",
     cache_dir: Path | None = None,
+    room: Room | None = None,
 ) -> Dataset:
     """The dataset of a source, such as one that `records_source` makes of other people's data.
 
@@ -221,8 +231,9 @@ def dataset_of(
         images: `device` reads all of them into memory; `stream` reads them when they are asked for
             (`Stored`), so that no more than a few minibatches of uint8 are in memory; `auto` reads
             them into memory where they fit there and on the device.
-        cache_dir: where it is kept what takes the reading of all images, while the files stay as
+        cache_dir: where `keep` keeps what takes the reading of all images, while the files stay as
             they are; None keeps it nowhere.
+        room: by which `auto` decides; None asks this machine.
 
     Raises:
         InputError: something in it cannot be used, or it is too big for the memory.
@@ -240,12 +251,12 @@ def dataset_of(
         assert labels is not None
         subset = per_class_subset(labels[train], config.per_class, seed, class_names=names)
         train = train[subset]
-    stored = _is_stored(source, len(train) + len(test), images)
-    known, keep = None, None
+    stored = _is_stored(source, len(train) + len(test), images, room)
+    known, keep_fn = None, None
     if stored:
         x_train, y_train = _stored(source, source.train, train)
         x_test, y_test = _stored(source, test_part, test)
-        known, keep = kept_fingerprint(source, config, cache_dir)
+        known, keep_fn = kept_fingerprint(source, config, cache_dir)
     else:
         x_train, y_train = source.train.read(train)
         x_test, y_test = test_part.read(test)
@@ -265,12 +276,10 @@ def dataset_of(
             raw.y_train, config.held_out, seed, class_names=names, purpose=HELD_OUT
         )
         raw = held_out(raw, *parts, fingerprint=known)
-    if keep is not None:
-        keep(raw.fingerprint)
-    return raw
+    return raw if keep_fn is None else replace(raw, keep_fn=partial(keep_fn, raw.fingerprint))
 
 
-def _is_stored(source: Source, count: int, images: Reading) -> bool:
+def _is_stored(source: Source, count: int, images: Reading, room: Room | None) -> bool:
     """Whether images are read when they are asked for.
 
     Raises:
@@ -279,12 +288,13 @@ def _is_stored(source: Source, count: int, images: Reading) -> bool:
     pixels = count * int(np.prod(source.shape))
     needed = pixels * (source.itemsize + 4)
     if images == "auto":
-        return needed > psutil.virtual_memory().available or 4 * pixels > device_bytes()
+        memory, device = free_room() if room is None else room
+        return needed > memory or 4 * pixels > device
     if images == "device":
         require_memory(
             needed,
             what=f"{count:,} images of {shape_words(source.shape)}",
-            remedy="give a lower --image-size or --per-class, or --images stream",
+            remedy="give a lower --image-size or --per-class",
         )
     return images == "stream"
 

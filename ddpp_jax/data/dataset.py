@@ -79,6 +79,8 @@ class Dataset:
         transform: what normalised the images; None if they are as they came.
         scale: what brought the pixels of the files to the scale from 0 to 1, if anything did.
         notes: what was assumed of the files or left out of them, a line each, for people.
+        keep_fn: keeps the fingerprint of all of the data, whose making took the reading of all
+            images; None where there is nothing to keep.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Dataset:
     transform: Transform | None = None
     scale: Scale | None = None
     notes: tuple[str, ...] = ()
+    keep_fn: Callable[[], None] | None = None
 
     @property
     def classes(self) -> int:
@@ -277,6 +280,12 @@ def of_classes(dataset: Dataset, classes: Sequence[int]) -> Dataset:
     # What it is of the whole tells every pixel of it, and by which numbers it is normalised.
     fingerprint = _fingerprint(names, np.frombuffer(dataset.fingerprint.encode(), np.uint8))
     return replace(dataset, class_names=names, fingerprint=fingerprint, **parts)
+
+
+def keep(raw: Dataset) -> None:
+    """Keep what took the reading of all images, where that is asked for and was not kept before."""
+    if raw.keep_fn is not None:
+        raw.keep_fn()
 
 
 def test_fingerprint(raw: Dataset) -> str:

@@ -1,16 +1,29 @@
 """Fingerprints of data that are read by index, kept while the files stay as they are."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 import ddpp_jax
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data.dataset import Source
 from ddpp_jax.storage import read_sealed, write_json
+
+_DECIDE = (
+    "image_size",
+    "crop",
+    "channels",
+    "range",
+    "per_class",
+    "test_share",
+    "held_out",
+    "split_seed",
+)
+"""Settings that decide which images there are, and how they look."""
 
 KeepFn: TypeAlias = Callable[[str], None]
 """`keep(fingerprint)` keeps it for the next time."""
@@ -21,8 +34,8 @@ def kept_fingerprint(
 ) -> tuple[str | None, KeepFn | None]:
     """The fingerprint that was kept of such data, and what keeps one if there is none.
 
-    It is found again as long as every file has its path, size and time of change, and images are
-    cut and split in the same way.
+    It is found again as long as every file has its path, size and times of change, every image its
+    label, and images are cut and split in the same way.
 
     Args:
         source: the data; without files nothing is kept.
@@ -44,10 +57,14 @@ def kept_fingerprint(
 def _state(source: Source, config: DataConfig) -> str:
     """Sixteen hexadecimal digits that change with any file and with how it is cut and split."""
     assert source.files_fn is not None
-    settings = dataclasses.asdict(config) | {"data_dir": None}
+    settings = [getattr(config, name) for name in _DECIDE]
     said = [ddpp_jax.__version__, source.class_names, settings]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(said).encode())
+    for part in (source.train, source.test):
+        if part is not None:
+            digest.update(np.ascontiguousarray(part.labels()).tobytes())
     for file in source.files_fn():
         found = file.stat()
-        digest.update(json.dumps([str(file), found.st_size, found.st_mtime_ns]).encode())
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(json.dumps([str(file), found.st_size, *times]).encode())
     return digest.hexdigest()[:16]

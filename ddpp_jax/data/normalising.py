@@ -1,7 +1,8 @@
 """Normalisation on the device, of images that reach it as they came."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -48,6 +49,26 @@ def numbers_of(transform: Transform | None, pixel: np.dtype) -> Numbers:
         return Levels(jnp.asarray(levels[:, None]))
     mean, matrix = (np.asarray(part, np.float32) for part in (transform.mean, transform.matrix))
     return Whitened(jnp.asarray(levels), jnp.asarray(mean), jnp.asarray(matrix))
+
+
+def numbers_like(pixel: np.dtype, shape: tuple[int, ...], *, zca: bool) -> Numbers:
+    """The shapes of what `numbers_of` gives, as `jax.ShapeDtypeStruct`.
+
+    Args:
+        pixel: uint8 or float32, the type of a pixel.
+        shape: of an image: (height, width, channels).
+        zca: whitening; otherwise normalisation per channel.
+    """
+    if pixel != np.uint8:
+        return Ready()
+    size = int(np.prod(shape))
+    if zca:
+        return Whitened(*(cast(Any, _floats(*axes)) for axes in ((256,), (size,), (size, size))))
+    return Levels(cast(Any, _floats(256, shape[-1])))
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def normalise(

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int, Shaped, UInt8
 from ddpp_jax._types import Images
 from ddpp_jax.data.checks import Pixels
 from ddpp_jax.data.normalising import Numbers, normalise, numbers_of
-from ddpp_jax.data.transforms import PerChannel, Transform, apply, fit_per_channel
+from ddpp_jax.data.transforms import PerChannel, Transform, apply, chunks, fit_per_channel
 from ddpp_jax.errors import InputError
 
 Item = TypeVar("Item")
@@ -26,8 +26,6 @@ ReadFn: TypeAlias = Callable[[Int[np.ndarray, " chosen"]], Pixels]
 
 _READ_AHEAD = 2
 """Pieces that are read while an earlier one is used."""
-_SAMPLE = 1000
-"""Images that the deviation of all pixels is told from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +41,7 @@ class Stored:
         image_shape: height, width and channels.
         pixel: uint8 from 0 to 255, or float32 from 0 to 1.
         transform: normalises them as they are read; None leaves them as they came.
+        failures: what went wrong where it could not be raised, in a step that fetches images.
     """
 
     read_fn: ReadFn
@@ -50,6 +49,7 @@ class Stored:
     image_shape: tuple[int, int, int]
     pixel: np.dtype
     transform: Transform | None = None
+    failures: list[InputError | OSError] = field(default_factory=list)
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -117,12 +117,23 @@ class Stored:
             return self.for_device(np.minimum(np.arange(start, start + rows), len(self) - 1))
 
         for pixels in read_ahead(read, range(0, len(self), rows)):
-            yield _on_device(numbers, jnp.asarray(pixels))
+            yield _normalised(numbers, jnp.asarray(pixels))
 
     @cached_property
     def per_channel(self) -> PerChannel:
         """The mean and the deviation of each channel of the images as they came; reads all once."""
         return fit_per_channel(replace(self, transform=None))
+
+    @cached_property
+    def deviation(self) -> float:
+        """The standard deviation of all pixels; reads all images once."""
+        total = squares = 0.0
+        for chunk in chunks(self):
+            pixels = self[chunk].astype(np.float64)
+            total += pixels.sum()
+            squares += np.square(pixels, out=pixels).sum()
+        mean = total / self.size
+        return float(np.sqrt(max(0.0, squares / self.size - mean**2)))
 
     def numbers(self) -> Numbers:
         """What the device needs in order to make ready what `for_device` gives."""
@@ -175,11 +186,8 @@ def on_device(images: ImageArray) -> Images | Stored:
 
 
 def deviation(images: ImageArray) -> float:
-    """The standard deviation of all pixels; of stored images, of a thousand evenly spaced ones."""
-    if isinstance(images, Stored):
-        count = min(len(images), _SAMPLE)
-        images = images[np.arange(count) * len(images) // count]
-    return float(images.std(dtype=np.float32))
+    """The standard deviation of all pixels, up to rounding."""
+    return images.deviation if isinstance(images, Stored) else float(images.std(dtype=np.float32))
 
 
 def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
@@ -198,4 +206,4 @@ def read_ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[
                 future.cancel()
 
 
-_on_device = jax.jit(normalise)
+_normalised = jax.jit(normalise)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpp_jax.data.checks import ByIndex, require_memory, shape_words
-from ddpp_jax.data.dataset import Dataset
+from ddpp_jax.data.dataset import Dataset, keep
 from ddpp_jax.data.stored import Stored
 from ddpp_jax.data.transforms import PerChannel, Transform, Zca, fit_per_channel, unit, with_inverse
 from ddpp_jax.errors import InputError
@@ -77,6 +77,7 @@ def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transfo
     Raises:
         InputError: the memory or the disk does not suffice, or the file there is damaged.
     """
+    keep(raw)
     if not zca:
         return _per_channel(raw, cache_dir, keep=True)
     path = None if cache_dir is None else _kept(cache_dir, raw)

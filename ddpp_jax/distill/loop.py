@@ -202,6 +202,8 @@ class _Loop:
                     batches = [feed.take(count, rows=rows) for feed in feeds]
                     states, info = advance(states, first, count, batches)
                     info = jax.device_get(info)
+                    for feed in feeds:
+                        feed.check()
                     clock.record(_took(began), count)
                     self._record(states, info, first, count)
                     if (first + count) % CHECKPOINT_EVERY == 0 or clock.is_late():

@@ -103,6 +103,9 @@ class _Elsewhere:
         del count
         return no_batches(self._method, rows)
 
+    def check(self) -> None:
+        """What goes wrong is raised by `take`."""
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -3,6 +3,7 @@
 from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.distribution import match_distributions
 from ddpp_jax.methods.gradient import GradientLoops, match_gradients
+from ddpp_jax.methods.hosted import OnHost
 from ddpp_jax.methods.kernel import centred_labels, fit, induce_points, predict
 from ddpp_jax.methods.labels import teacher_labels
 from ddpp_jax.methods.masks import make_mask
@@ -26,6 +27,7 @@ __all__ = [
     "Method",
     "Metric",
     "OnDevice",
+    "OnHost",
     "Pair",
     "Parts",
     "PixelHParams",

@@ -73,6 +73,10 @@ class Feed(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raise what went wrong with what the steps so far have read; after each call of them."""
+        ...
+
     def close(self) -> None:
         """Let go of threads and memory."""
         ...

@@ -71,6 +71,9 @@ class OnDevice:
         starts, targets = pairs
         return Pair(starts, targets, jnp.asarray(teachers), jnp.asarray(epochs))
 
+    def check(self) -> None:
+        """What goes wrong is raised by `take`."""
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -103,6 +106,9 @@ class Streamed:
         self.waited += time.perf_counter() - began
         numbers = (self._plan.teachers[places], self._plan.epochs[places])
         return Pair(*(jnp.asarray(part) for part in (*pairs, *numbers)))
+
+    def check(self) -> None:
+        """What goes wrong is raised by `take`."""
 
     def close(self) -> None:
         """Stop reading ahead."""

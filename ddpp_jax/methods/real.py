@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Stored
+from ddpp_jax.data import Numbers, Stored
 from ddpp_jax.methods.hosted import OnHost
 from ddpp_jax.methods.method import Method
 from ddpp_jax.training import everywhere, map_over
@@ -99,6 +99,11 @@ class RealImages:
         del count, rows
         return self._pool
 
+    def check(self) -> None:
+        """Raise what went wrong while steps fetched images from the host."""
+        if isinstance(self._pool.images, OnHost):
+            self._pool.images.check()
+
     def close(self) -> None:
         """Nothing is held that others do not hold."""
 
@@ -108,7 +113,7 @@ def pool_like(
     labels: Int[np.ndarray, " images"],
     room: Room | None = None,
     *,
-    stored: Stored | None = None,
+    stored: tuple[Stored, Numbers] | None = None,
 ) -> Pool:
     """The shapes and dtypes of a pool, as `jax.ShapeDtypeStruct`.
 
@@ -116,12 +121,12 @@ def pool_like(
         shape: of an image: (height, width, channels).
         labels: of the training set.
         room: how large the pool is made; None takes what the training set needs.
-        stored: the images, where they stay on the host.
+        stored: the images, where they stay on the host, and the shapes of what normalises them.
     """
     places, counts = _by_class(labels, room)
     count = len(labels) if room is None else room.images
     like = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
-    held = like if stored is None else OnHost(stored)
+    held = like if stored is None else OnHost(*stored)
     rest = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (places, counts))
     return Pool(*cast(Any, (held, *rest)))
 
@@ -131,7 +136,7 @@ def reading_pool(method: Method) -> Method:
     images = method.batch.images
     return method._replace(
         shared=True,
-        least_memory=method.least_memory + (0 if isinstance(images, OnHost) else images.size),
+        least_memory=method.least_memory + sum(leaf.size for leaf in jax.tree.leaves(images)),
         remedy=method.remedy or "lower --image-size or --per-class",
     )
 
@@ -143,9 +148,10 @@ def made_up_pool(like: Pool) -> Pool:
     """
     (count, *_), (classes, most) = like.images.shape, like.places.shape
     places = (jnp.arange(classes * most, dtype=jnp.int32) % count).reshape(classes, most)
-    images = like.images
-    if not isinstance(images, OnHost):
-        images = jax.random.normal(jax.random.key(0), images.shape, jnp.float32)
+    if isinstance(like.images, OnHost):
+        images = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like.images)
+    else:
+        images = jax.random.normal(jax.random.key(0), like.images.shape, jnp.float32)
     return Pool(images, places, jnp.full(classes, most, jnp.int32))
 
 

@@ -38,6 +38,10 @@ class Segmented:
         self.waited = self._feed.waited
         return jax.tree.map(lambda leaf: leaf.reshape(rows, each, *leaf.shape[1:]), batch)
 
+    def check(self) -> None:
+        """Raise what the feed itself would."""
+        self._feed.check()
+
     def close(self) -> None:
         """Close the other feed."""
         self._feed.close()

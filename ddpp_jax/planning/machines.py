@@ -121,6 +121,7 @@ def limits(stage: Stage, kinds: Kinds, devices: int) -> list[str]:
             found.append(f"of {kind.members} {name}s a device has {most} at most")
         if apart * divided < devices:
             how = f"divided among {divided} devices" if divided > 1 else "not divided"
+            how = "divided by a share that is not counted" if kind.untold else how
             found.append(f"a {name} is {how}")
     return found
 

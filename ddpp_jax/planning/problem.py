@@ -39,7 +39,7 @@ from ddpp_jax.networks import Network, make_model, make_network
 from ddpp_jax.planning.programs import compiler_flags
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.results import read_result, tables
-from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, gib
+from ddpp_jax.storage import TeacherStore, check_claim, claimed_folder, free_room, gib
 
 Job: TypeAlias = TeachersJob | EvaluateJob | SearchJob
 
@@ -120,7 +120,9 @@ def prepare(job: TeachersJob, places: Places, raw: Dataset | None = None) -> Pro
 
 def data_of(config: DataConfig, places: Places) -> Dataset:
     """The data as they came: in memory, or read when they are asked for, as `places` says."""
-    return load_raw(config, images=places.images, cache_dir=places.cache_dir)
+    # Processes of one job must not come to different ends of what fits.
+    room = cluster.agreed(free_room) if places.images == "auto" else None
+    return load_raw(config, images=places.images, cache_dir=places.cache_dir, room=room)
 
 
 def data_in_memory(config: DataConfig, places: Places, what: str) -> Dataset:

@@ -37,6 +37,7 @@ class Kind(NamedTuple):
         at_a_time: the most of them that are at work on a device at a time; 0 has no such bound.
         cuts: of a unit's work, one inside another, each shared by devices that no member is on.
         shared: the share of a unit's work that is cut.
+        untold: whether devices share work beyond what the cuts tell.
         calls: of the compiled program for each unit of a member.
         state: of a member, which goes to its device before a call and comes back after it.
         fed: what a call of a member reads beside, and is sent with its state.
@@ -53,6 +54,7 @@ class Kind(NamedTuple):
     at_a_time: int = 0
     cuts: tuple[Cut, ...] = ()
     shared: float = 1.0
+    untold: bool = False
     calls: float = 1.0
     state: float = 0.0
     fed: float = 0.0
@@ -134,7 +136,7 @@ def sharing(kind: Kind, devices: int) -> list[int]:
     """How many devices share each cut of a member's work.
 
     Devices beyond the members are shared out evenly, and divided among the cuts, the outer one
-    first. The one place that decides what a single distillation spreads.
+    first, as `training/spread.py` divides them.
 
     >>> sharing(Kind(cuts=(Cut(4), Cut(256, least=16))), 8)
     [4, 2]

@@ -14,7 +14,7 @@ from ddpp_jax import cluster, distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.data import Dataset, Stored, seen_by_teachers
 from ddpp_jax.evaluate import Procedure, networks
-from ddpp_jax.methods import Method, Pool, device_room, made_up_pool
+from ddpp_jax.methods import Method, OnHost, Pool, device_room, made_up_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.planning.problem import Problem
 from ddpp_jax.planning.work import Costs, Stage
@@ -173,7 +173,10 @@ def step_seconds(method: Method, members: Sequence[distill.Member], *, needed: i
     def call(states: Any, count: int) -> Any:
         return advance(states, 0, count, batches)[0]
 
-    return _pace(call, states, most=rows, compiles=False) / len(members)
+    pace = _pace(call, states, most=rows, compiles=False) / len(members)
+    if isinstance(method.batch, Pool) and isinstance(method.batch.images, OnHost):
+        method.batch.images.check()
+    return pace
 
 
 def _made_up_batch(method: Method, rows: int) -> Any:

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 
 from ddpp_jax import distill, teachers
 from ddpp_jax.configs import (
+    AlignmentConfig,
     DistillConfig,
     DistributionConfig,
     EvaluateConfig,
+    GradientConfig,
     KernelConfig,
     TeachConfig,
     TrajectoryConfig,
+    UnrolledConfig,
 )
 from ddpp_jax.data import Dataset, Stored
 from ddpp_jax.methods import LEAST_SHARE, Method
@@ -109,7 +112,7 @@ def teaching_kind(teaching: TeachConfig, network: Network, shapes: Shapes, missi
     return kind._replace(read_once=shapes.stored(shapes.training))
 
 
-class Reading(NamedTuple):
+class Trajectories(NamedTuple):
     """The teachers' trajectories that distillation reads.
 
     Attributes:
@@ -126,7 +129,7 @@ def step_kind(
     network: Network,
     shapes: Shapes,
     method: Method,
-    reading: Reading,
+    reading: Trajectories,
     *,
     members: int = 1,
     needed: int | float | None = None,
@@ -159,6 +162,7 @@ def step_kind(
     return Kind(
         members=members,
         cuts=_cuts(settings, network, shapes),
+        untold=isinstance(settings, GradientConfig | AlignmentConfig | UnrolledConfig),
         calls=1 / units_a_call(seconds, rows),
         state=state,
         fed=0.0 if method.shared else rows * batch,
@@ -182,7 +186,10 @@ def _cuts(settings: DistillConfig, network: Network, shapes: Shapes) -> tuple[Cu
         summed = settings.student_steps * (
             _SUMS_OF_PARAMETERS * _FLOAT * network.num_params + shapes.size(size) / 2
         )
-        return Cut(settings.segments, summed=images), Cut(size, least=LEAST_SHARE, summed=summed)
+        segments = Cut(settings.segments, summed=images)
+        if network.is_over_batch:  # It takes a minibatch whole.
+            return (segments,)
+        return segments, Cut(size, least=LEAST_SHARE, summed=summed)
     if isinstance(settings, DistributionConfig):
         return (Cut(shapes.classes, fills=True, summed=images / 2),)
     if isinstance(settings, KernelConfig):

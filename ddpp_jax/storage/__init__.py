@@ -13,10 +13,12 @@ from ddpp_jax.storage.claims import (
 from ddpp_jax.storage.files import Replacement, expanded, plain_file
 from ddpp_jax.storage.leases import Leases
 from ddpp_jax.storage.machine import (
+    Room,
     aligned_empty,
     cores,
     device_bytes,
     free_bytes,
+    free_room,
     gib,
     require_space,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "Checkpoints",
     "Leases",
     "Replacement",
+    "Room",
     "TeacherStore",
     "aligned_empty",
     "append_row",
@@ -54,6 +57,7 @@ __all__ = [
     "digest_of",
     "expanded",
     "free_bytes",
+    "free_room",
     "gib",
     "is_held",
     "load_tensors",

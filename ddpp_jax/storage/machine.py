@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -50,6 +51,23 @@ def free_bytes(folder: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+class Room(NamedTuple):
+    """Bytes that large data may take.
+
+    Attributes:
+        memory: of the machine.
+        device: of a device.
+    """
+
+    memory: int
+    device: int
+
+
+def free_room() -> Room:
+    """What is free now: all of the machine's memory, and half of what a device has."""
+    return Room(psutil.virtual_memory().available, device_bytes())
 
 
 def device_bytes() -> int:

@@ -52,7 +52,7 @@ def kinds_of(case, devices):
             ipc=case.ipc, segments=case.segments, student_steps=measured.STUDENT_STEPS
         )
         kinds["step"] = workload.step_kind(
-            settings, network, shapes, method, workload.Reading(), members=case.members
+            settings, network, shapes, method, workload.Trajectories(), members=case.members
         )._replace(calls=1)  # A step was made in a call of its own.
         stage = work.Stage("distil", steps=case.members)
         costs = work.Costs(NONE, method.operations, NONE)
@@ -150,7 +150,7 @@ def plan(job, shapes, devices, rates, device_memory, *, segments=1):
     network, method, image = _made(job, shapes)
     images = settings.ipc * shapes.classes
     size = 4 * teaching.teachers * (settings.last_epoch + 1) * network.num_params
-    reading = workload.Reading(size, size > device_memory / 2)
+    reading = workload.Trajectories(size, size > device_memory / 2)
     costs = work.Costs(
         work.epoch_operations(teaching, image, shapes.training),
         method.operations,
