@@ -144,7 +144,7 @@ class EvaluateJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where things are kept, and how teachers and images are read; figures differ by rounding at most."""
+    """Where things are kept, and how what is large is read; figures differ by rounding at most."""
 
     teachers_dir: Path = Path("runs/teachers")
     """Folder of all teachers; each setting has a subfolder of its own."""
