@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import small
+from PIL import Image
 from test_commands import invoke  # noqa: F401
 from test_methods import MAKE, by_distribution, by_kernel, made
 from test_stored import npy_folder, tiny_imagenet
@@ -290,6 +291,27 @@ def test_tiny_imagenet_goes_through_its_setting(invoke, tmp_path):  # noqa: F811
     )
     assert code == 0, error
     assert "tiny-imagenet-200: 72 training and 15 test images, 16x16x3, 3 classes" in shown
+
+
+def test_an_imagenet_subset_goes_through_its_setting(invoke, tmp_path):  # noqa: F811
+    """Pictures of many sizes are cut to their middle and resized."""
+    generator = np.random.default_rng(4)
+    for part, count in (("train", 6), ("test", 2)):
+        for label in ("tench", "church", "parachute"):
+            place = tmp_path / "imagenette" / part / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                size = (*generator.integers(20, 60, 2), 3)
+                pixels = generator.integers(0, 256, size).astype(np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.JPEG")
+    code, shown, error = invoke(
+        "distill",
+        "imagenette-ipc1 --data-dir . --image-size 16 --depth 2 --width 4 --teachers 1 --epochs 12 "
+        "--student-steps 2 --steps 2 --networks 1 --eval-epochs 2 --random-draws 1 --images stream",
+    )
+    assert code == 0, error
+    assert "imagenette: 18 training and 6 test images, 16x16x3, 3 classes" in shown
+    assert "DDPP" in shown
 
 
 @pytest.mark.parametrize(
