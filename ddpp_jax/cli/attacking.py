@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ddpp_jax import audit, teachers
+from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.inquiry import Attacked, attacked_rows, examine
 from ddpp_jax.cli.shadows import Makers, Shadow, restricted_problem, shadow_seed
 from ddpp_jax.configs import AttackJob, DistillConfig, EvaluateConfig, Places, digest
@@ -20,12 +21,11 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Procedure
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
-from ddpp_jax.planning.limits import check_free, require_data, require_evaluation
+from ddpp_jax.planning.limits import require_data, require_evaluation
 from ddpp_jax.planning.problem import (
     data_in_memory,
     describe_data,
     evaluation_key,
-    finished,
     identity_of,
     load,
     network_for,
@@ -33,11 +33,10 @@ from ddpp_jax.planning.problem import (
     say_settings,
     show,
 )
-from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import auditing, write_report
+from ddpp_jax.report import auditing
 from ddpp_jax.results import audits
-from ddpp_jax.storage import Checkpoints, claimed_folder, digest_of, gib, require_space, write_json
+from ddpp_jax.storage import Checkpoints, digest_of, gib, require_space, write_json
 
 CONTROL, ALL = "random", "real"
 """What every attack is made on beside the method: a set that holds members, and all of them."""
@@ -150,8 +149,9 @@ def run_attack(
     plan, proven = plan_attack(job, places, out)
     describe_data(plan.raw, report)
     _describe(plan, report)
-    check_free(plan.folder, plan.identity, proven=proven)
-    done = (plan.folder / "result.json").exists()
+    place = Place(plan.folder, plan.identity, proven)
+    place.check_free()
+    done = place.is_complete()
     if not done:
         require_data(job, plan.shadow(0).problem.raw, places)
         require_evaluation(job.evaluation, plan.network, job.model.width)
@@ -161,16 +161,13 @@ def run_attack(
         if not done:
             trial.describe(partial(_seconds, plan), plan.network.num_params, report)
         return
-    with claimed_folder(plan.folder, plan.identity, name="config.json", proven=proven):
-        if done:
-            found = finished(plan.folder)
-            report.say(f"{plan.folder} is complete; its results:")
-        else:
-            keep_programs(places.cache_dir)
-            with report.run(plan.folder, plan.identity):
-                found = _compute(plan, report)
-        auditing.draw_audit(plan.folder, found)
-        write_report(plan.folder, only_stale=True)
+    found = results_in(
+        place,
+        places.cache_dir,
+        report,
+        compute_fn=partial(_compute, plan, report),
+        draw_fn=partial(auditing.draw_audit, plan.folder),
+    )
     show(found, report)
     report.show(audits.attack_table(found["attack"]))
     for line in audits.attack_words(found["attack"]):

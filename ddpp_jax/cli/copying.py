@@ -12,19 +12,19 @@ from jaxtyping import Float, Int
 
 from ddpp_jax import audit, distill
 from ddpp_jax.audit.findings import are_copies, copies_values
+from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.sets import require_test_images
 from ddpp_jax.configs import CopiesJob, Places, digest
 from ddpp_jax.data import Dataset, apply, unit, whole
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
-from ddpp_jax.planning.limits import check_free, require_data, require_teaching
+from ddpp_jax.planning.limits import require_data, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
     data_in_memory,
     describe,
     describe_data,
-    finished,
     identity_of,
     load,
     plain,
@@ -33,13 +33,12 @@ from ddpp_jax.planning.problem import (
     say_settings,
     train_teachers,
 )
-from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import auditing, write_report
+from ddpp_jax.report import auditing
 from ddpp_jax.results import audits
 from ddpp_jax.select import features_of
 from ddpp_jax.sets import DistilledSet, load_distilled
-from ddpp_jax.storage import claimed_folder, digest_of, write_json
+from ddpp_jax.storage import digest_of, write_json
 
 _FRAME_ROUNDING = 0.02
 """What float16 and a whitening that was undone may change of a frame's pixels."""
@@ -118,8 +117,9 @@ def run_copies(
     report.say(f"{len(sets)} set{'s' if len(sets) > 1 else ''} to audit for copies; in {folder}")
     for one in sets:
         report.say(f"{one.path}: {len(one.small.images)} images; {one.said}")
-    check_free(folder, identity, proven=folder == own)
-    done = (folder / "result.json").exists()
+    place = Place(folder, identity, folder == own)
+    place.check_free()
+    done = place.is_complete()
     if not done:
         if job.features:
             require_teaching(job, problem, places)
@@ -131,16 +131,13 @@ def run_copies(
             tried = partial(trial.teaching_seconds, job, problem)
             trial.describe(tried, problem.network.num_params, report)
         return
-    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if done:
-            found = finished(folder)
-            report.say(f"{folder} is complete; its results:")
-        else:
-            keep_programs(places.cache_dir)
-            with report.run(folder, identity):
-                found = _compute(job, problem, sets, places, folder, report)
-        auditing.draw_audit(folder, found)
-        write_report(folder, only_stale=True)
+    found = results_in(
+        place,
+        places.cache_dir,
+        report,
+        compute_fn=partial(_compute, job, problem, sets, places, folder, report),
+        draw_fn=partial(auditing.draw_audit, folder),
+    )
     report.show(audits.copies_table(found["copies"]))
     for line in audits.copies_words(found["copies"]):
         report.say(line)

@@ -13,6 +13,7 @@ import tyro
 
 from ddpp_jax import cluster
 from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_setting
+from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
@@ -21,7 +22,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import machines, trial, work, workload
-from ddpp_jax.planning.limits import check_free, require_evaluation
+from ddpp_jax.planning.limits import require_evaluation
 from ddpp_jax.planning.problem import (
     data_of,
     evaluation_key,
@@ -32,13 +33,12 @@ from ddpp_jax.planning.problem import (
     say_settings,
     show,
 )
-from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.scaling import Kind, Kinds
 from ddpp_jax.progress import Report
-from ddpp_jax.report import pictures, row_names, write_report
+from ddpp_jax.report import pictures, row_names
 from ddpp_jax.results import check_evaluation, tables
 from ddpp_jax.sets import DistilledSet
-from ddpp_jax.storage import claimed_folder, write_json
+from ddpp_jax.storage import write_json
 
 _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
 
@@ -89,8 +89,9 @@ def run_evaluate(
     for small in sets:
         if small.said:
             report.say(small.said)
-    cluster.agreed(lambda: check_free(folder, identity, proven=folder == own))
-    complete = cluster.agreed((folder / "result.json").exists)
+    place = Place(folder, identity, folder == own)
+    place.check_free()
+    complete = place.is_complete()
     if not complete:
         for network in networks.values():
             require_evaluation(job.evaluation, network, job.model.width)
@@ -99,17 +100,20 @@ def run_evaluate(
         if not complete:
             _describe(job, raw, networks, sets, dry, report)
         return
-    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if complete:
-            found = cluster.agreed(lambda: _finished(folder))
-            report.say(f"{folder} is complete; its results:")
-        else:
-            keep_programs(places.cache_dir)
-            cluster.agreed(lambda: keep(raw))
-            report.expect(_operations(job, raw, networks, sets))
-            with report.run(folder, identity):
-                found = _compute(job, raw, networks, sets, folder, report)
-        cluster.agreed(lambda: _draw(folder, found))
+
+    def compute() -> dict[str, Any]:
+        cluster.agreed(lambda: keep(raw))
+        report.expect(_operations(job, raw, networks, sets))
+        return _compute(job, raw, networks, sets, folder, report)
+
+    found = results_in(
+        place,
+        places.cache_dir,
+        report,
+        compute_fn=compute,
+        draw_fn=partial(_draw, folder),
+        finished_fn=_finished,
+    )
     _show(found, report)
     report.say(f"Every network's figure, confusion matrices and pictures are in {folder}")
 
@@ -149,7 +153,7 @@ def _finished(folder: Path) -> dict[str, Any]:
 
 
 def _draw(folder: Path, found: Mapping[str, Any]) -> None:
-    """The pictures that are not there yet, and the page."""
+    """The pictures that are not there yet."""
     names = row_names(found["rows"])
     for picture, save in (
         ("accuracy.png", pictures.save_accuracies),
@@ -157,7 +161,6 @@ def _draw(folder: Path, found: Mapping[str, Any]) -> None:
     ):
         if not (folder / picture).exists():
             save(folder / picture, found, names)
-    write_report(folder, only_stale=True)
 
 
 def _title(small: SmallSet, architecture: str) -> str:

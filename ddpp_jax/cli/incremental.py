@@ -18,6 +18,7 @@ from ddpp_jax.cli.condensing import (
     require_classes,
     require_distinct,
 )
+from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.outlook import look_ahead, require_steps, say_outlook, seconds
 from ddpp_jax.configs import ContinualConfig, DistillJob, Places, digest
 from ddpp_jax.continual import Task, arrivals, evaluation_key, summarise, summary_table
@@ -25,20 +26,18 @@ from ddpp_jax.data import Dataset, fit_transform, normalised, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation, Evaluations, Procedure
 from ddpp_jax.planning import trial
-from ddpp_jax.planning.limits import check_free, require_data, require_evaluation
+from ddpp_jax.planning.limits import require_data, require_evaluation
 from ddpp_jax.planning.problem import (
     data_in_memory,
     describe_data,
-    finished,
     identity_of,
     network_for,
     plain,
     result,
     say_settings,
 )
-from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import pictures, write_report
+from ddpp_jax.report import pictures
 from ddpp_jax.results import tables
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, write_json
@@ -89,9 +88,10 @@ def run_continual(
     whole = Whole(raw=raw, places=places, folder=folder, seed=job.seed)
     describe_data(raw, report)
     report.say(_described(job, compared, config, orders, folder))
-    check_free(folder, identity, proven=folder == own)
+    place = Place(folder, identity, folder == own)
+    place.check_free()
     network, tasks = network_for(job, raw), [task for order in orders for task in order]
-    complete = (folder / "result.json").exists()
+    complete = place.is_complete()
     if not complete:
         require_data(job, raw, places)
         require_evaluation(job.evaluation, network, job.model.width)
@@ -106,19 +106,21 @@ def run_continual(
         tried = partial(seconds, outlook, compared, job, network, whole)
         trial.describe(tried, network.num_params, report)
         return
-    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if complete:
-            found = finished(folder)
-            report.say(f"{folder} is complete; its results:")
-        else:
-            keep_programs(places.cache_dir)
-            with report.run(folder, identity):
-                found = _compute(job, compared, config, orders, whole, report)
-        if not (folder / PICTURE).exists():
-            pictures.save_steps(folder / PICTURE, found["continual"], title=_title(found))
-        write_report(folder, only_stale=complete)
+    found = results_in(
+        place,
+        places.cache_dir,
+        report,
+        compute_fn=partial(_compute, job, compared, config, orders, whole, report),
+        draw_fn=partial(_draw, folder),
+    )
     _show(found, report)
     report.say(f"Small sets, curves and settings are in {folder}; open its report.html")
+
+
+def _draw(folder: Path, found: Mapping[str, Any]) -> None:
+    """The picture, where it is not there yet."""
+    if not (folder / PICTURE).exists():
+        pictures.save_steps(folder / PICTURE, found["continual"], title=_title(found))
 
 
 def _compute(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ddpp_jax import search
 from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.proxies import (
     EARLY,
     Proxies,
@@ -34,15 +35,14 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
-from ddpp_jax.planning.limits import check_free, require_evaluation
+from ddpp_jax.planning.limits import require_evaluation
 from ddpp_jax.planning.problem import describe_data, finished, identity_of, result, say_settings
-from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.progress import Report
-from ddpp_jax.report import pictures, write_report
+from ddpp_jax.report import pictures
 from ddpp_jax.results import FULL
 from ddpp_jax.results.searches import closing_words, proxies_table
 from ddpp_jax.search import Architecture
-from ddpp_jax.storage import claimed_folder, gib, write_json
+from ddpp_jax.storage import gib, write_json
 from ddpp_jax.training import side_by_side
 
 TABLE, PICTURE = "networks.csv", "proxies.png"
@@ -90,8 +90,9 @@ def run_search(
             f"{len(whole) - len(architectures)} of the grid's {len(whole)} networks are left out: "
             f"with pooling, images of {raw.x_train.shape[1]} pixels cannot be halved so often"
         )
-    check_free(folder, identity, proven=folder == own)
-    complete = (folder / "result.json").exists()
+    place = Place(folder, identity, folder == own)
+    place.check_free()
+    complete = place.is_complete()
     if not complete:
         require_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
         _require_memory(job, architectures, raw)
@@ -100,19 +101,14 @@ def run_search(
         if not complete:
             _describe_work(job, architectures, proxies, raw, report)
         return
-    with claimed_folder(folder, identity, name="config.json", proven=folder == own):
-        if complete:
-            found = finished(folder)
-            if "search" not in found:
-                raise InputError(f"{folder / 'result.json'} is none of a search; delete it")
-            _write(folder, found)
-            write_report(folder, only_stale=True)
-            report.say(f"{folder} is complete; its results:")
-        else:
-            keep_programs(cache_dir)
-            with report.run(folder, identity):
-                found = _compute(job, architectures, proxies, raw, cache_dir, folder, report)
-            write_report(folder)
+    found = results_in(
+        place,
+        cache_dir,
+        report,
+        compute_fn=partial(_compute, job, architectures, proxies, raw, cache_dir, folder, report),
+        draw_fn=partial(_draw, folder),
+        finished_fn=_finished,
+    )
     report.show(proxies_table(found["search"], found["data"]["training_images"]))
     for line in closing_words(found["search"]):
         report.say(line)
@@ -154,8 +150,15 @@ def _compute(
     findings = search.findings(architectures, full, about, trials, sizes, seed=job.seed)
     found = result(job, raw, search.rows(findings, len(raw.y_train))) | {"search": findings}
     found |= {} if proxies.ipc is None else {"ipc": proxies.ipc}
-    _write(folder, found)
     write_json(folder / "result.json", found)
+    return found
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    """The results of a search that is over."""
+    found = finished(folder)
+    if "search" not in found:
+        raise InputError(f"{folder / 'result.json'} is none of a search; delete it")
     return found
 
 
@@ -168,7 +171,7 @@ def _on_device(given: search.TrainingSet, kept: Mapping[int, Any]) -> search.Tra
     )
 
 
-def _write(folder: Path, found: Mapping[str, Any]) -> None:
+def _draw(folder: Path, found: Mapping[str, Any]) -> None:
     """The table of all networks and the picture, where they are not there yet."""
     if not (folder / TABLE).exists():
         search.write_table(folder / TABLE, found["search"])
