@@ -214,7 +214,7 @@ def test_auto_streams_what_does_not_fit(tmp_path, monkeypatch):
     assert isinstance(load_raw(config, images="auto").x_train, np.ndarray)
     for room in (Room(2**40, 1000), Room(1000, 2**40)):
         assert isinstance(load_raw(config, images="auto", room=room).x_train, Stored)
-    monkeypatch.setattr(of_data, "free_room", lambda: Room(1000, 1000))
+    monkeypatch.setattr(of_data.loading, "free_room", lambda: Room(1000, 1000))
     assert isinstance(load_raw(config, images="auto").x_train, Stored)
 
 

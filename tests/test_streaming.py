@@ -31,7 +31,7 @@ from ddpp_jax.data.stored import Stored
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import RealImages
 from ddpp_jax.networks import ConvNet, make_network
-from ddpp_jax.planning import problem, trial
+from ddpp_jax.planning import sources, trial
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import Room, TeacherStore, read_rows
@@ -186,10 +186,10 @@ def test_processes_decide_together_what_fits(tmp_path, monkeypatch):
         asked.append(fn)
         return Room(10, 10)
 
-    monkeypatch.setattr(problem.cluster, "agreed", agreed)
+    monkeypatch.setattr(sources.cluster, "agreed", agreed)
     config = DataConfig(dataset=str(tmp_path / "set"))
-    assert isinstance(problem.data_of(config, Places()).x_train, Stored)
-    assert asked == [problem.free_room]
+    assert isinstance(sources.data_of(config, Places()).x_train, Stored)
+    assert asked == [sources.free_room]
 
 
 FLAGS = (

@@ -23,8 +23,6 @@ from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import require_data, require_evaluation
 from ddpp_jax.planning.problem import (
-    data_in_memory,
-    describe_data,
     evaluation_key,
     identity_of,
     load,
@@ -33,6 +31,7 @@ from ddpp_jax.planning.problem import (
     say_settings,
     show,
 )
+from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing
 from ddpp_jax.results import audits

@@ -22,9 +22,7 @@ from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import require_data, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
-    data_in_memory,
     describe,
-    describe_data,
     identity_of,
     load,
     plain,
@@ -33,6 +31,7 @@ from ddpp_jax.planning.problem import (
     say_settings,
     train_teachers,
 )
+from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing
 from ddpp_jax.results import audits

@@ -50,7 +50,7 @@ from ddpp_jax.configs import (
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
 from ddpp_jax.errors import InputError
-from ddpp_jax.planning.problem import require_in_memory
+from ddpp_jax.planning.sources import require_in_memory
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import TUNING, seconds_of
 

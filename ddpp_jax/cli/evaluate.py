@@ -24,7 +24,6 @@ from ddpp_jax.networks import Network
 from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import require_evaluation
 from ddpp_jax.planning.problem import (
-    data_of,
     evaluation_key,
     finished,
     identity_of,
@@ -34,6 +33,7 @@ from ddpp_jax.planning.problem import (
     show,
 )
 from ddpp_jax.planning.scaling import Kind, Kinds
+from ddpp_jax.planning.sources import data_of
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures, row_names
 from ddpp_jax.results import check_evaluation, tables

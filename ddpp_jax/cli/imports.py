@@ -14,7 +14,6 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import require_data
 from ddpp_jax.planning.problem import (
     Problem,
-    data_of,
     describe,
     load,
     network_for,
@@ -24,6 +23,7 @@ from ddpp_jax.planning.problem import (
     teacher_row,
 )
 from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.planning.sources import data_of
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.storage import check_claim, check_unheld, claimed_folder, require_space
 from ddpp_jax.teachers import TorchLayout, buffer_files, content_digest, read_buffers, torch_layout

@@ -38,7 +38,6 @@ from ddpp_jax.planning.limits import check_free, require_data, require_teaching
 from ddpp_jax.planning.problem import (
     Problem,
     describe,
-    describe_data,
     identity_of,
     load,
     origin_of,
@@ -47,6 +46,7 @@ from ddpp_jax.planning.problem import (
     train_teachers,
 )
 from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.planning.sources import describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures, write_report
 from ddpp_jax.sets import DistilledSet, read_distilled, write_distilled

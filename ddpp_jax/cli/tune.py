@@ -21,8 +21,9 @@ from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, balanced
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
-from ddpp_jax.planning.problem import Problem, data_in_memory, load, prepare, train_teachers
+from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
+from ddpp_jax.planning.sources import data_in_memory
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.tuning import (

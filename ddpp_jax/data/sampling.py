@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Integer, Shaped
 
 from ddpp_jax._types import PRNGKey
-from ddpp_jax.data.dataset import Dataset
+from ddpp_jax.data.dataset import Dataset, at_indices
 from ddpp_jax.errors import InputError
 
 TEST, _SUBSET, HELD_OUT = 0, 1, 2  # What is drawn, each from a stream of its own.
@@ -71,6 +71,22 @@ def random_per_class(
     require_per_class(dataset, ipc)
     indices = random_indices(key, dataset.y_train, ipc, classes=dataset.classes)
     return dataset.x_train[indices], dataset.y_train[indices]
+
+
+def balanced(dataset: Dataset) -> Dataset:
+    """The dataset with every class as often as the largest, among training and held-out images."""
+    held = dataset.y_held
+    return at_indices(
+        dataset,
+        balanced_indices(dataset.y_train),
+        balanced_indices(held) if len(held) else np.arange(0),
+    )
+
+
+def seen_by_teachers(dataset: Dataset, *, balance: bool) -> int:
+    """How many training images teachers see in an epoch."""
+    counts = np.bincount(dataset.y_train)
+    return int(len(counts) * counts.max()) if balance else len(dataset.y_train)
 
 
 def balanced_indices(labels: Integer[np.ndarray, " images"]) -> Int[np.ndarray, " _shown"]:
