@@ -13,8 +13,8 @@ from processes import call
 from test_commands import finished, invoke  # noqa: F401
 
 import ddpp_jax
+from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import (
-    DataConfig,
     PerChannel,
     apply,
     fit_transform,
