@@ -41,14 +41,19 @@ def start_with(folder, devices, stage, *flags):
     return subprocess.Popen(arguments, stdout=pipe, stderr=pipe, env=env, **options)
 
 
-def start_job(folder, stage, *flags, processes=2, devices=2):
-    """Begin the processes of a job, each with several virtual devices."""
+def job_flags(processes=2):
+    """Where the processes of a job meet, up to the number of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = ("--coordinator", f"127.0.0.1:{port}", "--processes", str(processes))
+    return f"--coordinator 127.0.0.1:{port} --processes {processes} --process-id".split()
+
+
+def start_job(folder, stage, *flags, processes=2, devices=2):
+    """Begin the processes of a job, each with several virtual devices."""
+    place = job_flags(processes)
     return [
-        start_with(folder, devices, stage, *flags, *place, "--process-id", str(number))
+        start_with(folder, devices, stage, *flags, *place, str(number))
         for number in range(processes)
     ]
 
@@ -419,11 +424,9 @@ def test_a_killed_process_leaves_its_teachers_to_others(tmp_path):
 
 def test_processes_of_different_commands_are_no_job(tmp_path):
     flags = shlex.split("digits --teachers 2 --epochs 3 --width 4 --depth 1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"--coordinator 127.0.0.1:{free.getsockname()[1]} --processes 2 --process-id"
+    place = job_flags()
     processes = [
-        start_with(tmp_path, 1, "teachers", *flags, "--seed", seed, *place.split(), number)
+        start_with(tmp_path, 1, "teachers", *flags, "--seed", seed, *place, number)
         for number, seed in (("0", "1"), ("1", "2"))
     ]
     first, second = ends(processes)
@@ -441,11 +444,9 @@ def test_a_leading_process_that_is_not_there_is_one_line(monkeypatch):
 
 def test_processes_with_unequal_devices_are_no_job(tmp_path):
     flags = shlex.split("digits --teachers 2 --epochs 3 --width 4 --depth 1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"--coordinator 127.0.0.1:{free.getsockname()[1]} --processes 2 --process-id"
+    place = job_flags()
     processes = [
-        start_with(tmp_path, number + 1, "teachers", *flags, *place.split(), str(number))
+        start_with(tmp_path, number + 1, "teachers", *flags, *place, str(number))
         for number in range(2)
     ]
     for number, (code, _, error) in enumerate(ends(processes)):

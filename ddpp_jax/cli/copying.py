@@ -14,7 +14,7 @@ from ddpp_jax import audit, distill
 from ddpp_jax.audit.findings import are_copies, copies_values
 from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.sets import require_test_images
-from ddpp_jax.configs import CopiesJob, Places, digest
+from ddpp_jax.configs import DECIDE_IMAGES, CopiesJob, Places, digest
 from ddpp_jax.data import Dataset, apply, unit, whole
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
@@ -42,17 +42,7 @@ from ddpp_jax.storage import digest_of, write_json
 _FRAME_ROUNDING = 0.02
 """What float16 and a whitening that was undone may change of a frame's pixels."""
 
-_DECIDES = (
-    "dataset",
-    "image_size",
-    "crop",
-    "channels",
-    "range",
-    "per_class",
-    "test_share",
-    "held_out",
-)
-_DECIDES += ("split_seed",)
+_DECIDES = ("dataset", *DECIDE_IMAGES)
 """The settings that decide which training images there are."""
 
 _WORST = 12

@@ -48,6 +48,7 @@ from ddpp_jax.configs.searches import (
 )
 from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
 from ddpp_jax.configs.stages import (
+    DECIDE_IMAGES,
     DataConfig,
     EvaluateConfig,
     ModelConfig,
@@ -60,6 +61,7 @@ __all__ = [
     "ARCHITECTURES",
     "ATTACKS",
     "CHOSEN",
+    "DECIDE_IMAGES",
     "DIGITS",
     "METHODS",
     "NORMS",

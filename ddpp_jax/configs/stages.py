@@ -21,6 +21,18 @@ from ddpp_jax.configs.checks import (
 )
 from ddpp_jax.errors import InputError
 
+DECIDE_IMAGES = (
+    "image_size",
+    "crop",
+    "channels",
+    "range",
+    "per_class",
+    "test_share",
+    "held_out",
+    "split_seed",
+)
+"""Settings of a dataset that decide which images there are, and how they look."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:

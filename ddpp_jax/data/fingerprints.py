@@ -9,21 +9,9 @@ from typing import TypeAlias
 import numpy as np
 
 import ddpp_jax
-from ddpp_jax.configs import DataConfig
+from ddpp_jax.configs import DECIDE_IMAGES, DataConfig
 from ddpp_jax.data.dataset import Source
 from ddpp_jax.storage import read_sealed, write_json
-
-_DECIDE = (
-    "image_size",
-    "crop",
-    "channels",
-    "range",
-    "per_class",
-    "test_share",
-    "held_out",
-    "split_seed",
-)
-"""Settings that decide which images there are, and how they look."""
 
 KeepFn: TypeAlias = Callable[[str], None]
 """`keep(fingerprint)` keeps it for the next time."""
@@ -57,7 +45,7 @@ def kept_fingerprint(
 def _state(source: Source, config: DataConfig) -> str:
     """Sixteen hexadecimal digits that change with any file and with how it is cut and split."""
     assert source.files_fn is not None
-    settings = [getattr(config, name) for name in _DECIDE]
+    settings = [getattr(config, name) for name in DECIDE_IMAGES]
     said = [ddpp_jax.__version__, source.class_names, settings]
     digest = hashlib.sha256(json.dumps(said).encode())
     for part in (source.train, source.test):
