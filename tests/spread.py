@@ -29,7 +29,8 @@ from ddpp_jax.methods.gradient import class_distance
 from ddpp_jax.methods.kernel import centred_labels, fit, predict
 from ddpp_jax.methods.matching import Variables, cut_of, objective
 from ddpp_jax.methods.real import Pool, over_classes, same_for_all
-from ddpp_jax.methods.truncated import begin_window, evaluated, through_window
+from ddpp_jax.methods.truncated import evaluated
+from ddpp_jax.methods.windows import begin_window, through_window
 from ddpp_jax.networks import ConvNet, Infinite, make_network
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import map_over, mean_over, on_all

@@ -18,7 +18,9 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.methods import HParams, OnDevice, Pair, Parts, Plan, Streamed, pairs
 from ddpp_jax.methods.draws import Draws, draw, draw_start
 from ddpp_jax.methods.matching import Variables, objective
-from ddpp_jax.methods.trajectory import LEAST_KEPT, State, plan, update
+from ddpp_jax.methods.schedules import plan
+from ddpp_jax.methods.trajectory import LEAST_KEPT
+from ddpp_jax.methods.updates import State, update
 from ddpp_jax.networks import make_network
 from ddpp_jax.sets import read_distilled, set_path
 from ddpp_jax.storage import TeacherStore, read_rows

@@ -137,11 +137,11 @@ def test_stopped_half_way_it_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     checkpoints, calls = Checkpoints(tmp_path / "judging"), []
     train = networks.advance_all
 
-    def stopped(members, pieces, **settings):
+    def stopped(members, pieces, *given, **settings):
         calls.append(pieces[0][0])
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return train(members, pieces, **settings)
+        return train(members, pieces, *given, **settings)
 
     monkeypatch.setattr(networks, "advance_all", stopped)
     with pytest.raises(KeyboardInterrupt):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+from prepared import cut_copy
 from processes import call
 from test_commands import finished, make_npz  # noqa: F401
 
@@ -227,8 +228,20 @@ SIZES["dm"] = SIZES["teachers"] + (
 SIZES["distill"] = SIZES["dm"] + " --student-steps 2 --target-epochs 1 --max-start-epoch 2"
 
 
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """Enough real images of both datasets for the sizes above; their files are read whole."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name, counts in (
+        ("cifar10", {"train": 1500, "test": 300}),
+        ("cifar100", {"train": 5000, "test": 500}),
+    ):
+        cut_copy(SHARED / name / "3.0.2", folder / name / "3.0.2", counts)
+    return folder
+
+
 @pytest.mark.parametrize("line", lines("python -m ddpp_jax."))
-def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
+def test_every_command_runs_small(line, finished, tmp_path, request):  # noqa: F811
     """As it stands but for its size; the sets of `evaluate` are those of tests/test_commands.py."""
     _, _, module, *arguments = shlex.split(line)
     stage = module.removeprefix("ddpp_jax.")
@@ -249,13 +262,16 @@ def test_every_command_runs_small(line, finished, tmp_path):  # noqa: F811
         pytest.skip("needs PyTorch")
     for name in ("RUN", "OTHER"):
         shutil.copytree(finished[0] / "run", tmp_path / name)
-    words = [str(SHARED) if word == "DATA" else word for word in arguments]
+    words = [
+        str(request.getfixturevalue("small_data")) if word == "DATA" else word for word in arguments
+    ]
     named = flag_value("--method", words) or flag_value("--methods", words) or "ddpp"
     trajectories = {"ddpp", "mtt"} & set(named.split(","))
     size = SIZES.get(stage if stage != "distill" or trajectories else "dm", "").split()
     size = SIZES["dm"].split() if flag_value("--methods", words) else size
     size = [] if "--list-settings" in words else size
-    size = ["--width", "8", "--per-class", "50"] if "--dry-run" in words else size
+    dry = "--width 8 --per-class 50" + " --student-steps 5" * (stage == "distill")
+    size = dry.split() if "--dry-run" in words else size
     done = call(tmp_path, stage, *words, *size)
     assert done.returncode == 0, done.stderr
     assert done.stdout

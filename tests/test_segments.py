@@ -10,8 +10,8 @@ import small
 from ddpp_jax.configs import TrajectoryConfig
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import match_trajectories
+from ddpp_jax.methods.schedules import plan
 from ddpp_jax.methods.segments import segment_keys
-from ddpp_jax.methods.trajectory import plan
 
 KEY = jax.random.key(3)
 SEGMENTS = 3

@@ -26,6 +26,7 @@ from ddpp_jax.methods import (
 from ddpp_jax.methods.draws import Draws
 from ddpp_jax.methods.labels import CERTAIN, logits_of, right
 from ddpp_jax.methods.matching import PAPERS, Variables, objective
+from ddpp_jax.methods.schedules import plan
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.sets import DistilledSet, read_distilled
 from ddpp_jax.storage import read_rows
@@ -152,10 +153,10 @@ def test_starts_are_drawn_between_the_bounds():
     schedule = SCHEDULE._replace(
         start_epochs=9, first_epoch=2, early_epochs=4, growth=200, steps=400, teachers=3
     )
-    epochs = trajectory.plan(0, schedule).epochs
+    epochs = plan(0, schedule).epochs
     assert set(epochs[:20]) == {2, 3}
     assert set(epochs[250:]) == {2, 3, 4, 5, 6, 7, 8}
-    rest = trajectory.plan(0, schedule, 100).epochs
+    rest = plan(0, schedule, 100).epochs
     np.testing.assert_array_equal(rest, epochs[100:])
 
 

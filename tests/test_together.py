@@ -10,8 +10,8 @@ from ddpp_jax.storage import machine
 from ddpp_jax.training import over_members, side_by_side
 
 
-@partial(over_members, static=("times",), donate=False)
-def walk(member, piece, *, times):
+@partial(over_members, donate=False)
+def walk(member, piece, times):
     key, vector = member
     step, scale = piece
     noise = jax.random.normal(jax.random.fold_in(key, step), vector.shape)
@@ -27,18 +27,18 @@ PIECES = [(0, 0.5), (1, 2.0), (2, 1.0)]
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_each_member_is_what_it_is_alone_to_the_bit(count):
-    _, found = walk(members(count), PIECES, times=2)
+    _, found = walk(members(count), PIECES, 2)
     keys, vectors = members(count)
     for place in range(count):
         own = slice(place, place + 1)
-        _, alone = walk((keys[own], vectors[own]), PIECES, times=2)
+        _, alone = walk((keys[own], vectors[own]), PIECES, 2)
         np.testing.assert_array_equal(found[own], alone)
 
 
 def test_at_once_they_are_the_same_to_rounding(monkeypatch):
-    _, found = walk(members(3), PIECES, times=2)
+    _, found = walk(members(3), PIECES, 2)
     monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
-    _, at_once = walk(members(3), PIECES, times=2)
+    _, at_once = walk(members(3), PIECES, 2)
     np.testing.assert_allclose(found, at_once, rtol=1e-6)
 
 
@@ -71,16 +71,17 @@ def test_one_program_is_traced_once_for_all_members():
     traces = []
 
     @over_members
-    def fn(member, piece):
+    def fn(member, piece, how):
+        assert how is None
         traces.append(1)
         return member + piece
 
-    fn(jnp.zeros((4, 2)), [1.0, 2.0])
+    fn(jnp.zeros((4, 2)), [1.0, 2.0], None)
     assert len(traces) == 1
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_jax_is_told_for_a_thread_holds_for_all(count):
     with jax.enable_x64(True):
-        _, found = walk((members(count)[0], jnp.ones((count, 5), jnp.float64)), PIECES, times=2)
+        _, found = walk((members(count)[0], jnp.ones((count, 5), jnp.float64)), PIECES, 2)
         assert found.dtype == jnp.float64

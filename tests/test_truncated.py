@@ -20,11 +20,8 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Inner, RealImages, UnrolledHParams, pool_like, unroll_truncated
 from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.pixels import Trained, descend_trained, labels_of
-from ddpp_jax.methods.truncated import (
-    begin_window,
-    evaluated,
-    through_window,
-)
+from ddpp_jax.methods.truncated import evaluated
+from ddpp_jax.methods.windows import begin_window, through_window
 from ddpp_jax.sets import read_distilled
 from ddpp_jax.training import length
 

@@ -17,7 +17,7 @@ from ddpp_jax.data import balanced, seen_by_teachers
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import HParams, Info, Method
 from ddpp_jax.methods.matching import Variables
-from ddpp_jax.methods.trajectory import State, update
+from ddpp_jax.methods.updates import State, update
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.tuning import (

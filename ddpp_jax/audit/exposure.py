@@ -99,7 +99,7 @@ def confidences_of(
     steps = math.ceil(count / size)
     order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
     piece = (jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32), order)
-    found = _ask(params, [piece], apply_fn=network.apply_fn)
+    found = _ask(params, [piece], network.apply_fn)
     return np.asarray(found).reshape(-1, steps * size)[:, :count]
 
 
@@ -118,11 +118,10 @@ def scaled(logits: Logits, labels: Labels) -> Float[Array, " images"]:
     return jnp.where(own, logits, 0.0).sum(axis=1) - others
 
 
-@partial(over_members, static=("apply_fn",), donate=False)
+@partial(over_members, donate=False)
 def _ask(
     params: Params,
     piece: tuple[Images, Labels, Int[Array, "steps size"]],
-    *,
     apply_fn: ApplyFn,
 ) -> Float[Array, "steps size"]:
     images, labels, order = piece

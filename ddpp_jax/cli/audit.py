@@ -8,10 +8,12 @@ from typing import Annotated, Any, Generic, NoReturn
 
 import tyro
 
+from ddpp_jax.cli.arguments import named
 from ddpp_jax.cli.attacking import run_attack
 from ddpp_jax.cli.copying import run_copies
-from ddpp_jax.cli.flags import Hooks, Shown, base, named, run_with_setting
+from ddpp_jax.cli.flags import Hooks, base, run_with_setting
 from ddpp_jax.cli.sets import settings_of
+from ddpp_jax.cli.shown import Shown
 from ddpp_jax.configs import (
     CHOSEN,
     AttackJob,

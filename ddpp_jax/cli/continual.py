@@ -7,23 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NoReturn
 
+from ddpp_jax.cli.arguments import flag_names, named, without
 from ddpp_jax.cli.condensing import Compared
 from ddpp_jax.cli.environment import require_device
-from ddpp_jax.cli.flags import (
-    Hooks,
-    Shown,
-    base,
-    flag_names,
-    named,
-    parse_varied,
-    report_of,
-    run_with_setting,
-    without,
-)
+from ddpp_jax.cli.flags import Hooks, base, parse_varied, run_with_setting
 from ddpp_jax.cli.incremental import run_continual
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.select import select_job
 from ddpp_jax.cli.several import parse_each
+from ddpp_jax.cli.shown import Shown, report_of
 from ddpp_jax.configs import METHODS, SELECTIONS, ContinualConfig, DistillJob, Places, SelectJob
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config

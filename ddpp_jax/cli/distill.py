@@ -9,20 +9,9 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn
 
 from ddpp_jax import cluster
+from ddpp_jax.cli.arguments import alone, flag_names, named
 from ddpp_jax.cli.environment import require_device
-from ddpp_jax.cli.flags import (
-    Hooks,
-    Joined,
-    Shown,
-    alone,
-    base,
-    dry_run,
-    flag_names,
-    named,
-    parse_varied,
-    report_of,
-    run_with_setting,
-)
+from ddpp_jax.cli.flags import Hooks, base, parse_varied, run_with_setting
 from ddpp_jax.cli.job import check_distill, run_distill
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.search import (
@@ -37,6 +26,7 @@ from ddpp_jax.cli.search import (
     wants_search,
 )
 from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_each
+from ddpp_jax.cli.shown import Joined, Shown, dry_run, report_of
 from ddpp_jax.cli.tune import find_settings, require_search
 from ddpp_jax.configs import (
     SETTINGS,

@@ -12,16 +12,17 @@ import numpy as np
 import tyro
 
 from ddpp_jax import cluster
-from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_setting
+from ddpp_jax.cli.evaluating import describe, operations, title_of
+from ddpp_jax.cli.flags import Hooks, run_with_setting
 from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
+from ddpp_jax.cli.shown import DryRun, Joined, Shown, dry_run
 from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
 from ddpp_jax.data import Dataset, Transform, keep, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
-from ddpp_jax.planning import machines, trial, work, workload
 from ddpp_jax.planning.limits import require_evaluation
 from ddpp_jax.planning.problem import (
     evaluation_key,
@@ -32,7 +33,6 @@ from ddpp_jax.planning.problem import (
     say_settings,
     show,
 )
-from ddpp_jax.planning.scaling import Kind, Kinds
 from ddpp_jax.planning.sources import data_of
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures, row_names
@@ -98,12 +98,12 @@ def run_evaluate(
     if dry is not None:
         say_settings(job, raw, report)
         if not complete:
-            _describe(job, raw, networks, sets, dry, report)
+            describe(job, raw, networks, sets, dry, report)
         return
 
     def compute() -> dict[str, Any]:
         cluster.agreed(lambda: keep(raw))
-        report.expect(_operations(job, raw, networks, sets))
+        report.expect(operations(job, raw, networks, sets))
         return _compute(job, raw, networks, sets, folder, report)
 
     found = results_in(
@@ -163,84 +163,6 @@ def _draw(folder: Path, found: Mapping[str, Any]) -> None:
             save(folder / picture, found, names)
 
 
-def _title(small: SmallSet, architecture: str) -> str:
-    """What the evaluation of a set by an architecture is called."""
-    return f"{small.path} by {architecture} at rate {small.rate:.4g}"
-
-
-def _seconds(
-    job: EvaluateJob, raw: Dataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
-) -> dict[str, float]:
-    """Seconds of each evaluation, by a trial."""
-    return {
-        f"evaluate {_title(small, name)}": trial.evaluation_seconds(
-            Procedure(job.evaluation, job.data.operations, raw.classes),
-            network,
-            small.images.shape,
-            test=len(raw.y_test),
-        )
-        for small in sets
-        for name, network in networks.items()
-    }
-
-
-def _describe(
-    job: EvaluateJob,
-    raw: Dataset,
-    networks: Mapping[str, Network],
-    sets: Sequence[SmallSet],
-    dry: DryRun,
-    report: Report,
-) -> None:
-    """Say how long the evaluations would take here, and on some devices."""
-    found: dict[str, float] = {}
-
-    def tried() -> dict[str, float]:
-        found.update(_seconds(job, raw, networks, sets))
-        return found
-
-    most = max(network.num_params for network in networks.values())
-    known = trial.describe(tried, most, report)
-    if dry.devices is None:
-        return
-    if not known:
-        machines.say_unknown(dry.devices, report)
-        return
-    shapes = workload.shapes_of(raw)
-
-    def kinds(network: Network, images: int, paces: work.Costs) -> Kinds:
-        seconds = paces.evaluation
-        kind = workload.evaluation_kind(job.evaluation, network, shapes, images, seconds=seconds)
-        return Kinds(Kind(), Kind(), kind)
-
-    each = [(small, net) for small in sets for net in networks.values()]
-    of_stages = [
-        machines.Tried(
-            work.Stage(name, evaluations=1),
-            work.Costs(0.0, 0.0, seconds),
-            partial(kinds, net, len(small.labels)),
-        )
-        for (name, seconds), (small, net) in zip(found.items(), each, strict=True)
-    ]
-    machines.describe(of_stages, dry.devices, report)
-
-
-def _operations(
-    job: EvaluateJob, raw: Dataset, networks: Mapping[str, Network], sets: Sequence[SmallSet]
-) -> dict[str, float]:
-    """Operations of each evaluation, by which the time that is left is told."""
-    shape = raw.x_train.shape[1:]
-    images = {name: work.forward_operations(net, shape) for name, net in networks.items()}
-    test = len(raw.y_test)
-    return {
-        f"evaluate {_title(small, name)}": work.evaluation_operations(
-            job.evaluation, image, len(small.labels), test
-        )
-        for small in sets
-        for name, image in images.items()
-    }
-
-
 def _rows(
     job: EvaluateJob,
     evaluations: Evaluations,
@@ -262,7 +184,7 @@ def _rows(
                 tests,
                 report,
                 key=evaluation_key(seed),
-                name=_title(small, name),
+                name=title_of(small, name),
                 architecture=f"{name} {small.digest}",
             )["test"]
             about = {**small.about, "file": str(small.path), "architecture": name}

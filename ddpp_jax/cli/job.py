@@ -9,7 +9,6 @@ import numpy as np
 
 from ddpp_jax import cluster, distill
 from ddpp_jax.cli.baseline import evaluate_random, random_of
-from ddpp_jax.cli.flags import DryRun
 from ddpp_jax.cli.methods import Made, Sources, make_method
 from ddpp_jax.cli.outcomes import (
     doubts_of,
@@ -28,6 +27,7 @@ from ddpp_jax.cli.runs import (
     require_run,
     stages_of,
 )
+from ddpp_jax.cli.shown import DryRun
 from ddpp_jax.cli.starts import labelled, learns_labels, starter
 from ddpp_jax.configs import DistillJob, KernelConfig, Places
 from ddpp_jax.data import Dataset

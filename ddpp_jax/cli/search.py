@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ddpp_jax.cli.flags import flag_names, named
+from ddpp_jax.cli.arguments import flag_names, named
 from ddpp_jax.configs import SETTINGS, DistillJob, KernelConfig, digest, job_of, untuned
 from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.errors import InputError

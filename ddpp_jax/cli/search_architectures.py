@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax import search
-from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.flags import run_with_setting
 from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.proxies import (
     EARLY,
@@ -24,6 +24,7 @@ from ddpp_jax.cli.proxies import (
     tests_of,
     training_sets,
 )
+from ddpp_jax.cli.shown import Shown
 from ddpp_jax.configs import DistillJob, EvaluateConfig, SearchJob, digest
 from ddpp_jax.data import (
     Dataset,

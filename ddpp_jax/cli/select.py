@@ -14,7 +14,8 @@ from jaxtyping import Int
 
 from ddpp_jax import select
 from ddpp_jax._types import Params
-from ddpp_jax.cli.flags import Shown, run_with_setting
+from ddpp_jax.cli.flags import run_with_setting
+from ddpp_jax.cli.shown import Shown
 from ddpp_jax.configs import (
     SELECTIONS,
     DistillJob,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from ddpp_jax import cluster
-from ddpp_jax.cli.flags import named, without
+from ddpp_jax.cli.arguments import named, without
 from ddpp_jax.configs import check_method, digest
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.problem import finished, show

@@ -8,8 +8,9 @@ from typing import Annotated, NoReturn
 import tyro
 
 from ddpp_jax import cluster
-from ddpp_jax.cli.flags import DryRun, Hooks, Joined, Shown, dry_run, run_with_setting
+from ddpp_jax.cli.flags import Hooks, run_with_setting
 from ddpp_jax.cli.imports import run_import
+from ddpp_jax.cli.shown import DryRun, Joined, Shown, dry_run
 from ddpp_jax.configs import DistillJob, Places, TeachersJob
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import machines, trial, work, workload

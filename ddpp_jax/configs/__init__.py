@@ -25,8 +25,9 @@ from ddpp_jax.configs.jobs import (
     job_of,
 )
 from ddpp_jax.configs.members import MemberJob, differences_of, members_of, swept_name
-from ddpp_jax.configs.methods import (
-    METHODS,
+from ddpp_jax.configs.methods import METHODS, check_method
+from ddpp_jax.configs.published import provenance
+from ddpp_jax.configs.real import (
     AlignmentConfig,
     AugmentedConfig,
     DistributionConfig,
@@ -35,9 +36,7 @@ from ddpp_jax.configs.methods import (
     NetworkConfig,
     RealConfig,
     UnrolledConfig,
-    check_method,
 )
-from ddpp_jax.configs.published import provenance
 from ddpp_jax.configs.searches import (
     ACTIVATIONS,
     NORMS,

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from ddpp_jax.configs.distillation import DistillConfig
-from ddpp_jax.configs.methods import METHODS, KernelConfig, RealConfig, UnrolledConfig, check_method
+from ddpp_jax.configs.methods import METHODS, check_method
+from ddpp_jax.configs.real import KernelConfig, RealConfig, UnrolledConfig
 from ddpp_jax.errors import InputError
 
 _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {

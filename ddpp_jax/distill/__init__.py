@@ -10,8 +10,6 @@ from ddpp_jax.distill.member import (
     is_finished,
     pictured,
     read_finished,
-    start_from,
-    start_indices,
 )
 from ddpp_jax.distill.program import (
     begin,
@@ -21,6 +19,7 @@ from ddpp_jax.distill.program import (
     stepper,
     steps_per_call,
 )
+from ddpp_jax.distill.starts import start_from, start_indices
 
 __all__ = [
     "CHECKPOINT_EVERY",

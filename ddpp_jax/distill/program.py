@@ -47,7 +47,7 @@ def stepper(method: Method) -> Stepper:
             own, shared = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches), None
             rows = jax.tree.leaves(own)[0].shape[1]
         piece = (jnp.int32(first), jnp.int32(count), shared)
-        return advance((keys, states, hparams, own), [piece], rows=rows)
+        return advance((keys, states, hparams, own), [piece], rows)
 
     return call
 
@@ -58,7 +58,7 @@ def _program(step: Callable[..., tuple[State, Info]]) -> Callable[..., tuple[Sta
 
     The step is traced once, though its shapes are asked for before it is compiled.
     """
-    return over_members(partial(_advance, jax.jit(step)), static=("rows",), donate=False)
+    return over_members(partial(_advance, jax.jit(step)), donate=False)
 
 
 def begin(method: Method, member: Member) -> State:
@@ -129,7 +129,6 @@ def _advance(
     step: Callable[..., tuple[State, Info]],
     member: tuple[PRNGKey, State, HParams, Batch],
     piece: tuple[Int[Array, ""], Int[Array, ""], Batch],
-    *,
     rows: int,
 ) -> tuple[State, Info]:
     """A member's state after some steps, and the Info of each, in one program.
@@ -178,7 +177,8 @@ def memory(method: Method, member: Member) -> int | None:
     )
     number = jax.ShapeDtypeStruct((), jnp.int32)
     piece = (number, number, batch if method.shared else None)
-    program = jax.jit(on_all(partial(_advance, jax.jit(method.step), rows=rows)))
+    advance = partial(_advance, jax.jit(method.step))
+    program = jax.jit(on_all(lambda member, piece: advance(member, piece, rows)))
     needed = program.lower(given, piece).compile().memory_analysis()
     if needed is None:
         return None

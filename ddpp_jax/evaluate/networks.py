@@ -147,9 +147,7 @@ def train(
             keys, states, info = advance_all(
                 (keys, states, Info(losses)),
                 [(*span, given) for span in _pieces(done, high)],
-                network=network,
-                config=config,
-                operations=procedure.operations,
+                (network, procedure),
                 at_a_time=at_a_time,
             )
             losses = info.loss
@@ -188,18 +186,16 @@ def begin_all(keys: PRNGKeys, network: Network) -> State:
     return jax.vmap(lambda key: init(named_key(key, "init"), network=network))(keys)
 
 
-@partial(over_members, static=("network", "config", "operations"))
+@over_members
 def advance_all(
     member: tuple[PRNGKey, State, Info],
     piece: tuple[Int[Array, ""], Int[Array, ""], tuple[Images, Targets, Scalar]],
-    *,
-    network: Network,
-    config: EvaluateConfig,
-    operations: tuple[str, ...],
+    how: tuple[Network, Procedure],
 ) -> tuple[PRNGKey, State, Info]:
     """A network after the epochs of a piece."""
     key, state, info = member
     low, high, small = piece
+    network, procedure = how
 
     def epoch(index: Int[Array, ""], carry: tuple[State, Info]) -> tuple[State, Info]:
         return step(
@@ -208,8 +204,8 @@ def advance_all(
             index,
             small,
             network=network,
-            config=config,
-            augment_fn=partial(augment, operations=operations),
+            config=procedure.config,
+            augment_fn=partial(augment, operations=procedure.operations),
         )
 
     return key, *lax.fori_loop(low, high, epoch, (state, info))

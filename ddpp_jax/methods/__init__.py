@@ -12,8 +12,11 @@ from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
 from ddpp_jax.methods.real import Pool, RealImages, Room, Work, made_up_pool, pool_like
-from ddpp_jax.methods.trajectory import Extensions, HParams, Schedule, match_trajectories
-from ddpp_jax.methods.truncated import Inner, UnrolledHParams, unroll_truncated
+from ddpp_jax.methods.schedules import Schedule
+from ddpp_jax.methods.trajectory import Extensions, match_trajectories
+from ddpp_jax.methods.truncated import UnrolledHParams, unroll_truncated
+from ddpp_jax.methods.updates import HParams
+from ddpp_jax.methods.windows import Inner
 
 __all__ = [
     "LEAST_SHARE",

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ddpp_jax._types import AugmentFn, Images, Params, PRNGKey, Scalar, Targets
+from ddpp_jax._types import AugmentFn, Params, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.features import gradient_of
 from ddpp_jax.methods.method import (
@@ -31,7 +31,6 @@ from ddpp_jax.methods.pixels import (
 )
 from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, reading_pool
 from ddpp_jax.networks import Network
-from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import Training, map_over, train_epoch
 
 METRICS = (
@@ -98,6 +97,17 @@ class _Carry(NamedTuple):
     losses: Float[Array, " 3"]
 
 
+class _Setting(NamedTuple):
+    """What is the same in all steps; see `align_features`."""
+
+    network: Network
+    real_batch: int
+    optimizer: optax.GradientTransformation
+    loops: AlignmentLoops
+    augment_fn: AugmentFn | None
+    training: Training
+
+
 def align_features(
     network: Network,
     feed_fn: Callable[[int, int], Feed],
@@ -125,79 +135,21 @@ def align_features(
             minibatches of the network's training; None is CAFE without DSA.
         work: what the work of its steps is estimated from.
     """
-    training = network_training(network, loops.rate, loops.batch, augment_fn)
+    setting = _Setting(
+        network,
+        real_batch,
+        optimizer,
+        loops,
+        augment_fn,
+        network_training(network, loops.rate, loops.batch, augment_fn),
+    )
     start_fn = begin(optimizer)
-    accuracy_fn = partial(_accuracy, network=network, queries=loops.queries)
-
-    def init(key: PRNGKey, start: DistilledSet) -> State:
-        return State(start_fn(key, start), jnp.int32(0))
-
-    def updated(key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
-        """After an update of the images, and with the network's accuracy after it."""
-        gradient, losses = gradient_of(
-            key,
-            carry.params,
-            carry.pixels.images,
-            pool,
-            network,
-            batch=real_batch,
-            augment_fn=augment_fn,
-        )
-        return carry._replace(
-            pixels=descend(carry.pixels, gradient, rate, optimizer),
-            accuracies=_later(carry.accuracies, accuracy_fn(key, carry.params, pool)),
-            updates=carry.updates + 1,
-            losses=carry.losses + jnp.stack(losses),
-        )
-
-    def step(key: PRNGKey, state: State, pool: Pool, hparams: PixelHParams) -> tuple[State, Info]:
-        ends = jnp.asarray([max(1, int(share * loops.steps)) for share in _FALLS])
-        rate = jnp.asarray(hparams.pixel_rate) / 2 ** (state.made >= ends).sum()
-
-        def is_unsettled(carry: _Carry) -> Bool[Array, ""]:
-            settled = (carry.updates >= _WINDOW) & (_range(carry.accuracies) < loops.settled)
-            return ~settled & (carry.updates < _MOST_UPDATES)
-
-        def key_of(update: Array) -> PRNGKey:
-            return jax.random.fold_in(named_key(key, "updates"), update)
-
-        def turn(carry: _Carry) -> _Carry:
-            of_training = named_key(key_of(carry.updates - 1), "network training")
-            params, epochs = _trained(
-                of_training,
-                carry.params,
-                (carry.pixels.images, carry.pixels.labels),
-                training,
-                loops.moved,
-                lambda key, params: accuracy_fn(key, params, pool),
-            )
-            carry = carry._replace(params=params, epochs=carry.epochs + epochs)
-            return updated(key_of(carry.updates), carry, pool, rate)
-
-        params = network.init_fn(named_key(key, "network"))
-        none = jnp.int32(0)
-        carry = _Carry(state.pixels, params, jnp.zeros(_WINDOW), none, none, jnp.zeros(3))
-        carry = updated(key_of(none), carry, pool, rate)
-        carry = lax.while_loop(is_unsettled, turn, carry)
-        total, alignment, discrimination = carry.losses / carry.updates
-        metrics = {
-            "loss": total,
-            "alignment": alignment,
-            "discrimination": discrimination,
-            "updates": carry.updates.astype(jnp.float32),
-            "epochs": carry.epochs.astype(jnp.float32),
-            "query_accuracy": carry.accuracies[-1],
-        }
-        finite = all_finite(carry.losses, carry.pixels.images)
-        after = State(carry.pixels, state.made + 1)
-        return finite_or_same(finite, after, state), Info(metrics, ~finite)
-
     own, classes = work.ipc, pool.counts.shape[0]
     update_images = classes * (real_batch + (1 + _TRAINING) * own + loops.queries)
     epoch_images = classes * (_TRAINING * own + loops.queries)
     method = Method(
-        init,
-        step,
+        lambda key, start: State(start_fn(key, start), jnp.int32(0)),
+        partial(_step, setting),
         feed_fn,
         lambda state: distilled(state.pixels),
         batch=pool,
@@ -209,10 +161,88 @@ def align_features(
     return reading_pool(method)
 
 
-def _accuracy(
-    key: PRNGKey, params: Params, pool: Pool, *, network: Network, queries: int
-) -> Scalar:
-    """The accuracy of a network on as many real images of each class."""
+def _step(
+    setting: _Setting, key: PRNGKey, state: State, pool: Pool, hparams: PixelHParams
+) -> tuple[State, Info]:
+    """The state after all updates with a network, or as it was where that is not finite."""
+    loops = setting.loops
+    ends = jnp.asarray([max(1, int(share * loops.steps)) for share in _FALLS])
+    rate = jnp.asarray(hparams.pixel_rate) / 2 ** (state.made >= ends).sum()
+
+    def is_unsettled(carry: _Carry) -> Bool[Array, ""]:
+        settled = (carry.updates >= _WINDOW) & (_range(carry.accuracies) < loops.settled)
+        return ~settled & (carry.updates < _MOST_UPDATES)
+
+    def key_of(update: Array) -> PRNGKey:
+        return jax.random.fold_in(named_key(key, "updates"), update)
+
+    def turn(carry: _Carry) -> _Carry:
+        carry = _trained(setting, key_of(carry.updates - 1), carry, pool)
+        return _updated(setting, key_of(carry.updates), carry, pool, rate)
+
+    params = setting.network.init_fn(named_key(key, "network"))
+    none = jnp.int32(0)
+    carry = _Carry(state.pixels, params, jnp.zeros(_WINDOW), none, none, jnp.zeros(3))
+    carry = _updated(setting, key_of(none), carry, pool, rate)
+    carry = lax.while_loop(is_unsettled, turn, carry)
+    total, alignment, discrimination = carry.losses / carry.updates
+    metrics = {
+        "loss": total,
+        "alignment": alignment,
+        "discrimination": discrimination,
+        "updates": carry.updates.astype(jnp.float32),
+        "epochs": carry.epochs.astype(jnp.float32),
+        "query_accuracy": carry.accuracies[-1],
+    }
+    finite = all_finite(carry.losses, carry.pixels.images)
+    after = State(carry.pixels, state.made + 1)
+    return finite_or_same(finite, after, state), Info(metrics, ~finite)
+
+
+def _updated(setting: _Setting, key: PRNGKey, carry: _Carry, pool: Pool, rate: Scalar) -> _Carry:
+    """After an update of the images, and with the network's accuracy after it."""
+    gradient, losses = gradient_of(
+        key,
+        carry.params,
+        carry.pixels.images,
+        pool,
+        setting.network,
+        batch=setting.real_batch,
+        augment_fn=setting.augment_fn,
+    )
+    return carry._replace(
+        pixels=descend(carry.pixels, gradient, rate, setting.optimizer),
+        accuracies=_later(carry.accuracies, _accuracy(setting, key, carry.params, pool)),
+        updates=carry.updates + 1,
+        losses=carry.losses + jnp.stack(losses),
+    )
+
+
+def _trained(setting: _Setting, key: PRNGKey, carry: _Carry, pool: Pool) -> _Carry:
+    """With the network after epochs on the distilled images until its accuracy has moved."""
+    training, key = setting.training, named_key(key, "network training")
+    small = (carry.pixels.images, carry.pixels.labels)
+
+    def has_not_moved(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
+        _, accuracies, epochs = x
+        has = (epochs >= _WINDOW) & (_range(accuracies) > setting.loops.moved)
+        return ~has & (epochs < _MOST_EPOCHS)
+
+    def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
+        params, accuracies, epochs = x
+        own = jax.random.fold_in(key, epochs)
+        state = training.optimizer.init(params)  # Plain SGD has none to keep.
+        params, _, _ = train_epoch(named_key(own, "epoch"), params, state, *small, training)
+        return params, _later(accuracies, _accuracy(setting, own, params, pool)), epochs + 1
+
+    begun = (carry.params, jnp.zeros(_WINDOW), jnp.int32(0))
+    params, _, epochs = lax.while_loop(has_not_moved, epoch, begun)
+    return carry._replace(params=params, epochs=carry.epochs + epochs)
+
+
+def _accuracy(setting: _Setting, key: PRNGKey, params: Params, pool: Pool) -> Scalar:
+    """The accuracy of a network on some real images of each class."""
+    network, queries = setting.network, setting.loops.queries
     places = draw_places(named_key(key, "queries"), pool, queries)
     parts = network.parts(queries)
 
@@ -222,33 +252,6 @@ def _accuracy(
         return (jnp.argmax(logits, axis=1) == label).mean(dtype=jnp.float32)
 
     return map_over(share, (jnp.arange(len(places)), places)).mean()
-
-
-def _trained(
-    key: PRNGKey,
-    params: Params,
-    small: tuple[Images, Targets],
-    training: Training,
-    moved: float,
-    accuracy_fn: Callable[[PRNGKey, Params], Scalar],
-) -> tuple[Params, Int[Array, ""]]:
-    """A network after epochs on a small set until its accuracy has moved, and how many."""
-
-    def has_not_moved(x: tuple[Params, Array, Array]) -> Bool[Array, ""]:
-        _, accuracies, epochs = x
-        has = (epochs >= _WINDOW) & (_range(accuracies) > moved)
-        return ~has & (epochs < _MOST_EPOCHS)
-
-    def epoch(x: tuple[Params, Array, Array]) -> tuple[Params, Array, Array]:
-        params, accuracies, epochs = x
-        own = jax.random.fold_in(key, epochs)
-        state = training.optimizer.init(params)  # Plain SGD has none to keep.
-        params, _, _ = train_epoch(named_key(own, "epoch"), params, state, *small, training)
-        return params, _later(accuracies, accuracy_fn(own, params)), epochs + 1
-
-    begun = (params, jnp.zeros(_WINDOW), jnp.int32(0))
-    params, _, epochs = lax.while_loop(has_not_moved, epoch, begun)
-    return params, epochs
 
 
 def _later(accuracies: Float[Array, " window"], value: Scalar) -> Float[Array, " window"]:

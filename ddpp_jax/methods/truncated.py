@@ -12,22 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from ddpp_jax._types import (
-    AugmentFn,
-    Images,
-    OptState,
-    Params,
-    Placement,
-    PRNGKey,
-    Scalar,
-    ScalarLike,
-    Targets,
-)
-from ddpp_jax.core import named_key, unroll, value_and_gradient
-from ddpp_jax.methods.draws import Draws, draw
-from ddpp_jax.methods.matching import as_they_are, cut_of
+from ddpp_jax._types import Images, OptState, Params, PRNGKey, Scalar, ScalarLike
+from ddpp_jax.core import named_key
+from ddpp_jax.methods.draws import draw
+from ddpp_jax.methods.matching import cut_of
 from ddpp_jax.methods.method import (
     Feed,
     Info,
@@ -39,6 +29,7 @@ from ddpp_jax.methods.method import (
 )
 from ddpp_jax.methods.pixels import Trained, begin_trained, descend_trained, labels_of
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
+from ddpp_jax.methods.windows import Inner, begin_window, through_window
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import cross_entropy, length
@@ -55,9 +46,6 @@ _CLIPPED_AT = 2.0
 
 _KEPT_OF_NORM = 0.9
 """Share that the usual length keeps of itself in a step."""
-
-_OFF_ZERO = 1e-16
-"""Under Adam's root, where a second moment of 0 would give its derivative no bound."""
 
 _DIFFERENTIATED = 12
 """Passes over a network that a step of the window takes, with all that differentiating it takes."""
@@ -93,40 +81,13 @@ class UnrolledHParams(NamedTuple):
     label_rate: ScalarLike = 0.0
 
 
-class Inner(NamedTuple):
-    """How networks are trained on the distilled images.
+class _Setting(NamedTuple):
+    """What is the same in all steps; see `unroll_truncated`."""
 
-    Attributes:
-        window: steps that are differentiated.
-        horizon: steps of the longest training, the window among them.
-        placement: where the window lies.
-        rate: learning rate.
-        adam: by Adam, or by plain SGD.
-        batch: distilled images in a minibatch.
-        augment_fn: applied to every minibatch, distilled and real.
-    """
-
-    window: int
-    horizon: int
-    placement: Placement
-    rate: float
-    adam: bool
-    batch: int
-    augment_fn: AugmentFn = as_they_are
-
-
-class Window(NamedTuple):
-    """A network where the window of its training begins.
-
-    Attributes:
-        params: of the network.
-        opt_state: of what trains it.
-        first: the step at which the window begins.
-    """
-
-    params: Params
-    opt_state: OptState
-    first: Int[Array, ""]
+    network: Network
+    target_batch: int
+    optimizer: optax.GradientTransformation
+    inner: Inner
 
 
 def unroll_truncated(
@@ -157,6 +118,7 @@ def unroll_truncated(
         learns_labels: train the labels too, as probabilities.
         operations: of a forward pass of one image, floating-point; 0 where nobody asks.
     """
+    setting = _Setting(network, target_batch, optimizer, inner)
     classes = pool.counts.shape[0]
 
     def init(key: PRNGKey, start: DistilledSet) -> UnrolledState:
@@ -168,181 +130,76 @@ def unroll_truncated(
         numbers = (jnp.asarray(start.alpha, images.dtype), jnp.zeros((), images.dtype))
         return UnrolledState(trained, labels, numbers[0], opt_state, numbers[1])
 
-    def step(
-        key: PRNGKey, state: UnrolledState, pool: Pool, hparams: UnrolledHParams
-    ) -> tuple[UnrolledState, Info]:
-        places = draw_places(named_key(key, "real images"), pool, target_batch).reshape(-1)
-        targets = jnp.repeat(jnp.arange(classes), target_batch)
-        real = inner.augment_fn(named_key(key, "augment real"), pool.images[places])
-        draws = draw(
-            named_key(key, "distilled images"),
-            images=len(state.labels),
-            steps=inner.horizon,
-            batch=inner.batch,
-        )
-        labels = labels_of(lax.stop_gradient(state.trained), state.labels)
-        window = begin_window(
-            key, state.trained.images, labels, draws, network=network, inner=inner
-        )
-
-        def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
-            labels = labels_of(trained, state.labels)
-            params = through_window(
-                trained.images, labels, window, draws, network=network, inner=inner
-            )
-            return evaluated(network, params, real, targets)
-
-        (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
-        norm = length(gradient.images)
-        usual = jnp.where(
-            state.usual_norm == 0, norm, _KEPT_OF_NORM * (state.usual_norm - norm) + norm
-        )
-        shorter = jnp.minimum(1, _CLIPPED_AT * usual / jnp.where(norm > 0, norm, 1))
-        gradient = gradient._replace(images=gradient.images * shorter)
-        velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
-        trained = descend_trained(state.trained, cast(Trained, velocity), *hparams)
-        finite = all_finite(loss, gradient, trained)
-        updated = state._replace(trained=trained, opt_state=opt_state, usual_norm=usual)
-        metrics = {
-            "loss": loss,
-            "target_accuracy": right,
-            "gradient_norm": norm,
-            "window_start": window.first,
-        }
-        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
-
     def distilled(state: UnrolledState) -> DistilledSet:
         labels = labels_of(state.trained, state.labels)
         return on_device(state.trained.images, labels, state.alpha)
 
-    before = inner.horizon - inner.window
-    passes = 3 * before * (0.5 if inner.placement == "random" else 1)
-    passes += 3 * inner.horizon if inner.placement == "adaptive" else 0
-    passes += _DIFFERENTIATED * inner.window
-    kept = (3 if inner.adam else 1) * inner.window * network.num_params
     method = Method(
         init,
-        step,
+        partial(_step, setting),
         feed_fn,
         distilled,
         batch=pool,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",
-        operations=operations * (passes * inner.batch + 3 * classes * target_batch),
-        least_memory=kept,
+        operations=operations * (_passes(inner) * inner.batch + 3 * classes * target_batch),
+        least_memory=(3 if inner.adam else 1) * inner.window * network.num_params,
         held=f"a window of {inner.window} steps of {network.num_params:,} parameters",
         remedy="lower --window, --width or --per-class",
     )
     return reading_pool(method)
 
 
-def begin_window(
-    key: PRNGKey,
-    images: Images,
-    labels: Targets,
-    draws: Draws,
-    *,
-    network: Network,
-    inner: Inner,
-) -> Window:
-    """A network trained on the distilled images up to the window.
-
-    It is a constant to differentiation.
-
-    Args:
-        key: of the step.
-        images: the distilled ones.
-        labels: of them.
-        draws: minibatches and augmentation of the whole training.
-        network: the architecture.
-        inner: how it is trained.
-    """
-    images, labels = lax.stop_gradient((images, labels))
-    params = network.init_fn(named_key(key, "network"))
-    optimizer, cut = optimizer_of(inner), cut_of(network, inner.batch)
-    latest = inner.horizon - inner.window
-    begun = Window(params, optimizer.init(params), jnp.int32(latest))
-
-    def turn(now: Window, index: Array) -> tuple[Window, Scalar]:
-        x = (draws.batches[index], draws.augment_keys[index])
-        batch = minibatch(images, labels, x, inner=inner)
-        _, gradient = value_and_gradient(partial(loss_of, network), now.params, batch, parts=cut)
-        updates, opt_state = optimizer.update(gradient, now.opt_state, now.params)
-        params = optax.apply_updates(now.params, updates)
-        return now._replace(params=params, opt_state=opt_state), length(gradient)
-
-    place = named_key(key, "window")
-    if inner.placement == "random":
-        begun = begun._replace(first=jax.random.randint(place, (), 0, latest + 1, jnp.int32))
-    if inner.placement == "adaptive":
-        _, norms = lax.scan(turn, begun, jnp.arange(inner.horizon))
-        drawn = jax.random.categorical(place, norms).astype(jnp.int32)
-        begun = begun._replace(first=jnp.minimum(drawn, latest))
-    return lax.fori_loop(0, begun.first, lambda index, now: turn(now, index)[0], begun)
+def _passes(inner: Inner) -> float:
+    """Passes of a minibatch over the network in a step, about."""
+    before = 3 * (inner.horizon - inner.window) * (0.5 if inner.placement == "random" else 1)
+    whole = 3 * inner.horizon if inner.placement == "adaptive" else 0
+    return before + whole + _DIFFERENTIATED * inner.window
 
 
-def through_window(
-    images: Images,
-    labels: Targets,
-    window: Window,
-    draws: Draws,
-    *,
-    network: Network,
-    inner: Inner,
-    remat: bool = True,
-) -> Params:
-    """The network after the window, differentiable in images and labels.
-
-    Args:
-        images: the distilled ones.
-        labels: of them.
-        window: the network where it begins.
-        draws: minibatches and augmentation of the whole training.
-        network: the architecture.
-        inner: how it is trained.
-        remat: False for plain autodiff, which stores the activations of all steps.
-    """
-    xs = jax.tree.map(
-        lambda rows: lax.dynamic_slice_in_dim(rows, window.first, inner.window),
-        (draws.batches, draws.augment_keys),
+def _step(
+    setting: _Setting, key: PRNGKey, state: UnrolledState, pool: Pool, hparams: UnrolledHParams
+) -> tuple[UnrolledState, Info]:
+    """The state after a step, or as it was where that is not finite."""
+    network, target_batch, optimizer, inner = setting
+    places = draw_places(named_key(key, "real images"), pool, target_batch).reshape(-1)
+    targets = jnp.repeat(jnp.arange(pool.counts.shape[0]), target_batch)
+    real = inner.augment_fn(named_key(key, "augment real"), pool.images[places])
+    draws = draw(
+        named_key(key, "distilled images"),
+        images=len(state.labels),
+        steps=inner.horizon,
+        batch=inner.batch,
     )
-    # It goes on with the state that it had where the window begins.
-    optimizer = optimizer_of(inner)._replace(init=lambda _: window.opt_state)
-    ended, _ = unroll(
-        partial(loss_of, network),
-        window.params,
-        xs,
-        lr=inner.rate,
-        batch_fn=lambda x: minibatch(images, labels, x, inner=inner),
-        optimizer_fn=(lambda _: optimizer) if inner.adam else None,
-        parts=cut_of(network, inner.batch),
-        remat=remat,
-    )
-    return ended
+    labels = labels_of(lax.stop_gradient(state.trained), state.labels)
+    window = begin_window(key, state.trained.images, labels, draws, network=network, inner=inner)
+
+    def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
+        labels = labels_of(trained, state.labels)
+        params = through_window(trained.images, labels, window, draws, network=network, inner=inner)
+        return evaluated(network, params, real, targets)
+
+    (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
+    norm, shorter, usual = _clipping(gradient.images, state.usual_norm)
+    gradient = gradient._replace(images=gradient.images * shorter)
+    velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
+    trained = descend_trained(state.trained, cast(Trained, velocity), *hparams)
+    finite = all_finite(loss, gradient, trained)
+    updated = state._replace(trained=trained, opt_state=opt_state, usual_norm=usual)
+    metrics = {
+        "loss": loss,
+        "target_accuracy": right,
+        "gradient_norm": norm,
+        "window_start": window.first,
+    }
+    return finite_or_same(finite, updated, state), Info(metrics, ~finite)
 
 
-def optimizer_of(inner: Inner) -> optax.GradientTransformation:
-    """What trains networks on the distilled images: Adam, differentiable at 0, or plain SGD."""
-    return optax.adam(inner.rate, eps_root=_OFF_ZERO) if inner.adam else optax.sgd(inner.rate)
-
-
-def minibatch(
-    images: Float[Array, "distilled height width channels"],
-    labels: Int[Array, " distilled"] | Float[Array, "distilled _classes"],
-    x: tuple[Array, PRNGKey],
-    *,
-    inner: Inner,
-) -> tuple[Images, Targets]:
-    """The images and labels of a step, by their places and the key of the augmentation."""
-    places, key = x
-    with jax.named_scope("augmentation"):
-        return inner.augment_fn(key, images[places]), labels[places]
-
-
-def loss_of(network: Network, params: Params, batch: tuple[Images, Targets]) -> Scalar:
-    """The mean cross-entropy of a minibatch."""
-    images, targets = batch
-    return cross_entropy(network.apply_fn(params, images), targets).mean()
+def _clipping(gradient: Images, usual: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+    """The gradient's length, what it is multiplied by, and its usual length from now on."""
+    norm = length(gradient)
+    usual = jnp.where(usual == 0, norm, _KEPT_OF_NORM * (usual - norm) + norm)
+    return norm, jnp.minimum(1, _CLIPPED_AT * usual / jnp.where(norm > 0, norm, 1)), usual
 
 
 def evaluated(

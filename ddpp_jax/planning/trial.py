@@ -135,7 +135,7 @@ def epoch_seconds(job: TeachersJob, problem: Problem) -> float:
         return teachers.advance_all(
             members,
             [(jnp.int32(0), images, labels)] * count,
-            how=how,
+            how,
         )
 
     begun = teachers.begin_all(keys, problem.network, optimizer)
@@ -217,13 +217,8 @@ def evaluation_seconds(
     seen, _ = _made_up((min(test, _TEST_IMAGES), *shape[1:]), procedure.classes)
 
     def train(members: Any, count: int) -> Any:
-        return networks.advance_all(
-            members,
-            [(jnp.int32(0), jnp.int32(count), small)],
-            network=network,
-            config=config,
-            operations=procedure.operations,
-        )
+        piece = (jnp.int32(0), jnp.int32(count), small)
+        return networks.advance_all(members, [piece], (network, procedure))
 
     def guess(params: Any, count: int) -> Any:
         for _ in range(count):

@@ -143,7 +143,7 @@ def epochs_of(
 
     def advance(keys: PRNGKeys, states: State, epoch: int) -> tuple[PRNGKeys, State, Info]:
         members = (keys, states, Info(jnp.zeros(len(keys), jnp.float32)))
-        return advance_all(members, [(jnp.asarray(epoch), images, labels)], how=how)
+        return advance_all(members, [(jnp.asarray(epoch), images, labels)], how)
 
     return advance
 
@@ -164,11 +164,10 @@ def begin_all(keys: PRNGKeys, network: Network, optimizer: optax.GradientTransfo
     )
 
 
-@partial(over_members, static=("how",))
+@over_members
 def advance_all(
     member: tuple[PRNGKey, State, Info],
     piece: tuple[Int[Array, ""], Images, Labels],
-    *,
     how: How,
 ) -> tuple[PRNGKey, State, Info]:
     """A teacher after an epoch on images that the device holds."""
@@ -243,13 +242,13 @@ def _streamed_epoch(
         return read_ahead(read, range(0, steps, rows))
 
     begun = (keys, states, jnp.zeros(members, jnp.float32))
-    keys, states, losses = _advance_streamed(begun, feed_fn=feed, how=how)
+    keys, states, losses = _advance_streamed(begun, (), how, feed_fn=feed)
     return keys, states, Info(losses / len(images))
 
 
-@partial(over_members, static=("how",), donate=False)
+@partial(over_members, donate=False)
 def _advance_streamed(
-    fed: tuple[tuple[PRNGKey, State, Scalar], _Minibatches], piece: _Piece, *, how: How
+    fed: tuple[tuple[PRNGKey, State, Scalar], _Minibatches], piece: _Piece, how: How
 ) -> tuple[PRNGKey, State, Scalar]:
     """A teacher after some minibatches, and the sum of the losses of the epoch's images so far."""
     (key, state, total), minibatches = fed

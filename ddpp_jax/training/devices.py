@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,31 @@ from ddpp_jax.training.spread import axes_of, count_of, filled, left_free, mesh
 
 _WHOLE = PartitionSpec()
 
-Settings: TypeAlias = tuple[tuple[str, Any], ...]
+How = TypeVar("How", bound=Hashable)
+HowGiven = TypeVar("HowGiven", bound=Hashable, contravariant=True)
+
+MemberFn: TypeAlias = Callable[[PyTree, PyTree, How], PyTree]
+"""`fn(member, piece, how)`: a member after a piece of work; `how` is compiled in."""
 
 FeedFn: TypeAlias = Callable[[Int[np.ndarray, " rows"]], Iterable[tuple[PyTree, PyTree]]]
 """`feed_fn(rows)`: for each piece of work, what each of some members is given, and the piece."""
+
+
+@runtime_checkable
+class AdvanceFn(Protocol[HowGiven]):
+    """What takes several members through pieces of work; see `over_members`."""
+
+    def __call__(
+        self,
+        members: PyTree,
+        pieces: Sequence[PyTree],
+        how: HowGiven,
+        *,
+        at_a_time: int | None = None,
+        feed_fn: FeedFn | None = None,
+    ) -> PyTree:
+        """The members after all pieces in turn."""
+        ...
 
 
 def everywhere(tree: PyTree) -> PyTree:
@@ -34,7 +55,7 @@ def everywhere(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: _placed(leaf, _WHOLE), tree)
 
 
-def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def over_devices(fn: MemberFn[How]) -> AdvanceFn[How]:
     """A function of one member as a function of several, an equal part of them on each device.
 
     Where they do not divide evenly, copies of the last one fill up. On CPUs a device has one member
@@ -43,25 +64,24 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     (`left_free`).
 
     Args:
-        fn: `fn(member, piece, **settings)`, as for `over_members`.
+        fn: `fn(member, piece, how)`, as for `over_members`.
 
     Returns:
-        `advance(members, pieces, **settings)`, or with `feed_fn` in place of the pieces, as for
+        `advance(members, pieces, how)`, or with `feed_fn` in place of the pieces, as for
         `over_members`: the members after all pieces in turn, on the default device of every
         process. What is passed must be the same in every process, but for members, and what is fed
         to them, that have no place there (`has_here`).
     """
 
-    @functools.partial(jax.jit, static_argnames=("settings",))
-    def work(members: PyTree, piece: PyTree, settings: Settings) -> PyTree:
-        one = functools.partial(fn, **dict(settings))
+    @functools.partial(jax.jit, static_argnames=("how",))
+    def work(members: PyTree, piece: PyTree, how: How) -> PyTree:
         axes = axes_of(count_of(members))
 
         def body(own: PyTree, piece: PyTree) -> PyTree:
             if count_of(own) > 1:
-                return jax.vmap(one, in_axes=(0, None))(own, piece)
+                return jax.vmap(lambda member: fn(member, piece, how))(own)
             with left_free(axes):
-                found = one(jax.tree.map(lambda leaf: leaf[0], own), piece)
+                found = fn(jax.tree.map(lambda leaf: leaf[0], own), piece, how)
             return jax.tree.map(lambda leaf: leaf[None], found)
 
         split = PartitionSpec(axes)
@@ -71,12 +91,14 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     def advance(
         members: PyTree,
-        pieces: Sequence[PyTree] = (),
+        pieces: Sequence[PyTree],
+        how: How,
         *,
+        at_a_time: int | None = None,
         feed_fn: FeedFn | None = None,
-        **settings: Any,
     ) -> PyTree:
-        given, count = tuple(sorted(settings.items())), count_of(members)
+        del at_a_time  # Each device has one, or all of its own.
+        count = count_of(members)
         size, split = _at_once(count), _split(count)
         whole = jax.tree.map(lambda leaf: filled(leaf, -count % size), members)
         groups = []
@@ -85,11 +107,11 @@ def over_devices(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
                 lambda leaf, low=low: _placed(leaf[low : low + size], split), whole
             )
             for piece in pieces:
-                group = work(group, everywhere(piece), given)
+                group = work(group, everywhere(piece), how)
             rows = np.minimum(np.arange(low, low + size), count - 1)
             for own, piece in () if feed_fn is None else feed_fn(rows):
                 fed = jax.tree.map(lambda leaf: _placed(leaf, split), own)
-                group = work((group, fed), everywhere(piece), given)
+                group = work((group, fed), everywhere(piece), how)
             groups.append(jax.tree.map(_gathered, group))
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *groups)
 

@@ -194,21 +194,19 @@ def predictions(
     if isinstance(images, Batched):
         every = jnp.arange(size)[None]
         found = [
-            _predict(params, [(batch, every)], apply_fn=apply_fn).reshape(-1, size)
+            _predict(params, [(batch, every)], apply_fn).reshape(-1, size)
             for batch in images.batches(size)
         ]
         return jnp.concatenate(found, axis=1)[:, :count]
     steps = math.ceil(count / size)
     order = jnp.pad(jnp.arange(count), (0, steps * size - count)).reshape(steps, size)
     given = jnp.asarray(images)
-    return _predict(params, [(given, order)], apply_fn=apply_fn).reshape(-1, steps * size)[
-        :, :count
-    ]
+    return _predict(params, [(given, order)], apply_fn).reshape(-1, steps * size)[:, :count]
 
 
-@partial(over_members, static=("apply_fn",), donate=False)
+@partial(over_members, donate=False)
 def _predict(
-    params: Params, piece: tuple[Images, Int[Array, "steps size"]], *, apply_fn: ApplyFn
+    params: Params, piece: tuple[Images, Int[Array, "steps size"]], apply_fn: ApplyFn
 ) -> Int[Array, "steps size"]:
     images, order = piece
     return lax.map(lambda batch: jnp.argmax(apply_fn(params, images[batch]), axis=1), order)

@@ -9,7 +9,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ddpp_jax.storage import cores
-from ddpp_jax.training.devices import FeedFn, over_devices
+from ddpp_jax.training.devices import AdvanceFn, FeedFn, How, MemberFn, over_devices
 from ddpp_jax.training.spread import count_of
 
 Member = TypeVar("Member")
-Advance: TypeAlias = Callable[..., PyTree]
 
 _OF_A_THREAD = (
     "enable_x64",
@@ -40,9 +39,7 @@ PIECES = 4
 """Long work is cut into so many pieces, so that no core waits for the last member."""
 
 
-def over_members(
-    fn: Callable[..., PyTree], *, static: Sequence[str] = (), donate: bool = True
-) -> Advance:
+def over_members(fn: MemberFn[How], *, donate: bool = True) -> AdvanceFn[How]:
     """A function of one member as a function of several, compiled for the default backend.
 
     On one CPU device each member runs by itself, as many at a time as there are cores: a small
@@ -52,46 +49,47 @@ def over_members(
     comes to does not depend on the others, to the bit.
 
     Args:
-        fn: `fn(member, piece, **settings)`, the member after a piece of work, in the same structure
-            and shapes where there are several pieces. A member is a pytree, and so is a piece.
-        static: names of the settings, which are compiled in.
+        fn: `fn(member, piece, how)`, the member after a piece of work, in the same structure and
+            shapes where there are several pieces. A member is a pytree, and so is a piece; `how` is
+            compiled in.
         donate: whether what is passed as `members` is given away.
 
     Returns:
-        `advance(members, pieces, **settings)`: the members after all pieces in turn, along the
+        `advance(members, pieces, how)`: the members after all pieces in turn, along the
         leading axis of every leaf. With `at_a_time` so many are at work at a time on the CPU. With
-        `feed_fn` in place of the pieces each member is given something of its own with every piece:
-        `fn((member, own), piece)`. `feed_fn(rows)` makes that for some members at a time, along a
-        leading axis, with the pieces; the last member may come several times among the rows.
+        `feed_fn` each member is given something of its own with every piece, after those that all
+        share: `fn((member, own), piece, how)`. `feed_fn(rows)` makes that for some members at a
+        time, along a leading axis, with the pieces; the last member may come several times among
+        the rows.
     """
     given, compiling = (0,) if donate else (), threading.Lock()
-    one, across = jax.jit(fn, static_argnames=static, donate_argnums=given), over_devices(fn)
+    one, across = jax.jit(fn, static_argnums=2, donate_argnums=given), over_devices(fn)
 
-    @functools.partial(jax.jit, static_argnames=static, donate_argnums=given)
-    def every(members: PyTree, piece: PyTree, **settings: Any) -> PyTree:
-        return jax.vmap(functools.partial(fn, **settings), in_axes=(0, None))(members, piece)
+    @functools.partial(jax.jit, static_argnums=2, donate_argnums=given)
+    def every(members: PyTree, piece: PyTree, how: How) -> PyTree:
+        return jax.vmap(lambda member: fn(member, piece, how))(members)
 
     def advance(
         members: PyTree,
-        pieces: Sequence[PyTree] = (),
+        pieces: Sequence[PyTree],
+        how: How,
         *,
         at_a_time: int | None = None,
         feed_fn: FeedFn | None = None,
-        **settings: Any,
     ) -> PyTree:
         if jax.device_count() > 1:
-            return across(members, pieces, feed_fn=feed_fn, **settings)
+            return across(members, pieces, how, feed_fn=feed_fn)
         fed = () if feed_fn is None else feed_fn(np.arange(count_of(members)))
         if jax.default_backend() != "cpu":
             for piece in pieces:
-                members = every(members, piece, **settings)
+                members = every(members, piece, how)
             for own, piece in fed:
-                members = every((members, own), piece, **settings)
+                members = every((members, own), piece, how)
             return members
 
         def alone(member: PyTree, piece: PyTree) -> PyTree:
             with compiling:  # Or all threads would compile the same program.
-                found = one(member, piece, **settings)
+                found = one(member, piece, how)
             return jax.block_until_ready(found)
 
         apart = side_by_side(alone, _apart(members), pieces, at_a_time=at_a_time)

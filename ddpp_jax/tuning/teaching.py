@@ -163,7 +163,7 @@ def _unit(
 ) -> tuple[Any, int]:
     """The members after so many more epochs, and how many these are."""
     pieces = [(jnp.int32(number * epochs + epoch), *given) for epoch in range(epochs)]
-    return jax.block_until_ready(train(members, pieces)), epochs
+    return jax.block_until_ready(train(members, pieces, None)), epochs
 
 
 def _smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
@@ -191,7 +191,9 @@ def _trainer(network: Network, batch_size: int, operations: tuple[str, ...]) -> 
     def epoch(
         member: tuple[PRNGKey, Scalar, Params, Scalar],
         piece: tuple[Int[Array, ""], Images, Labels],
+        how: None,
     ) -> tuple[PRNGKey, Scalar, Params, Scalar]:
+        del how
         key, rate, params, _ = member
         number, images, labels = piece
         training = Training(

@@ -225,7 +225,7 @@ def teach(case):
     states = teachers.begin_all(keys, network, optimizer)
     given = (keys, states, teachers.Info(jnp.zeros(case.members)))
     how = teachers.How(network, optimizer, BATCH, ())
-    return lambda: teachers.advance_all(given, [(jnp.int32(0), images, labels)], how=how)
+    return lambda: teachers.advance_all(given, [(jnp.int32(0), images, labels)], how)
 
 
 def distil(case):
@@ -259,11 +259,12 @@ def evaluate(case):
     import jax.numpy as jnp
 
     from ddpp_jax.configs import EvaluateConfig
-    from ddpp_jax.evaluate import networks
+    from ddpp_jax.evaluate import Procedure, networks
     from ddpp_jax.training import everywhere, predictions
 
     network = network_of()
     config = EvaluateConfig(networks=case.members, eval_epochs=case.epochs - 1, eval_batch=BATCH)
+    procedure = Procedure(config, (), CLASSES)
     small = everywhere((*_images(case.ipc * CLASSES), jnp.float32(0.01)))
     seen, _ = _images(TEST)
     keys = jax.random.split(jax.random.key(0), case.members)
@@ -273,8 +274,7 @@ def evaluate(case):
         members = (keys, begun, networks.Info(jnp.zeros(case.members)))
         for epoch in range(case.epochs):
             pieces = [(jnp.int32(epoch), jnp.int32(epoch + 1), small)]
-            rest = {"network": network, "config": config, "operations": ()}
-            members = networks.advance_all(members, pieces, **rest)
+            members = networks.advance_all(members, pieces, (network, procedure))
         params = members[1].params
         return predictions(params, seen, apply_fn=network.apply_fn, parts_fn=network.parts)
 
