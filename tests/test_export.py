@@ -97,15 +97,23 @@ def test_what_a_transform_cannot_take_is_refused(tmp_path, pixels, words):
         ddpp_jax.load_distilled(tmp_path).seen(pixels)
 
 
-def test_an_export_and_an_unfinished_run_are_named_as_such(tmp_path):
+def test_what_holds_no_set_of_a_run_is_named_as_such(tmp_path):
     for folder, name, words in (
         ("out", "export.json", "is an export of a set"),
         ("run", "config.json", "is of a run that is not finished"),
+        ("found", "result.json", "holds results and no set"),
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("{}")
         with pytest.raises(InputError, match=words):
             ddpp_jax.load_distilled(tmp_path / folder)
+
+
+def test_a_set_that_a_finished_run_does_not_have(tmp_path):
+    written(tmp_path)
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(InputError, match="there is no .*distilled-best-test.safetensors"):
+        ddpp_jax.load_distilled(tmp_path, which="best-test")
 
 
 def test_what_is_no_set_is_refused(tmp_path):

@@ -23,7 +23,14 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet, is_distilled, own_transform, read_distilled, set_path
+from ddpp_jax.sets import (
+    DistilledSet,
+    is_distilled,
+    own_transform,
+    read_distilled,
+    refuse_without_set,
+    set_path,
+)
 from ddpp_jax.storage import differences
 
 _SHOWN = ("method", "ipc", "seed", "which", "step")
@@ -173,8 +180,7 @@ def _in_run(folder: Path, which: str) -> Path:
     """The file of a run folder that is asked for; the folder itself where it is none."""
     last, file = set_path(folder, "last"), set_path(folder, which)
     if not last.exists():
-        if (folder / "config.json").exists() or (folder / "metrics.jsonl").exists():
-            raise InputError(f"{folder} is of a run that is not finished; start its command again")
+        refuse_without_set(folder)
         return folder
     if file.exists():
         return file

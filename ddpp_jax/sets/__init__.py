@@ -12,7 +12,7 @@ from ddpp_jax.sets.files import (
     shown_range,
     write_distilled,
 )
-from ddpp_jax.sets.loading import load_distilled
+from ddpp_jax.sets.loading import load_distilled, refuse_without_set
 from ddpp_jax.sets.origin import check_identity, check_origin
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "origin_digest",
     "own_transform",
     "read_distilled",
+    "refuse_without_set",
     "require_own",
     "set_path",
     "shown_range",

@@ -6,6 +6,23 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.sets.files import DistilledSet, own_transform, read_distilled, set_path
 
 
+def refuse_without_set(folder: Path) -> None:
+    """Refuse a folder of this program that holds no set.
+
+    Args:
+        folder: where no set was found.
+
+    Raises:
+        InputError: its run is not finished, or is one of a command that leaves none.
+    """
+    if (folder / "result.json").exists():
+        raise InputError(
+            f"{folder} holds results and no set; name a folder that distill or select made"
+        )
+    if (folder / "config.json").exists() or (folder / "metrics.jsonl").exists():
+        raise InputError(f"{folder} is of a run that is not finished; start its command again")
+
+
 def load_distilled(path: str | Path, *, which: str = "last") -> DistilledSet:
     """The set that a run left.
 
@@ -19,8 +36,8 @@ def load_distilled(path: str | Path, *, which: str = "last") -> DistilledSet:
     """
     path = Path(path)
     file = set_path(path, which) if path.is_dir() else path
-    if not file.exists() and (path / "config.json").exists():
-        raise InputError(f"{path} is of a run that is not finished; start its command again")
+    if not set_path(path, "last").exists():
+        refuse_without_set(path)
     if (file.parent / "export.json").exists():
         raise InputError(f"{path} is an export of a set; name the folder of the run that made it")
     if not file.exists():
