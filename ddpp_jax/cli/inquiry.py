@@ -16,12 +16,14 @@ from ddpp_jax.audit.findings import (
     vulnerable_values,
 )
 from ddpp_jax.cli.shadows import Released
+from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import CHOSEN, AttackJob
 from ddpp_jax.data import Dataset, unit
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation
 from ddpp_jax.report import auditing
 from ddpp_jax.results import tables
+from ddpp_jax.sets import own_transform
 from ddpp_jax.storage import read_tensors, write_tensors
 
 KIND = "ddpp-jax audit shadow 1"
@@ -131,6 +133,7 @@ def examine(
         origins[kept[released.origins]] = True
     near, pairs = None, None
     if copies:
+        raw = shown_as(raw, own_transform("the set", released.small))
         real = audit.Real(
             raw.x_train[members], raw.x_train[~members], raw.y_train[members], raw.y_train[~members]
         )
