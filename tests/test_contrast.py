@@ -430,6 +430,22 @@ def test_pixels_of_others_are_said_to_lose_means_and_lengths(invoke, tmp_path): 
     assert "each image is brought to mean 0 and length 1, whatever it had" in shown
 
 
+def test_streamed_images_distil_to_the_same_set(invoke, tmp_path):  # noqa: F811
+    sources(tmp_path, "npy")
+    flags = (
+        f"digits --dataset set --method dm --zca --contrast {QUICK} --steps 3 --random-draws 0 "
+        "--eval-every 0 --pixel-rate 0.1 --siamese none"
+    )
+    found = {}
+    for images in ("stream", "device"):
+        code, shown, error = invoke("distill", f"{flags} --images {images} --out {images}")
+        assert code == 0, error
+        assert ("will be streamed from where they are" in shown) == (images == "stream")
+        found[images] = load_distilled(tmp_path / images)
+    assert list((tmp_path / "runs" / "cache").glob("channels-*.json"))
+    np.testing.assert_allclose(found["stream"].images, found["device"].images, atol=1e-3)
+
+
 def test_a_run_of_kip_and_its_evaluation(invoke, tmp_path):  # noqa: F811
     """The whole pipeline: in memory, evaluated again by its run and its exports, and audited."""
     code, shown, error = invoke("distill", f"{KIP} --out run")
