@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_layout
+from safetensors.numpy import load_file
 from test_commands import invoke  # noqa: F401
 from test_goldens import close
 from test_stored import sources
@@ -480,3 +481,20 @@ def test_a_run_of_kip_and_its_evaluation(invoke, tmp_path):  # noqa: F811
     (found,) = json.loads((tmp_path / "copies" / "result.json").read_text())["copies"]
     assert found["found"]
     assert found["start"]["mean"] == pytest.approx(0, abs=1e-4)
+
+
+def test_an_attack_compares_pixels_as_sets_show_them(invoke, tmp_path):  # noqa: F811
+    """Random real images, which its control releases, lie at no distance from members."""
+    flags = (
+        f"digits --attack --method dm --ipc 1 --steps 2 --per-class 12 --zca --contrast {QUICK} "
+        "--shadows 4 --attacks loss --worst 1 --out attack"
+    )
+    code, _, error = invoke("audit", flags)
+    assert code == 0, error
+    ratios = {}
+    for method in ("random", "dm"):
+        paths = [*(tmp_path / "attack").rglob(f"{method}.safetensors")]
+        assert len(paths) == 4
+        ratios[method] = np.concatenate([load_file(path)["ratios"] for path in paths])
+    np.testing.assert_array_equal(ratios["random"], 0)
+    assert (ratios["dm"] > 0).all()

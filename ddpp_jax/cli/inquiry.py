@@ -16,14 +16,12 @@ from ddpp_jax.audit.findings import (
     vulnerable_values,
 )
 from ddpp_jax.cli.shadows import Released
-from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import CHOSEN, AttackJob
 from ddpp_jax.data import Dataset, unit
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation
 from ddpp_jax.report import auditing
 from ddpp_jax.results import tables
-from ddpp_jax.sets import own_transform
 from ddpp_jax.storage import read_tensors, write_tensors
 
 KIND = "ddpp-jax audit shadow 1"
@@ -123,7 +121,7 @@ def examine(
     Args:
         released: the set.
         shown: what networks that were trained on it show.
-        raw: the audited images, as they came.
+        raw: the audited images, with the pixels that they would have in the set.
         members: those that the set was made from.
         copies: whether to look for copies; not where all members are released as they are.
     """
@@ -133,7 +131,6 @@ def examine(
         origins[kept[released.origins]] = True
     near, pairs = None, None
     if copies:
-        raw = shown_as(raw, own_transform("the set", released.small))
         real = audit.Real(
             raw.x_train[members], raw.x_train[~members], raw.y_train[members], raw.y_train[~members]
         )
