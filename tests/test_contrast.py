@@ -309,6 +309,7 @@ def test_every_format_is_seen_as_the_set_itself(exported, tmp_path, name):
     assert np.abs(pictures.images - own.images[order]).max() < 0.1 * most
     assert same_transform(pictures.transform, own.transform)
     assert "ZCA whitening as in KIP (--contrast) of" in pictures.said
+    assert "eight bits are coarse for this whitening, an .npz of the set is exact" in pictures.said
     card = (folder / name / "README.md").read_text()
     assert "`contrast_length`" in card
     assert "zca_mean" not in card

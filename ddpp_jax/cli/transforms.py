@@ -30,6 +30,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.sets import DistilledSet
 
 _LOST = "each image is brought to mean 0 and length 1, whatever it had"
+_COARSE = "eight bits are coarse for this whitening, an .npz of the set is exact"
 
 
 class Seen(NamedTuple):
@@ -135,8 +136,8 @@ def seen_by_networks(
         images = found.images if found.normalised else apply(fitted, found.images)
         said = f"{path} brings its own {transform_words(own)}"
     notes = [found.note] if found.note else []
-    if not found.normalised and isinstance(own, Contrast):
-        notes.append(_LOST)
+    if not found.normalised and _is_contrast(own):
+        notes.append(_COARSE if isinstance(own, ZcaProbe) else _LOST)
     note = f" ({'; '.join(notes)})" if notes else ""
     return Seen(images, fitted, f"{said}, which test images are seen by{note}")
 
