@@ -14,6 +14,7 @@ from ddpp_jax import audit, teachers
 from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.inquiry import Attacked, attacked_rows, examine
 from ddpp_jax.cli.shadows import Makers, Shadow, restricted_problem, shadow_seed
+from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import AttackJob, DistillConfig, EvaluateConfig, Places, digest
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, apply, restricted, whole
@@ -226,7 +227,8 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
             quiet,
             Checkpoints(shadow.folder / f"training-{place[:8]}", of=place),
         )
-        found = examine(released, shown, plan.raw, plan.members[number], copies=method != ALL)
+        raw = shown_as(plan.raw, dataset.transform)
+        found = examine(released, shown, raw, plan.members[number], copies=method != ALL)
         found.write(path, of)
         kept[method] = found
     return kept

@@ -14,8 +14,9 @@ from ddpp_jax import audit, distill
 from ddpp_jax.audit.findings import are_copies, copies_values
 from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.sets import require_test_images
+from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import DECIDE_IMAGES, CopiesJob, Places, digest
-from ddpp_jax.data import Dataset, apply, unit, whole
+from ddpp_jax.data import Contrast, Dataset, apply, as_shown, from_shown, unit, whole
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
@@ -36,7 +37,7 @@ from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing
 from ddpp_jax.results import audits
 from ddpp_jax.select import features_of
-from ddpp_jax.sets import DistilledSet, load_distilled
+from ddpp_jax.sets import DistilledSet, load_distilled, own_transform
 from ddpp_jax.storage import digest_of, write_json
 
 _FRAME_ROUNDING = 0.02
@@ -106,6 +107,12 @@ def run_copies(
     report.say(f"{len(sets)} set{'s' if len(sets) > 1 else ''} to audit for copies; in {folder}")
     for one in sets:
         report.say(f"{one.path}: {len(one.small.images)} images; {one.said}")
+        contrast = isinstance(own_transform(one.path, one.small), Contrast)
+        if job.features and contrast and not job.data.contrast:
+            report.warn(
+                f"{one.path}: its pixels lack the means and lengths that images had, and those of "
+                "real images do not, so that features differ; give --zca --contrast"
+            )
     place = Place(folder, identity, folder == own)
     place.check_free()
     done = place.is_complete()
@@ -150,8 +157,6 @@ def _compute(
         )
         params = problem.network.unflatten(jnp.asarray(vector[0]))
         featured = partial(features_of, params, network=problem.network)
-    used, unused = (whole(part, "an audit") for part in (raw.x_train, raw.x_test))
-    pixels = audit.Real(used, unused, raw.y_train, raw.y_test)
     features = None
     if dataset is not None and featured is not None:
         kinds = (featured(dataset.x_train), featured(dataset.x_test))
@@ -159,21 +164,26 @@ def _compute(
     rows = []
     with report.progress("look for copies", len(sets), unit="set") as tick:
         for number, one in enumerate(sets):
+            transform = own_transform(one.path, one.small)
+            shown = shown_as(raw, transform)
+            used, unused = (whole(part, "an audit") for part in (shown.x_train, shown.x_test))
+            pixels = audit.Real(used, unused, raw.y_train, raw.y_test)
             near = audit.find_copies(one.small.looks, pixels)
             row: dict[str, Any] = {"set": str(one.path), "starts": one.said}
             row["method"] = str(one.small.origin.get("method", one.path.name))
             row["pixels"] = copies_values([near])
             if features is not None and dataset is not None and featured is not None:
                 assert dataset.transform is not None
-                seen = apply(dataset.transform, one.small.looks)
+                make = from_shown if isinstance(transform, Contrast) else apply
+                seen = make(dataset.transform, one.small.looks)
                 row["features"] = copies_values([audit.find_copies(featured(seen), features)])
             if one.starts is not None:
-                row["start"] = _start_values(one, raw, near)
+                row["start"] = _start_values(one, shown, near)
             row["found"] = any(
                 are_copies(row[kind]) for kind in ("pixels", "features") if kind in row
             )
             rows.append(row)
-            auditing.write_pairs(folder, number, pairs_of(one.small.looks, near, raw))
+            auditing.write_pairs(folder, number, pairs_of(one.small.looks, near, shown))
             tick(number + 1, {"near copies": float(row["pixels"]["near_copies"])})
     found = result(job, raw, []) | {"copies": rows}
     write_json(folder / "result.json", found)
@@ -191,7 +201,7 @@ def pairs_of(
     Args:
         pixels: of the set.
         near: what lies near them.
-        raw: the real images, the training images as the used ones.
+        raw: the real images as the set shows its own, the training images as the used ones.
         most: pairs.
     """
     worst = np.argsort(near.ratios, kind="stable")[:most]
@@ -233,7 +243,7 @@ def _audited(path: Path, job: CopiesJob, raw: Dataset, report: Report) -> Audite
     if "indices" not in small.origin and frame.exists():
         pixels, _ = read_frame(frame)
         shown = starts[first_of_each(small.hard_labels)]
-        real = unit(raw.x_train[shown])
+        real = as_shown(own_transform(path, small), raw.x_train[shown])
         if pixels.shape != real.shape or np.abs(pixels - real).max() > _FRAME_ROUNDING:
             report.warn(f"{path}: the images that its seed draws here are not those in {frame}")
             return Audited(path, small, None, "what it started from is not known")

@@ -1,6 +1,5 @@
 """`python -m ddpp_jax.evaluate`: the last stage alone."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -8,18 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
 import tyro
 
 from ddpp_jax import cluster
+from ddpp_jax.cli.arguments import flag_names
 from ddpp_jax.cli.evaluating import describe, operations, title_of
 from ddpp_jax.cli.flags import Hooks, run_with_setting
 from ddpp_jax.cli.folders import Place, results_in
-from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.sets import SmallSet, read_set, settings_of, warn_of_other_settings
 from ddpp_jax.cli.shown import DryRun, Joined, Shown, dry_run
 from ddpp_jax.configs import DistillJob, EvaluateJob, Places, Reading, digest, evaluate_job
-from ddpp_jax.data import Dataset, Transform, keep, transformed
+from ddpp_jax.data import Dataset, keep, same_transform, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
@@ -41,6 +39,8 @@ from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import write_json
 
 _MOST_CLASSES, _MOST_COLUMNS = 20, 4  # Of the table by class on the screen.
+_SAID = frozenset({"zca", "contrast", "normalised"})
+"""Settings that the file of a set may say otherwise."""
 
 
 def run_evaluate(
@@ -61,8 +61,8 @@ def run_evaluate(
         out: the folder of the results; None chooses one below `runs`.
         places: where a ZCA whitening of the data is kept, and how images are read.
         report: told as it goes on.
-        explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
-            say otherwise.
+        explicit: which of `zca`, `contrast` and `normalised` the job has from flags, so that a file
+            may not say otherwise.
         dry: what is only to be said; None begins.
     """
     if len(set(files)) < len(files):
@@ -173,7 +173,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     rows, last = [], None
     for small in sets:
-        if last is None or not _same(last[0], small.transform):
+        if last is None or not same_transform(last[0], small.transform):
             last = (small.transform, transformed(small.transform, raw.x_test))
         tests: Tests = {"test": (last[1], raw.y_test)}
         seed = small.about.get("seed", 0) if job.seed is None else job.seed
@@ -192,11 +192,6 @@ def _rows(
             about["rate"] = small.rate
             rows.append(tables.evaluated_row(method, len(small.labels), [found], **about))
     return rows
-
-
-def _same(a: Transform, b: Transform) -> bool:
-    # The inverse, which not every copy carries, does not count.
-    return type(a) is type(b) and all(map(np.array_equal, a[:2], b[:2]))
 
 
 def _show(found: dict[str, Any], report: Report) -> None:
@@ -244,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             Places(cache_dir=command.cache_dir, images=command.images),
             report,
             dry=dry_run(command.shown, command.joined),
-            explicit=_explicit(command, sys.argv[1:] if arguments is None else arguments),
+            explicit=_SAID & flag_names(sys.argv[1:] if arguments is None else arguments),
         )
 
     def default(job: DistillJob) -> _Evaluate:
@@ -262,16 +257,3 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     about = "Train fresh networks on small sets and show their accuracy on the real test set."
     hooks = Hooks(better=own, joined_fn=lambda command: command.joined)
     run_with_setting("evaluate", about, arguments, default, work, hooks)
-
-
-def _explicit(command: _Evaluate, given: Sequence[str]) -> frozenset[str]:
-    """Which of `zca` and `normalised` stand among the flags: those that no default changes."""
-    config = command.config
-    data = dataclasses.replace(config.data, zca=not config.data.zca)
-    other = dataclasses.replace(config, data=data, normalised=not config.normalised)
-    found = parse_flags(dataclasses.replace(command, config=other), "", "", given).config
-    same = {
-        "zca": found.data.zca == config.data.zca,
-        "normalised": found.normalised == config.normalised,
-    }
-    return frozenset(name for name, holds in same.items() if holds)

@@ -12,10 +12,11 @@ from rich.console import Console
 import ddpp_jax
 from ddpp_jax.cli.flags import run_alone
 from ddpp_jax.configs import digest
+from ddpp_jax.data import Contrast
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import FORMATS, export
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import load_distilled
+from ddpp_jax.sets import load_distilled, own_transform
 from ddpp_jax.storage import TeacherStore, claimed_folder, read_claim
 from ddpp_jax.teachers import teachers_in, write_buffers
 
@@ -68,6 +69,11 @@ def run_export(
     with claimed_folder(folder, identity, name="export.json"):
         for written in export(small, folder, formats, channels_first=channels_first):
             report.say(f"{written}")
+    if isinstance(own_transform(path, small), Contrast):
+        report.warn(
+            "the set is whitened as in KIP, which no other tool does by itself: its card "
+            "(--formats card) says how test images, and the pixels written here, must be seen"
+        )
     count, classes = len(small.labels), len(small.class_names)
     report.say(f"{count} images of {classes} classes, alpha {small.alpha:.4g}, are in {folder}")
 

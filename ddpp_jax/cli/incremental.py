@@ -130,7 +130,8 @@ def _compute(
         "Images are normalised by numbers of all training images, of classes that are yet to "
         "arrive too, as published"
     )
-    transform = fit_transform(raw, zca=job.data.zca, cache_dir=whole.places.cache_dir)
+    data, cache_dir = job.data, whole.places.cache_dir
+    transform = fit_transform(raw, zca=data.zca, contrast=data.contrast, cache_dir=cache_dir)
     dataset = normalised(raw, transform)
     found: dict[str, list[list[Evaluation]]] = {}
     images: dict[str, list[list[int]]] = {}

@@ -121,7 +121,7 @@ def examine(
     Args:
         released: the set.
         shown: what networks that were trained on it show.
-        raw: the audited images, as they came.
+        raw: the audited images, with the pixels that they would have in the set.
         members: those that the set was made from.
         copies: whether to look for copies; not where all members are released as they are.
     """

@@ -67,13 +67,16 @@ def pieces_of(
 ) -> Pieces:
     """What the pilots of a job are made of; `stream` says that teachers are read from disk."""
     start_fn = starter(job, Sources({job.seed: problem}), dataset)
+    values = dataclasses.asdict(job)
+    if not job.data.contrast:  # Searches that began before there was such a setting go on.
+        del values["data"]["contrast"]
     return Pieces(
         partial(_made, job, problem, dataset, stream),
         lambda settings: start_fn(settings, job.seed),
         quick.score,
         job.seed,
         quick.images,
-        of=digest(problem.manifest | {"job": dataclasses.asdict(job)}),
+        of=digest(problem.manifest | {"job": values}),
     )
 
 

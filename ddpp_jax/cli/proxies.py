@@ -14,12 +14,12 @@ from ddpp_jax.configs import EvaluateConfig, EvaluateJob, SearchJob
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
-    Transform,
+    as_shown,
     random_indices,
     require_per_class,
+    same_transform,
     transform_arrays,
     transformed,
-    unit,
     whole,
 )
 from ddpp_jax.errors import InputError
@@ -209,7 +209,7 @@ def tests_of(raw: Dataset, dataset: Dataset, proxies: Proxies) -> dict[str, Test
     }
     for name, small in proxies.given.items():
         assert dataset.transform is not None
-        if _same(small.transform, dataset.transform):
+        if same_transform(small.transform, dataset.transform):
             found[name] = own
         else:
             found[name] = {
@@ -217,11 +217,6 @@ def tests_of(raw: Dataset, dataset: Dataset, proxies: Proxies) -> dict[str, Test
                 "held-out": (transformed(small.transform, raw.x_held), raw.y_held),
             }
     return found
-
-
-def _same(a: Transform, b: Transform) -> bool:
-    # The inverse, which not every copy carries, does not count.
-    return type(a) is type(b) and all(map(np.array_equal, a[:2], b[:2]))
 
 
 def _selected(
@@ -257,7 +252,7 @@ def _selected(
         indices = select.herding(features, dataset.y_train, ipc)
     chosen = DistilledSet(
         images=dataset.x_train[indices],
-        pixels=unit(raw.x_train[indices]),
+        pixels=as_shown(dataset.transform, raw.x_train[indices]),
         labels=dataset.y_train[indices],
         alpha=job.real_rate,
         class_names=dataset.class_names,

@@ -11,6 +11,7 @@ from ddpp_jax._types import AugmentFn
 from ddpp_jax.configs import (
     AlignmentConfig,
     AugmentedConfig,
+    DataConfig,
     DistillConfig,
     DistillJob,
     DistributionConfig,
@@ -100,7 +101,7 @@ def from_real_images(
             raw.x_train.shape[1:],
             raw.y_train,
             room,
-            stored=_hosted(raw.x_train, zca=job.data.zca),
+            stored=_hosted(raw.x_train, job.data),
         ),
         min(settings.real_batch, smallest),
         optimizer_of(settings),
@@ -139,11 +140,12 @@ def from_real_images(
     return _aligned(settings, own, siamese, smallest=smallest)
 
 
-def _hosted(images: ImageArray, *, zca: bool) -> tuple[Stored, Numbers] | None:
+def _hosted(images: ImageArray, data: DataConfig) -> tuple[Stored, Numbers] | None:
     """Images that stay on the host, and the shapes of what normalises them; None if they do not."""
     if not isinstance(images, Stored):
         return None
-    return images, numbers_like(images.pixel, images.image_shape, zca=zca)
+    zca, contrast = data.zca, data.contrast
+    return images, numbers_like(images.pixel, images.image_shape, zca=zca, contrast=contrast)
 
 
 def _aligned(

@@ -96,7 +96,8 @@ def run_search(
     place.check_free()
     complete = place.is_complete()
     if not complete:
-        require_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
+        data = job.data
+        require_transform(raw, zca=data.zca, contrast=data.contrast, cache_dir=cache_dir)
         _require_memory(job, architectures, raw)
     if dry:
         say_settings(job, raw, report)
@@ -127,8 +128,9 @@ def _compute(
     report: Report,
 ) -> dict[str, Any]:
     """Train all networks; what `result.json` of the folder then holds."""
-    settings = job.search
-    dataset = normalised(raw, fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir))
+    settings, data = job.search, job.data
+    transform = fit_transform(raw, zca=data.zca, contrast=data.contrast, cache_dir=cache_dir)
+    dataset = normalised(raw, transform)
     sets, about = training_sets(job, proxies, raw, dataset, folder, report)
     # Once on the device, for all networks.
     kept, whole = {}, _on_device(full_data(job, dataset), {})

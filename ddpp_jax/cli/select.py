@@ -28,11 +28,11 @@ from ddpp_jax.configs import (
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
+    as_shown,
     on_device,
     random_indices,
     require_per_class,
     transform_arrays,
-    unit,
 )
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
@@ -149,7 +149,7 @@ def chosen_set(job: SelectJob, problem: Problem, dataset: Dataset, report: Repor
     origin = origin_of(SELECTIONS[selection.method], job, problem.raw, ipc=selection.ipc)
     return DistilledSet(
         images=dataset.x_train[indices],
-        pixels=unit(problem.raw.x_train[indices]),
+        pixels=as_shown(dataset.transform, problem.raw.x_train[indices]),
         labels=dataset.y_train[indices],
         alpha=job.real_rate,
         class_names=dataset.class_names,

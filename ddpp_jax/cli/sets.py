@@ -97,8 +97,8 @@ def read_set(
         raw: the data that it is evaluated by.
         cache_dir: where a ZCA whitening of the data is kept; None keeps it nowhere.
         report: told of classes that are missing.
-        explicit: which of `zca` and `normalised` the job has from flags, so that a file may not
-            say otherwise.
+        explicit: which of `zca`, `contrast` and `normalised` the job has from flags, so that a file
+            may not say otherwise.
 
     Raises:
         InputError: it is damaged, does not belong to the data, cannot be trained on, or says

@@ -27,7 +27,7 @@ from ddpp_jax.configs import (
     members_of,
 )
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, require_per_class, restricted, unit
+from ddpp_jax.data import Dataset, as_shown, require_per_class, restricted
 from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
@@ -125,7 +125,7 @@ class Makers:
             labels=dataset.y_train[chosen],
             alpha=self._job.real_rate,
             class_names=dataset.class_names,
-            pixels=unit(shadow.problem.raw.x_train[chosen]),
+            pixels=as_shown(dataset.transform, shadow.problem.raw.x_train[chosen]),
         )
         return Released(small, chosen)
 

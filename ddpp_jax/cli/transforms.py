@@ -1,5 +1,6 @@
 """By which transform a small set is evaluated: its own, or the one that the settings name."""
 
+import dataclasses
 from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
@@ -9,18 +10,27 @@ from jaxtyping import Float32
 
 from ddpp_jax.configs import EvaluateJob
 from ddpp_jax.data import (
+    Contrast,
     Dataset,
     GivenSet,
+    PerChannel,
     Transform,
     Zca,
     ZcaProbe,
     agrees,
     apply,
+    as_shown,
     fit_transform,
+    from_shown,
+    transform_from,
     transform_words,
+    whole,
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets import DistilledSet
+
+_LOST = "each image is brought to mean 0 and length 1, whatever it had"
+_COARSE = "eight bits are coarse for this whitening, an .npz of the set is exact"
 
 
 class Seen(NamedTuple):
@@ -37,6 +47,25 @@ class Seen(NamedTuple):
     said: str
 
 
+def shown_as(raw: Dataset, transform: Transform) -> Dataset:
+    """Real images with the pixels that they would have in a set, for what compares the two.
+
+    Those are the pixels as they came, but of KIP's whitening, which takes the mean and the length
+    of each image away.
+
+    Args:
+        raw: images as they came, in memory.
+        transform: of the set.
+    """
+    if not isinstance(transform, Contrast):
+        return raw
+    parts = {
+        name: as_shown(transform, whole(getattr(raw, name), "a comparison of pixels"))
+        for name in ("x_train", "x_test", "x_held")
+    }
+    return dataclasses.replace(raw, **parts)
+
+
 def require_no_contradiction(
     job: EvaluateJob, path: Path, found: GivenSet | DistilledSet, explicit: Set[str]
 ) -> None:
@@ -46,19 +75,23 @@ def require_no_contradiction(
         job: with the flags.
         path: of the set.
         found: what its file says.
-        explicit: which of `zca` and `normalised` were given as flags.
+        explicit: which of `zca`, `contrast` and `normalised` were given as flags.
 
     Raises:
         InputError: they contradict each other.
     """
-    whitened, normalised = _said(found)
-    if whitened is not None and "zca" in explicit and job.data.zca != whitened:
-        flag, other = ("--zca", "--no-zca") if job.data.zca else ("--no-zca", "--zca")
-        theirs = "ZCA whitening" if whitened else "normalisation per channel"
-        raise InputError(
-            f"{path} was made with {theirs}, and {flag} says otherwise; leave it out, or give "
-            f"{other}"
-        )
+    transform, normalised = _said(found)
+    if transform is not None:
+        contrast = _is_contrast(transform)
+        whitened = contrast or isinstance(transform, Zca | ZcaProbe)
+        for name, holds in (("zca", whitened), ("contrast", contrast)):
+            asked = getattr(job.data, name)
+            if name in explicit and asked != holds:
+                flag, other = (f"--{name}", f"--no-{name}")[:: 1 if asked else -1]
+                raise InputError(
+                    f"{path} was made with {transform_words(transform)}, and {flag} says "
+                    f"otherwise; leave it out, or give {other}"
+                )
     if normalised and "normalised" in explicit and not job.normalised:
         raise InputError(
             f"{path} holds images that are normalised already, and --no-normalised says otherwise; "
@@ -86,27 +119,34 @@ def seen_by_networks(
     if own is None:
         return _by_settings(job, path, found, raw, cache_dir)
     if isinstance(own, ZcaProbe):
-        fitted = fit_transform(raw, zca=True, cache_dir=cache_dir)
-        assert isinstance(fitted, Zca)
+        fitted = fit_transform(raw, zca=True, contrast=own.contrast, cache_dir=cache_dir)
+        assert not isinstance(fitted, PerChannel)
+        words = transform_words(own)
         if not own.fits(fitted):
             raise InputError(
-                f"{path} was made with the ZCA whitening of other training images than those of "
+                f"{path} was made with the {words} of other training images than those of "
                 f"{raw.name} here; give the --setting, --dataset, --per-class, --held-out and "
                 "--split-seed that it was made with, or evaluate its .npz or .safetensors"
             )
-        said = f"{path} says that it was made with the ZCA whitening of {raw.name}"
+        # Pictures of a set are what `undo` shows.
+        images = from_shown(fitted, found.images)
+        said = f"{path} says that it was made with the {words} of {raw.name}"
     else:
         fitted = own
+        images = found.images if found.normalised else apply(fitted, found.images)
         said = f"{path} brings its own {transform_words(own)}"
-    images = found.images if found.normalised else apply(fitted, found.images)
-    note = f" ({found.note})" if found.note else ""
+    notes = [found.note] if found.note else []
+    if not found.normalised and _is_contrast(own):
+        notes.append(_COARSE if isinstance(own, ZcaProbe) else _LOST)
+    note = f" ({'; '.join(notes)})" if notes else ""
     return Seen(images, fitted, f"{said}, which test images are seen by{note}")
 
 
 def _by_settings(
     job: EvaluateJob, path: Path, found: GivenSet, raw: Dataset, cache_dir: Path | None
 ) -> Seen:
-    transform = fit_transform(raw, zca=job.data.zca, cache_dir=cache_dir)
+    zca, contrast = job.data.zca, job.data.contrast
+    transform = fit_transform(raw, zca=zca, contrast=contrast, cache_dir=cache_dir)
     words = f"{transform_words(transform)} fitted to {raw.name}"
     if found.pixels is not None and not agrees(transform, found.pixels, found.images):
         other = "--no-zca" if job.data.zca else "--zca"
@@ -119,13 +159,24 @@ def _by_settings(
         said = f"{says}; taken as normalised already, by the {words}"
         return Seen(found.images, transform, said)
     said = f"{says}; taken as pixels, and seen by the {words}"
+    if contrast:
+        said += f" ({_LOST})"
     return Seen(apply(transform, found.images), transform, said)
 
 
-def _said(found: GivenSet | DistilledSet) -> tuple[bool | None, bool | None]:
-    """Whether a file says that its images are whitened, and whether they are normalised already."""
+def _said(found: GivenSet | DistilledSet) -> tuple[Transform | ZcaProbe | None, bool | None]:
+    """The transform that a file names, and whether it says that its images are normalised already.
+
+    None of what it does not say.
+    """
     if isinstance(found, DistilledSet):
-        return "zca_matrix" in found.transform, True
+        return transform_from(found.transform), True
     if found.transform is None:
         return None, True if found.normalised or found.pixels is not None else None
-    return isinstance(found.transform, Zca | ZcaProbe), found.normalised
+    return found.transform, found.normalised
+
+
+def _is_contrast(transform: Transform | ZcaProbe) -> bool:
+    return (
+        transform.contrast if isinstance(transform, ZcaProbe) else isinstance(transform, Contrast)
+    )

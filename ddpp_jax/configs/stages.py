@@ -33,6 +33,11 @@ DECIDE_IMAGES = (
 )
 """Settings of a dataset that decide which images there are, and how they look."""
 
+CONTRAST_ALONE = (
+    "--contrast is of KIP's ZCA whitening and goes with --zca alone; give --zca too, or "
+    "--no-contrast"
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
@@ -59,6 +64,9 @@ class DataConfig:
     zca: bool = False
     """ZCA whitening, fitted on the training images; without it, normalisation per channel."""
 
+    contrast: bool = False
+    """Bring each image to mean 0 and length 1 before whitening, as KIP has it; with --zca alone."""
+
     per_class: int | None = None
     """Use only this many training images of each class, drawn at random; none uses all."""
 
@@ -84,6 +92,8 @@ class DataConfig:
             at_least(1, per_class=self.per_class)
         if self.channels not in (None, 1, 3):
             raise InputError(f"--channels is {shown(self.channels)}; wanted 1, 3 or none")
+        if self.contrast and not self.zca:
+            raise InputError(CONTRAST_ALONE)
         share("a share", test_share=self.test_share)
         if self.held_out is not None:
             share("a share", none=True, held_out=self.held_out)

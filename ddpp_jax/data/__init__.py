@@ -6,7 +6,9 @@ from ddpp_jax.data.carried import (
     arrays_of,
     carried_transform,
     small_record,
+    transform_shapes,
     transform_words,
+    whitening_words,
 )
 from ddpp_jax.data.checks import (
     CHANNELS_FIRST,
@@ -58,11 +60,17 @@ from ddpp_jax.data.torch_files import (
     tensor_array,
 )
 from ddpp_jax.data.transforms import (
+    ARRAYS,
+    Contrast,
     PerChannel,
     Transform,
     Zca,
     agrees,
     apply,
+    as_shown,
+    from_shown,
+    is_whitening,
+    same_transform,
     transform_arrays,
     transform_from,
     undo,
@@ -71,6 +79,7 @@ from ddpp_jax.data.transforms import (
 from ddpp_jax.data.whitening import fit_transform, require_transform
 
 __all__ = [
+    "ARRAYS",
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
     "EXPORT_FORMAT",
@@ -78,6 +87,7 @@ __all__ = [
     "LAYOUT",
     "RANGE_FILE",
     "TRANSFORM_FILE",
+    "Contrast",
     "Dataset",
     "GivenSet",
     "Hard",
@@ -94,6 +104,7 @@ __all__ = [
     "agrees",
     "apply",
     "arrays_of",
+    "as_shown",
     "balanced",
     "carried_transform",
     "checked_images",
@@ -101,9 +112,11 @@ __all__ = [
     "dataset_of",
     "deviation",
     "fit_transform",
+    "from_shown",
     "given_images",
     "given_labels",
     "images_digest",
+    "is_whitening",
     "keep",
     "load_dataset",
     "load_raw",
@@ -124,6 +137,7 @@ __all__ = [
     "require_torch",
     "require_transform",
     "restricted",
+    "same_transform",
     "seen_by_teachers",
     "shape_words",
     "small_record",
@@ -131,9 +145,11 @@ __all__ = [
     "test_fingerprint",
     "transform_arrays",
     "transform_from",
+    "transform_shapes",
     "transform_words",
     "transformed",
     "undo",
     "unit",
+    "whitening_words",
     "whole",
 ]

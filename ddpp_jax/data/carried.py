@@ -4,49 +4,69 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data.checks import shape_words
-from ddpp_jax.data.transforms import PerChannel, Transform, Zca, transform_arrays
+from ddpp_jax.data.transforms import (
+    ARRAYS,
+    Contrast,
+    PerChannel,
+    Transform,
+    Whitening,
+    Zca,
+    contrasted,
+    transform_arrays,
+)
 from ddpp_jax.errors import InputError
 
 LAYOUT = "layout"
 """The entry of a file that says which axis of its images holds the channels."""
 
-TRANSFORM_NAMES = ("mean", "std", "zca_mean", "zca_matrix")
+TRANSFORM_NAMES = tuple(name for names in ARRAYS.values() for name in names.values())
 
 _PROBED = 32
 _TOLERANCE = 1e-4
 """How far two whitenings of the same images may be apart, as a share of the largest number."""
 _LARGEST = float(np.finfo(np.float32).max)
 _GOLDEN = 0.6180339887498949
+_PROBES = ("zca_probe", "contrast_probe")
+"""What a record calls a probe, of a ZCA whitening and of KIP's."""
 
 
 class ZcaProbe(NamedTuple):
     """Some numbers that tell one ZCA whitening from another, since its matrix would be too large.
 
     Attributes:
-        numbers: what the whitening makes of fixed pixels, at places spread over the image.
+        numbers: what the whitening makes of fixed pixels, at places spread over the image; of KIP's
+            then its means and deviations, and its length over that of a vector of ones.
+        contrast: whether the whitening is KIP's.
     """
 
     numbers: tuple[float, ...]
+    contrast: bool = False
 
-    def fits(self, zca: Zca) -> bool:
+    def fits(self, whitening: Whitening) -> bool:
         """Whether they are of this whitening, up to the rounding of another machine."""
-        theirs, own = np.asarray(self.numbers), np.asarray(probe(zca).numbers)
-        if theirs.shape != own.shape:
+        theirs, own = np.asarray(self.numbers), np.asarray(probe(whitening).numbers)
+        if self.contrast != isinstance(whitening, Contrast) or theirs.shape != own.shape:
             return False
         return bool(np.abs(theirs - own).max() <= _TOLERANCE * max(1.0, float(np.abs(own).max())))
 
 
-def probe(zca: Zca) -> ZcaProbe:
+def probe(whitening: Whitening) -> ZcaProbe:
     """The numbers that tell a whitening from others."""
-    size = len(zca.mean)
+    size = len(whitening.matrix)
     pixels = np.arange(size) * _GOLDEN % 1
     places = np.linspace(0, size - 1, min(_PROBED, size)).astype(int)
-    found = (pixels - zca.mean) @ zca.matrix[:, places].astype(np.float64)
-    return ZcaProbe(tuple(float(number) for number in found))
+    columns = whitening.matrix[:, places].astype(np.float64)
+    if isinstance(whitening, Zca):
+        found = (pixels - whitening.mean) @ columns
+        return ZcaProbe(tuple(float(number) for number in found))
+    mean, std = (part.astype(np.float64) for part in (whitening.mean, whitening.std))
+    flat, _ = contrasted(((pixels.reshape(-1, len(mean)) - mean) / std).reshape(1, size))
+    found = (flat[0] @ columns, mean, std, whitening.length / size**0.5)
+    return ZcaProbe(tuple(float(number) for part in found for number in part), contrast=True)
 
 
 def carried_transform(
@@ -60,7 +80,8 @@ def carried_transform(
 
     Args:
         arrays: by name: `mean` and `std`, a number for each channel, or `zca_mean` and
-            `zca_matrix`, over the flattened image; others are ignored.
+            `zca_matrix`, over the flattened image, or the four of `Contrast`, `contrast_mean` and
+            so on; others are ignored.
         shape: of an image: (height, width, channels).
         what: names the file in an error.
         channels_first: whether images were flattened channel by channel.
@@ -69,34 +90,61 @@ def carried_transform(
         InputError: half of a transform is there, or two are, or it does not fit the images, or its
             numbers cannot be used.
     """
-    kinds = (TRANSFORM_NAMES[:2], TRANSFORM_NAMES[2:])
-    found = [names for names in kinds if any(name in arrays for name in names)]
+    found = [kind for kind, names in ARRAYS.items() if any(n in arrays for n in names.values())]
     if not found:
         return None
     if len(found) > 1:
+        held = " and ".join(" or ".join(ARRAYS[kind].values()) for kind in found)
         raise InputError(
-            f"{what} holds both mean or std and zca_mean or zca_matrix; wanted the transform of "
-            "its images alone: remove the other"
+            f"{what} holds both {held}; wanted the transform of its images alone: remove the other"
         )
-    (names,) = found
-    for name, other in zip(names, reversed(names), strict=True):
+    (kind,) = found
+    names = ARRAYS[kind]
+    for name in names.values():
         if name not in arrays:
-            raise InputError(f"{what} has {other} and no {name}; wanted both, or neither")
-    size, channels = int(np.prod(shape)), shape[-1]
-    if "std" in names:
-        mean, std = (_numbers(arrays[name], (channels,), f"{what}: {name}") for name in names)
-        if std.min() < SMALLEST:
-            raise InputError(f"{what}: std holds {std.min():g}; wanted {SMALLEST:g} or more")
-        return PerChannel(mean, std)
-    mean = _numbers(arrays["zca_mean"], (size,), f"{what}: zca_mean")
-    matrix = _numbers(arrays["zca_matrix"], (size, size), f"{what}: zca_matrix")
-    if not matrix.any():
-        raise InputError(f"{what}: zca_matrix holds nothing but 0; every image would be the same")
+            other = next(other for other in names.values() if other in arrays)
+            raise InputError(
+                f"{what} has {other} and no {name}; wanted "
+                + ("both, or neither" if len(names) == 2 else "all of it, or nothing")
+            )
+    shapes = transform_shapes(kind, shape)
+    values = {
+        field: _numbers(arrays[name], shapes[name], f"{what}: {name}")
+        for field, name in names.items()
+    }
+    for field in ("std", "length"):
+        if field in values and values[field].min() < SMALLEST:
+            least = values[field].min()
+            raise InputError(f"{what}: {names[field]} holds {least:g}; wanted {SMALLEST:g} or more")
+    transform = kind(**values)
+    if isinstance(transform, PerChannel):
+        return transform
+    if not values["matrix"].any():
+        raise InputError(
+            f"{what}: {names['matrix']} holds nothing but 0; every image would be the same"
+        )
     if channels_first:
-        height, width, _ = shape
-        order = np.arange(size).reshape(channels, height, width).transpose(1, 2, 0).ravel()
-        mean, matrix = mean[order], matrix[np.ix_(order, order)]
-    return Zca(mean, matrix)
+        height, width, channels = shape
+        order = np.arange(int(np.prod(shape))).reshape(channels, height, width)
+        transform = _in_order(transform, order.transpose(1, 2, 0).ravel())
+    return transform
+
+
+def transform_shapes(kind: type[Transform], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a transform's arrays, by their names, for images of a shape."""
+    size, channels = int(np.prod(shape)), shape[-1]
+    of_field = {"mean": (channels,), "std": (channels,), "length": (1,), "matrix": (size, size)}
+    if kind is Zca:
+        of_field["mean"] = (size,)
+    return {name: of_field[field] for field, name in ARRAYS[kind].items()}
+
+
+def _in_order(transform: Whitening, order: Int[np.ndarray, " pixels"]) -> Whitening:
+    """A whitening of vectors whose numbers stand in another order."""
+    matrix = transform.matrix[np.ix_(order, order)]
+    if isinstance(transform, Zca):
+        return Zca(transform.mean[order], matrix)
+    return transform._replace(matrix=matrix, inverse=None)
 
 
 def arrays_of(
@@ -107,9 +155,9 @@ def arrays_of(
     If `channels_first`, the images beside them will be flattened channel by channel, and
     `(pixels - mean) @ matrix` over such images gives what it gives over (height, width, channels).
     """
-    if channels_first and isinstance(transform, Zca):
+    if channels_first and not isinstance(transform, PerChannel):
         order = np.arange(int(np.prod(shape))).reshape(shape).transpose(2, 0, 1).ravel()
-        transform = Zca(transform.mean[order], transform.matrix[np.ix_(order, order)])
+        transform = _in_order(transform, order)
     return {
         name: np.ascontiguousarray(array, np.float32)
         for name, array in transform_arrays(transform).items()
@@ -118,8 +166,9 @@ def arrays_of(
 
 def small_record(transform: Transform) -> dict[str, list[float]]:
     """What a JSON file keeps of a transform: itself, or what tells a whitening from others."""
-    if isinstance(transform, Zca):
-        return {"zca_probe": list(probe(transform).numbers)}
+    if not isinstance(transform, PerChannel):
+        found = probe(transform)
+        return {_PROBES[found.contrast]: list(found.numbers)}
     return {name: array.tolist() for name, array in transform_arrays(transform).items()}
 
 
@@ -132,10 +181,14 @@ def from_small_record(
         InputError: it is neither.
     """
     names = record.keys() if isinstance(record, dict) else set()
-    if names not in ({"zca_probe"}, {"mean", "std"}) or not all(map(_is_numbers, record.values())):
-        raise InputError(f"{what}: wanted mean and std, or zca_probe, as lists of numbers")
-    if "zca_probe" in names:
-        return ZcaProbe(tuple(float(number) for number in record["zca_probe"]))
+    known = ({"mean", "std"}, *({name} for name in _PROBES))
+    if names not in known or not all(map(_is_numbers, record.values())):
+        raise InputError(
+            f"{what}: wanted mean and std, or {' or '.join(_PROBES)}, as lists of numbers"
+        )
+    for name in names & {*_PROBES}:
+        contrast = name == _PROBES[True]
+        return ZcaProbe(tuple(float(number) for number in record[name]), contrast)
     return carried_transform({n: np.asarray(v, np.float64) for n, v in record.items()}, shape, what)
 
 
@@ -143,7 +196,14 @@ def transform_words(transform: Transform | ZcaProbe) -> str:
     """What a transform does, for a person."""
     if isinstance(transform, PerChannel):
         return "normalisation per channel"
-    return "ZCA whitening"
+    if isinstance(transform, ZcaProbe):
+        return whitening_words(contrast=transform.contrast)
+    return whitening_words(contrast=isinstance(transform, Contrast))
+
+
+def whitening_words(*, contrast: bool) -> str:
+    """What a whitening is called, for a person."""
+    return "ZCA whitening as in KIP (--contrast)" if contrast else "ZCA whitening"
 
 
 def _is_numbers(values: Any) -> bool:

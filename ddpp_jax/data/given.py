@@ -87,9 +87,9 @@ def read_given(
     A file holds `images`, (n, height, width, channels) or PyTorch's (n, channels, height, width),
     and `labels`: whole numbers, or a row of probabilities for each image; and maybe a learning
     rate, `alpha` or `lr`, `class_names`, and the transform that made the images: `mean` and `std`,
-    or `zca_mean` and `zca_matrix`. Nothing is unpickled but tensors. A folder holds CLASS/* with
-    PNG, JPEG and the like, and maybe `range.json`; or it holds the files of one tensor each that
-    MTT and DD-Ranking have.
+    `zca_mean` and `zca_matrix`, or those of `Contrast`. Nothing is unpickled but tensors. A folder
+    holds CLASS/* with PNG, JPEG and the like, and maybe `range.json`; or it holds the files of one
+    tensor each that MTT and DD-Ranking have.
 
     In `range.json`, `low` and `high` are the pixels that 0 and 255 stand for, in place of 0 and 1;
     `lr` is a learning rate; `classes` has the true names of the classes by folder, in the order of

@@ -29,7 +29,8 @@ def load_dataset(config: DataConfig, *, cache_dir: Path | None = None) -> Datase
         InputError: it cannot be had so.
     """
     raw = load_raw(config)
-    return normalised(raw, fit_transform(raw, zca=config.zca, cache_dir=cache_dir))
+    zca, contrast = config.zca, config.contrast
+    return normalised(raw, fit_transform(raw, zca=zca, contrast=contrast, cache_dir=cache_dir))
 
 
 def load_raw(

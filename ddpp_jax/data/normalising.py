@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
-from ddpp_jax.data.transforms import PerChannel, Transform, unit
+from ddpp_jax.data.transforms import Contrast, PerChannel, Transform, least_length, unit
 
 
 class Levels(NamedTuple):
@@ -29,7 +29,14 @@ class Whitened(NamedTuple):
     matrix: Float[Array, "pixels pixels"]
 
 
-Numbers: TypeAlias = Levels | Whitened | Ready
+class Contrasted(NamedTuple):
+    """What whitens images of mean 0 and length 1: the standardised levels of uint8, the matrix."""
+
+    levels: Float[Array, "256 channels"]
+    matrix: Float[Array, "pixels pixels"]
+
+
+Numbers: TypeAlias = Levels | Whitened | Contrasted | Ready
 """What the device needs in order to normalise images."""
 
 
@@ -43,25 +50,34 @@ def numbers_of(transform: Transform | None, pixel: np.dtype) -> Numbers:
     if pixel != np.uint8:
         return Ready()
     levels = unit(np.arange(256, dtype=np.uint8))
-    if isinstance(transform, PerChannel):
-        return Levels(jnp.asarray((levels[:, None] - transform.mean) / transform.std))
+    if isinstance(transform, PerChannel | Contrast):
+        standardised = jnp.asarray((levels[:, None] - transform.mean) / transform.std)
+        if isinstance(transform, PerChannel):
+            return Levels(standardised)
+        return Contrasted(standardised, jnp.asarray(np.asarray(transform.matrix, np.float32)))
     if transform is None:
         return Levels(jnp.asarray(levels[:, None]))
     mean, matrix = (np.asarray(part, np.float32) for part in (transform.mean, transform.matrix))
     return Whitened(jnp.asarray(levels), jnp.asarray(mean), jnp.asarray(matrix))
 
 
-def numbers_like(pixel: np.dtype, shape: tuple[int, ...], *, zca: bool) -> Numbers:
+def numbers_like(
+    pixel: np.dtype, shape: tuple[int, ...], *, zca: bool, contrast: bool = False
+) -> Numbers:
     """The shapes of what `numbers_of` gives, as `jax.ShapeDtypeStruct`.
 
     Args:
         pixel: uint8 or float32, the type of a pixel.
         shape: of an image: (height, width, channels).
         zca: whitening; otherwise normalisation per channel.
+        contrast: KIP's whitening, which goes with `zca` alone.
     """
     if pixel != np.uint8:
         return Ready()
     size = int(np.prod(shape))
+    if zca and contrast:
+        axes = ((256, shape[-1]), (size, size))
+        return Contrasted(*(cast(Any, _floats(*one)) for one in axes))
     if zca:
         return Whitened(*(cast(Any, _floats(*axes)) for axes in ((256,), (size,), (size, size))))
     return Levels(cast(Any, _floats(256, shape[-1])))
@@ -86,10 +102,29 @@ def normalise(
     if isinstance(numbers, Ready):
         return pixels
     if isinstance(numbers, Levels):
-        channels = jnp.arange(pixels.shape[-1]) % numbers.values.shape[1]
-        return numbers.values[pixels.astype(jnp.int32), channels]
-    values = numbers.levels[pixels.astype(jnp.int32)]
-    flat = values.reshape(*pixels.shape[:-3], -1)
-    flat -= jnp.broadcast_to(numbers.mean, flat.shape)
+        return _looked_up(numbers.values, pixels)
+    if isinstance(numbers, Contrasted):
+        flat = _contrasted(_looked_up(numbers.levels, pixels).reshape(*pixels.shape[:-3], -1))
+    else:
+        values = numbers.levels[pixels.astype(jnp.int32)]
+        flat = values.reshape(*pixels.shape[:-3], -1)
+        flat -= jnp.broadcast_to(numbers.mean, flat.shape)
     found = jnp.matmul(flat, numbers.matrix, precision=lax.Precision.HIGHEST)
     return found.reshape(pixels.shape)
+
+
+def _looked_up(
+    levels: Float[Array, "256 _channels"], pixels: Shaped[Array, "*images height width channels"]
+) -> Float[Array, "*images height width channels"]:
+    channels = jnp.arange(pixels.shape[-1]) % levels.shape[1]
+    return levels[pixels.astype(jnp.int32), channels]
+
+
+def _contrasted(flat: Float[Array, "*images pixels"]) -> Float[Array, "*images pixels"]:
+    """What `transforms.contrasted` makes of vectors, up to rounding."""
+    # Less their first number, images that are the same everywhere are 0 before any rounding.
+    found = flat - flat[..., :1]
+    found -= found.mean(axis=-1, keepdims=True)
+    lengths = jnp.sqrt(jnp.square(found).sum(axis=-1, keepdims=True))
+    there = lengths > least_length(flat.shape[-1])
+    return jnp.where(there, found / jnp.where(there, lengths, 1), 0)

@@ -1,16 +1,30 @@
-"""The transform that fits a training set: per channel, or ZCA whitening kept in a file.
+"""The transform that fits a training set: per channel, or a ZCA whitening kept in a file.
 
-ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+ZCA: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. KIP's, of images of
+mean 0 and length 1: the code (kip/KIP.ipynb) of Nguyen, Novak, Xiao and Lee, Dataset Distillation
+with Infinitely Wide Convolutional Networks, NeurIPS 2021.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ddpp_jax.configs.stages import CONTRAST_ALONE
 from ddpp_jax.data.checks import ByIndex, require_memory, shape_words
 from ddpp_jax.data.dataset import Dataset, keep
 from ddpp_jax.data.stored import Stored
-from ddpp_jax.data.transforms import PerChannel, Transform, Zca, fit_per_channel, unit, with_inverse
+from ddpp_jax.data.transforms import (
+    Contrast,
+    PerChannel,
+    Transform,
+    Whitening,
+    Zca,
+    contrasted,
+    fit_per_channel,
+    unit,
+    with_inverse,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import (
     check_unheld,
@@ -21,8 +35,11 @@ from ddpp_jax.storage import (
     write_tensors,
 )
 
-FORMAT = "ddpp-jax zca 2"
-"""The key of a cache file's metadata."""
+FORMATS: dict[type[Whitening], str] = {
+    Zca: "ddpp-jax zca 2",
+    Contrast: "ddpp-jax contrast 1",
+}
+"""The key of a cache file's metadata, by the kind of whitening."""
 
 _REMEDY = "delete it, and the same command makes it again"
 _SQUARES = 6
@@ -43,18 +60,17 @@ def fit_zca(images: ByIndex, *, eps: float = 0.1) -> Zca:
     size = int(np.prod(images.shape[1:]))
     _require_memory(images)
     count = len(images)
-    chunks = [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
 
     def flat(chunk: slice) -> np.ndarray:
         found = images[chunk]
         return unit(found.reshape(len(found), size), np.float64)
 
     mean = np.zeros(size)
-    for chunk in chunks:
+    for chunk in _parts(images):
         mean += flat(chunk).sum(axis=0)
     mean /= count
     covariance = np.zeros((size, size))
-    for chunk in chunks:
+    for chunk in _parts(images):
         centred = flat(chunk) - mean
         covariance += centred.T @ centred
     covariance /= count - 1
@@ -64,52 +80,114 @@ def fit_zca(images: ByIndex, *, eps: float = 0.1) -> Zca:
     return Zca(mean, half @ half.T)
 
 
-def fit_transform(raw: Dataset, *, zca: bool, cache_dir: Path | None) -> Transform:
+def fit_contrast(images: ByIndex, channels: PerChannel, *, share: float = 0.1) -> Contrast:
+    """KIP's ZCA whitening of a set of images, in double precision.
+
+    With F the images as vectors of mean 0 and length 1, channels standardised, and V and S from the
+    eigendecomposition of C = F^T F / N over d pixels, the matrix is
+    V diag(1 / sqrt(S + share trace(C) / d)) V^T. Of fewer images than pixels, 1 stands in place of
+    the d - N factors of the smallest S; and of those that are 0, where images are alike, since
+    which of these the d - N would be, rounding alone decides.
+
+    Args:
+        images: of the training set, as they came.
+        channels: what standardises their channels.
+        share: of the mean variance, which is added to each; 0.1 in KIP.
+
+    Raises:
+        InputError: the memory does not suffice, or each image is the same everywhere.
+    """
+    size, count = int(np.prod(images.shape[1:])), len(images)
+    _require_memory(images)
+    covariance, total = np.zeros((size, size)), 0.0
+    for chunk in _parts(images):
+        found = unit(images[chunk], np.float64)
+        found -= channels.mean
+        found /= channels.std
+        flat, lengths = contrasted(found.reshape(len(found), size))
+        covariance += flat.T @ flat
+        total += float(lengths.sum())
+    if not total:
+        raise InputError(
+            "every training image is the same everywhere, and --contrast would leave nothing of "
+            "it; give --no-contrast, or other images"
+        )
+    covariance /= count
+    variances, vectors = np.linalg.eigh(covariance)  # In ascending order.
+    factors = 1 / np.sqrt(np.maximum(variances, 0) + share * np.trace(covariance) / size)
+    if count < size:
+        nothing = variances <= size * np.finfo(np.float64).eps * variances[-1]
+        factors[: max(size - count, int(nothing.sum()))] = 1
+    half = vectors * np.sqrt(factors)
+    mean, std = (np.asarray(part, np.float64) for part in channels)
+    return Contrast(mean, std, np.asarray([total / count]), half @ half.T)
+
+
+def fit_transform(
+    raw: Dataset, *, zca: bool, contrast: bool = False, cache_dir: Path | None
+) -> Transform:
     """The transform that fits the training images.
 
     Args:
         raw: the dataset, as it came.
         zca: whitening; otherwise normalisation per channel.
-        cache_dir: where the whitening is kept as `zca-FINGERPRINT.safetensors`, and read from the
-            next time, and the mean and deviation of images that are read by index likewise, as
-            `channels-FINGERPRINT.json`; None keeps them nowhere.
+        contrast: KIP's whitening, of images of mean 0 and length 1; it goes with `zca` alone.
+        cache_dir: where the whitening is kept as `zca-FINGERPRINT.safetensors`, or KIP's as
+            `contrast-FINGERPRINT.safetensors`, and read from the next time, and the mean and
+            deviation of images that are read by index likewise, as `channels-FINGERPRINT.json`;
+            None keeps them nowhere.
 
     Raises:
         InputError: the memory or the disk does not suffice, or the file there is damaged.
     """
     keep(raw)
-    if not zca:
+    kind = _kind(zca=zca, contrast=contrast)
+    if kind is None:
         return _per_channel(raw, cache_dir, keep=True)
-    path = None if cache_dir is None else _kept(cache_dir, raw)
+    path = None if cache_dir is None else _kept(cache_dir, raw, kind)
     if path is not None and path.exists():
-        return _read(path, raw)
-    mean, matrix, _ = fit_zca(raw.x_train)
-    transform = with_inverse(Zca(mean.astype(np.float32), matrix.astype(np.float32)))
+        return _read(path, raw, kind)
+    if kind is Zca:
+        found = fit_zca(raw.x_train)
+    else:
+        found = fit_contrast(raw.x_train, _per_channel(raw, cache_dir, keep=True))
+    transform = with_inverse(type(found)(*(part.astype(np.float32) for part in found[:-1])))
     if path is not None:
-        _require_disk(path, mean.size)
+        _require_disk(path, int(np.prod(raw.x_train.shape[1:])))
         values = {"fingerprint": raw.fingerprint}
         try:
-            write_tensors(path, transform._asdict(), values, kind=FORMAT)
+            write_tensors(path, transform._asdict(), values, kind=FORMATS[kind])
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error}; choose another folder") from error
     return transform
 
 
-def require_transform(raw: Dataset, *, zca: bool, cache_dir: Path) -> None:
+def require_transform(raw: Dataset, *, zca: bool, contrast: bool = False, cache_dir: Path) -> None:
     """Refuse what `fit_transform` would refuse, without a whitening's work.
 
     Raises:
         InputError: as there.
     """
-    path = _kept(cache_dir, raw)
-    if not zca:
+    kind = _kind(zca=zca, contrast=contrast)
+    if kind is None:
         _per_channel(raw, cache_dir, keep=False)
-    elif path.exists():
-        _read(path, raw)
-    else:
-        _require_memory(raw.x_train)
-        _require_disk(path, int(np.prod(raw.x_train.shape[1:])))
-        check_unheld(cache_dir)
+        return
+    path = _kept(cache_dir, raw, kind)
+    if path.exists():
+        _read(path, raw, kind)
+        return
+    if kind is Contrast:
+        _per_channel(raw, cache_dir, keep=False)
+    _require_memory(raw.x_train)
+    _require_disk(path, int(np.prod(raw.x_train.shape[1:])))
+    check_unheld(cache_dir)
+
+
+def _kind(*, zca: bool, contrast: bool) -> type[Whitening] | None:
+    """The kind of whitening that is asked for; None where there is to be none."""
+    if contrast and not zca:
+        raise InputError(CONTRAST_ALONE)
+    return (Contrast if contrast else Zca) if zca else None
 
 
 def _per_channel(raw: Dataset, cache_dir: Path | None, *, keep: bool) -> PerChannel:
@@ -133,8 +211,14 @@ def _per_channel(raw: Dataset, cache_dir: Path | None, *, keep: bool) -> PerChan
     return found
 
 
-def _kept(cache_dir: Path, raw: Dataset) -> Path:
-    return cache_dir / f"zca-{raw.fingerprint}.safetensors"
+def _kept(cache_dir: Path, raw: Dataset, kind: type[Whitening]) -> Path:
+    name = "contrast" if kind is Contrast else "zca"
+    return cache_dir / f"{name}-{raw.fingerprint}.safetensors"
+
+
+def _parts(images: ByIndex) -> Iterator[slice]:
+    """What the covariance takes in at once, from the first image to the last."""
+    return (slice(start, start + _ROWS) for start in range(0, len(images), _ROWS))
 
 
 def _require_memory(images: ByIndex) -> None:
@@ -151,13 +235,15 @@ def _require_disk(path: Path, size: int) -> None:
     require_space(path.parent, needed, what=f"the ZCA whitening {path.name}")
 
 
-def _read(path: Path, raw: Dataset) -> Zca:
-    size = int(np.prod(raw.x_train.shape[1:]))
+def _read(path: Path, raw: Dataset, kind: type[Whitening]) -> Whitening:
+    size, channels = int(np.prod(raw.x_train.shape[1:])), raw.x_train.shape[-1]
     try:
-        tensors, values = read_tensors(path, kind=FORMAT)
+        tensors, values = read_tensors(path, kind=FORMATS[kind])
     except InputError as error:
         raise InputError(f"{error}; {_REMEDY}") from error
     shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
+    if kind is Contrast:
+        shapes |= {"mean": (channels,), "std": (channels,), "length": (1,)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
     if not whole or values != {"fingerprint": raw.fingerprint}:
@@ -165,4 +251,4 @@ def _read(path: Path, raw: Dataset) -> Zca:
             f"{path} is damaged or of other data: its numbers are not those written for these "
             f"data; {_REMEDY}"
         )
-    return Zca(**tensors)
+    return kind(**tensors)

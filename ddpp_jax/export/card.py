@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import ddpp_jax
+from ddpp_jax.data import is_whitening
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import Replacement
 from ddpp_jax.text import file_names, printable
@@ -42,6 +43,7 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "plain": (low, high) == (0.0, 1.0),
         "version": ddpp_jax.__version__,
         "zca": "zca_matrix" in small.transform,
+        "contrast": "contrast_matrix" in small.transform,
         "grey": small.images.shape[3] == 1,
         "chosen": "indices" in small.origin,
         "sorted": file_names(small.class_names) == sorted(file_names(small.class_names)),
@@ -50,7 +52,7 @@ def write_card(small: DistilledSet, folder: Path, low_high: tuple[float, float])
         "mean": [],
         "std": [],
     }
-    if not values["zca"]:
+    if not is_whitening(small.transform):
         # Of pixels that are read as 0 to 1 from eight bits.
         values["mean"] = _numbers((small.transform["mean"] - low) / (high - low))
         values["std"] = _numbers(small.transform["std"] / (high - low))

@@ -79,7 +79,7 @@ def _png(what: Export) -> list[Path]:
     `range.json` in the folder tells: cut pixels would be another set. It also has the true name of
     the class in each folder, since not every name can be that of a folder, and says by which
     transform networks must see the pictures; of a whitening, whose matrix would be too large, it
-    holds what tells it from others.
+    holds what tells it from others. Of KIP's whitening networks must see them by `from_shown`.
     """
     small, folder = what.small, what.folder / "images"
     if small.labels.ndim == 2:

@@ -130,7 +130,7 @@ def induce_points(
         batch=pool,
         metrics=METRICS,
         advice="lower --pixel-rate, or give a larger --ridge",
-        operations=_OPERATIONS * pairs * entries,
+        operations=float(_OPERATIONS * pairs * entries),
         least_memory=_HELD * entries,
         held=f"the training set, and the covariance of a pair of {side}x{side} images,",
         remedy="lower --depth, --image-size or --per-class",

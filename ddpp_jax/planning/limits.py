@@ -79,7 +79,8 @@ def require_teaching(job: TeachersJob, problem: Problem, places: Places) -> None
 
 def require_data(job: TeachersJob, raw: Dataset, places: Places) -> None:
     """Refuse data that could not be normalised, or whitened in this memory."""
-    require_transform(raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    data = job.data
+    require_transform(raw, zca=data.zca, contrast=data.contrast, cache_dir=places.cache_dir)
 
 
 def require_distillation(

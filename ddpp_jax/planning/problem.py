@@ -30,6 +30,7 @@ from ddpp_jax.data import (
     fit_transform,
     normalised,
     test_fingerprint,
+    whitening_words,
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network, make_model, make_network
@@ -48,6 +49,7 @@ TEACHERS = "full data (the teachers)"
 _LATER = (
     ("data", "range", None),
     ("data", "crop", False),
+    ("data", "contrast", False),
     ("teaching", "imported", None),
     ("teaching", "balance", False),
     ("teaching", "teacher_seed", None),
@@ -75,6 +77,9 @@ _LATER_OF_TRAJECTORIES = (
     ("distillation", "skip_above", None),
 )
 """The same of trajectory matching; other methods had some of these from the first."""
+
+_SEEN_BY = ("dataset", "zca", "contrast")
+"""Settings of the data that tell what imported teachers were trained on."""
 
 _NETWORKS = 16
 """So many are kept, with what was compiled for them."""
@@ -133,7 +138,7 @@ def _manifest(job: TeachersJob, raw: Dataset) -> dict[str, Any]:
         # What they were trained by is not known; they are what they are.
         return common | {
             "imported": job.teaching.imported,
-            "data": {"dataset": raw.name, "zca": job.data.zca},
+            "data": {n: settings["data"][n] for n in _SEEN_BY if n in settings["data"]},
             "model": {"width": job.model.width, "depth": job.model.depth},
         }
     others = ("teachers", "teacher_seed")
@@ -219,10 +224,14 @@ def _network(
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:
     """The data as the networks see them: normalised, or whitened by a transform that is cached."""
-    if job.data.zca:
-        report.say(f"ZCA whitening, cached in {places.cache_dir}")
+    zca, contrast = job.data.zca, job.data.contrast
+    if zca:
+        words = whitening_words(contrast=contrast)
+        report.say(f"{words}, cached in {places.cache_dir}")
     # Eigenvectors of one machine need not be those of another.
-    fit = partial(fit_transform, problem.raw, zca=job.data.zca, cache_dir=places.cache_dir)
+    fit = partial(
+        fit_transform, problem.raw, zca=zca, contrast=contrast, cache_dir=places.cache_dir
+    )
     transform = cluster.agreed(fit)
     return normalised(problem.raw, transform)
 

@@ -283,7 +283,7 @@ def settings_table(settings: Mapping[str, DistillJob]) -> Table:
         )
         shown.add_row(
             name,
-            data.dataset + (", ZCA" if data.zca else ""),
+            data.dataset + (", ZCA" if data.zca else "") + (", contrast" if data.contrast else ""),
             f"{job.model.width}x{job.model.depth}",
             f"{job.teaching.teachers} x {job.teaching.epochs}",
             *(f"{number:g}" for number in numbers),

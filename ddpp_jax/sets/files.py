@@ -10,7 +10,14 @@ from jaxtyping import Float, Int
 
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
-from ddpp_jax.data import Transform, apply, carried_transform, checked_images
+from ddpp_jax.data import (
+    ARRAYS,
+    Transform,
+    apply,
+    carried_transform,
+    checked_images,
+    transform_shapes,
+)
 from ddpp_jax.errors import InputError
 from ddpp_jax.sets.belonging import require_own
 from ddpp_jax.sets.origin import check_origin
@@ -23,6 +30,7 @@ FORMAT = "ddpp-jax distilled set 5"
 
 _ANY_FORMAT = "ddpp-jax distilled set"
 _DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alpha": np.float32}
+_ABOVE_ZERO = ("std", "contrast_std", "contrast_length")
 _MOST_BEYOND = 0.1
 
 
@@ -35,9 +43,11 @@ class DistilledSet(NamedTuple):
         alpha: the learning rate that goes with them.
         class_names: a name for each label.
         transform: what turns pixels into images: `mean` and `std` per channel, or `zca_mean` and
-            `zca_matrix` of whitening, (pixels - mean) @ matrix over the flattened image.
+            `zca_matrix` of whitening, (pixels - mean) @ matrix over the flattened image, or the
+            four arrays of KIP's whitening (`Contrast`).
         pixels: the images as they look, with that undone: 0 is black, 1 is white, and what training
-            pushed beyond stays beyond; None where nobody has looked yet.
+            pushed beyond stays beyond; None where nobody has looked yet. Of KIP's whitening, which
+            takes each image's own mean and length away, they are shown by those of the data.
         origin: where the set comes from, as plain values: `method`, `ipc` and `seed`; `which` of a
             distillation's sets it is, and its `step`; and the `settings` of the job.
     """
@@ -266,21 +276,18 @@ def _check_distilled(path: Path, distilled: DistilledSet) -> None:
 
 
 def _check_transform(path: Path, distilled: DistilledSet) -> None:
-    channels, size = distilled.images.shape[3], distilled.images[0].size
-    kinds = (
-        {"mean": (channels,), "std": (channels,)},
-        {"zca_mean": (size,), "zca_matrix": (size, size)},
-    )
+    kinds = [transform_shapes(kind, distilled.images.shape[1:]) for kind in ARRAYS]
     found = {name: array.shape for name, array in distilled.transform.items()}
     if found not in kinds:
         raise InputError(
-            f"{path} has the transform {found}; wanted {kinds[0]} or {kinds[1]} for such images"
+            f"{path} has the transform {found}; wanted {' or '.join(map(str, kinds))} for such "
+            "images"
         )
     for name, array in distilled.transform.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise InputError(f"{path} has a {name} that is not finite float32")
-        if name == "std" and array.min() < SMALLEST:
-            raise InputError(f"{path} has a std of {array.min():g}; wanted {SMALLEST:g} or more")
+        if name in _ABOVE_ZERO and array.min() < SMALLEST:
+            raise InputError(f"{path} has a {name} of {array.min():g}; wanted {SMALLEST:g} or more")
 
 
 def shown_range(pixels: Float[np.ndarray, "..."]) -> tuple[float, float]:

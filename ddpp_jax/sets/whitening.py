@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpp_jax.data import is_whitening
 from ddpp_jax.errors import InputError
 from ddpp_jax.storage import DIGEST, decode_json, metadata_of, read_tensors, write_tensors
 
@@ -27,7 +28,7 @@ def share_whitening(
         path: of the set, in that folder or in one of its parts.
         transform: of the set; None comes back for one that is no whitening, which is small.
     """
-    if "zca_matrix" not in transform:
+    if not is_whitening(transform):
         return None
     place = run / FILE
     arrays = {name: np.asarray(array, np.float32) for name, array in transform.items()}
