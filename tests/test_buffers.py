@@ -28,7 +28,8 @@ from ddpp_jax.configs import (
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import ConvNet, make_network
-from ddpp_jax.planning.problem import identity_of, prepare
+from ddpp_jax.planning.identities import identity_of
+from ddpp_jax.planning.problem import prepare
 from ddpp_jax.storage import TeacherStore, write_json
 from ddpp_jax.teachers import buffers
 

@@ -26,7 +26,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
-from ddpp_jax.planning.problem import plain
+from ddpp_jax.planning.identities import plain
 
 PAPER = Path(__file__).parents[2] / "shared" / "paper-settings.md"
 COLUMNS = [f"{data}-ipc{ipc}" for data in ("cifar10", "cifar100") for ipc in (1, 10, 50)]

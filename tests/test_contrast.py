@@ -47,7 +47,7 @@ from ddpp_jax.data.transforms import contrasted
 from ddpp_jax.data.whitening import fit_contrast
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export
-from ddpp_jax.planning.problem import plain
+from ddpp_jax.planning.identities import plain
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet, write_distilled
 

@@ -22,16 +22,9 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Procedure
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
+from ddpp_jax.planning.identities import identity_of, say_settings
 from ddpp_jax.planning.limits import require_data, require_evaluation
-from ddpp_jax.planning.problem import (
-    evaluation_key,
-    identity_of,
-    load,
-    network_for,
-    result,
-    say_settings,
-    show,
-)
+from ddpp_jax.planning.problem import evaluation_key, load, network_for, result, show
 from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing

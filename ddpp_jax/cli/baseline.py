@@ -11,7 +11,8 @@ from ddpp_jax.core import named_key
 from ddpp_jax.data import Dataset, random_per_class
 from ddpp_jax.evaluate import Evaluations, Tests
 from ddpp_jax.networks import Network
-from ddpp_jax.planning.problem import evaluation_key, plain
+from ddpp_jax.planning.identities import plain
+from ddpp_jax.planning.problem import evaluation_key
 from ddpp_jax.progress import Report
 from ddpp_jax.results import read_result, tables
 from ddpp_jax.sets import DistilledSet

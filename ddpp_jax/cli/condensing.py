@@ -25,7 +25,8 @@ from ddpp_jax.continual import Task, draw_seed, taken
 from ddpp_jax.data import Dataset, of_classes
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import Room
-from ddpp_jax.planning.problem import Problem, identity_of, prepare, train_teachers
+from ddpp_jax.planning.identities import identity_of
+from ddpp_jax.planning.problem import Problem, prepare, train_teachers
 from ddpp_jax.planning.sizes import choose_reading
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet, read_distilled, set_path, write_distilled

@@ -20,18 +20,9 @@ from ddpp_jax.data import Contrast, Dataset, apply, as_shown, from_shown, unit, 
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
+from ddpp_jax.planning.identities import identity_of, plain, say_settings
 from ddpp_jax.planning.limits import require_data, require_teaching
-from ddpp_jax.planning.problem import (
-    Problem,
-    describe,
-    identity_of,
-    load,
-    plain,
-    prepare,
-    result,
-    say_settings,
-    train_teachers,
-)
+from ddpp_jax.planning.problem import Problem, describe, load, prepare, result, train_teachers
 from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing

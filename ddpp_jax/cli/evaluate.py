@@ -21,16 +21,9 @@ from ddpp_jax.data import Dataset, keep, same_transform, transformed
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.networks import Network
+from ddpp_jax.planning.identities import identity_of, say_settings
 from ddpp_jax.planning.limits import require_evaluation
-from ddpp_jax.planning.problem import (
-    evaluation_key,
-    finished,
-    identity_of,
-    network_for,
-    result,
-    say_settings,
-    show,
-)
+from ddpp_jax.planning.problem import evaluation_key, finished, network_for, result, show
 from ddpp_jax.planning.sources import data_of
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures, row_names

@@ -26,8 +26,9 @@ from ddpp_jax.data import Dataset, fit_transform, normalised, require_per_class
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation, Evaluations, Procedure
 from ddpp_jax.planning import trial
+from ddpp_jax.planning.identities import identity_of, plain, say_settings
 from ddpp_jax.planning.limits import require_data, require_evaluation
-from ddpp_jax.planning.problem import identity_of, network_for, plain, result, say_settings
+from ddpp_jax.planning.problem import network_for, result
 from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures

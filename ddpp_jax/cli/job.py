@@ -33,13 +33,13 @@ from ddpp_jax.configs import DistillJob, KernelConfig, Places
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.planning import work
+from ddpp_jax.planning.identities import origin_of
 from ddpp_jax.planning.limits import check_free
 from ddpp_jax.planning.problem import (
     describe,
     evaluation_key,
     finished,
     load,
-    origin_of,
     result,
     show,
     teacher_row,

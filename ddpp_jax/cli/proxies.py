@@ -24,7 +24,7 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Tests
-from ddpp_jax.planning.problem import origin_of
+from ddpp_jax.planning.identities import origin_of
 from ddpp_jax.progress import Report
 from ddpp_jax.results import FULL
 from ddpp_jax.sets import DistilledSet, read_distilled, set_path, write_distilled

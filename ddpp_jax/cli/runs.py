@@ -25,8 +25,9 @@ from ddpp_jax.configs import (
 from ddpp_jax.data import Dataset
 from ddpp_jax.methods import Method
 from ddpp_jax.planning import machines, trial, work, workload
+from ddpp_jax.planning.identities import identity_of
 from ddpp_jax.planning.limits import require_distillation, require_teaching
-from ddpp_jax.planning.problem import Problem, identity_of, prepare
+from ddpp_jax.planning.problem import Problem, prepare
 from ddpp_jax.planning.scaling import Kinds
 from ddpp_jax.planning.sizes import describe_distillation, describe_teaching, read_bytes
 from ddpp_jax.planning.sources import data_of

@@ -14,7 +14,7 @@ from ddpp_jax.configs import SETTINGS, DistillJob, KernelConfig, digest, job_of,
 from ddpp_jax.data import Dataset, load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Infinite
-from ddpp_jax.planning.problem import identity_of
+from ddpp_jax.planning.identities import identity_of
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import (
     SHARE,

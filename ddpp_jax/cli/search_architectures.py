@@ -36,8 +36,9 @@ from ddpp_jax.data import (
 )
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
+from ddpp_jax.planning.identities import identity_of, say_settings
 from ddpp_jax.planning.limits import require_evaluation
-from ddpp_jax.planning.problem import finished, identity_of, result, say_settings
+from ddpp_jax.planning.problem import finished, result
 from ddpp_jax.planning.sources import describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import pictures

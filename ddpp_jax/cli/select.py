@@ -35,17 +35,9 @@ from ddpp_jax.data import (
     transform_arrays,
 )
 from ddpp_jax.planning import trial
+from ddpp_jax.planning.identities import identity_of, origin_of, say_settings
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
-from ddpp_jax.planning.problem import (
-    Problem,
-    describe,
-    identity_of,
-    load,
-    origin_of,
-    prepare,
-    say_settings,
-    train_teachers,
-)
+from ddpp_jax.planning.problem import Problem, describe, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sources import describe_data
 from ddpp_jax.progress import Report

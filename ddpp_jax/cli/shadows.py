@@ -31,7 +31,8 @@ from ddpp_jax.data import Dataset, as_shown, require_per_class, restricted
 from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
-from ddpp_jax.planning.problem import Problem, origin_of, problem_of, train_teachers
+from ddpp_jax.planning.identities import origin_of
+from ddpp_jax.planning.problem import Problem, problem_of, train_teachers
 from ddpp_jax.planning.sizes import choose_reading
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet

@@ -8,7 +8,8 @@ from ddpp_jax import distill, teachers
 from ddpp_jax.configs import DistillJob, TeachersJob
 from ddpp_jax.data import Stored
 from ddpp_jax.methods import Method, device_room
-from ddpp_jax.planning.problem import Problem, say_settings
+from ddpp_jax.planning.identities import say_settings
+from ddpp_jax.planning.problem import Problem
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import free_bytes, gib
 
