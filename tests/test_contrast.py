@@ -16,7 +16,7 @@ from test_whitening import DIGITS, colours, flip, small, strangers, truncate
 
 from ddpp_jax import load_distilled
 from ddpp_jax.cli.sets import read_set
-from ddpp_jax.configs import DataConfig, EvaluateJob, setting
+from ddpp_jax.configs import DataConfig, EvaluateJob, TeachersJob, setting
 from ddpp_jax.data import (
     Contrast,
     PerChannel,
@@ -179,6 +179,10 @@ def test_an_image_that_is_the_same_everywhere_becomes_0():
         np.testing.assert_array_equal(apply(transform, pixels), np.zeros(flat.shape))
     on_device = normalise(numbers_of(transform, flat.dtype), jnp.asarray(flat))
     np.testing.assert_array_equal(on_device, np.zeros(flat.shape))
+    colours = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
+    colours[..., 1] //= 2
+    black = np.zeros((1, 4, 4, 3), np.uint8)  # Its standardised channels differ.
+    assert np.abs(apply(contrast_of(small(colours)), black)).max() > 0.1
     found, lengths = contrasted(np.float32([[0.1] * 7, [0, 0, 1, 0, 0, 0, 0]]))
     np.testing.assert_array_equal(found[0], 0)
     np.testing.assert_allclose(lengths, [0, np.sqrt(6 / 7)], rtol=1e-6)
@@ -261,7 +265,7 @@ def test_a_damaged_cache_is_named(tmp_path, damage):
 def test_the_setting_goes_with_zca_alone():
     wanted = "goes with --zca alone; give --zca too, or --no-contrast"
     with pytest.raises(InputError, match=wanted):
-        DataConfig(contrast=True)
+        TeachersJob(data=DataConfig(contrast=True))
     with pytest.raises(InputError, match=wanted):
         fit_transform(DIGITS, zca=False, contrast=True, cache_dir=None)
 
@@ -401,6 +405,7 @@ REFUSED = [
     ),
     ("evaluate", "SET/grey/images --no-zca", "and --no-zca says otherwise; leave it out, or give"),
     ("evaluate", "SET/grey.safetensors --no-contrast", "--no-contrast says otherwise"),
+    ("evaluate", "SET/grey.safetensors --no-zca", "and --no-zca says otherwise; leave it out, or"),
     ("evaluate", "SET/grey/images --per-class 50", "of other training images than those of digits"),
 ]
 

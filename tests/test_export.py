@@ -101,7 +101,7 @@ def test_what_holds_no_set_of_a_run_is_named_as_such(tmp_path):
     for folder, name, words in (
         ("out", "export.json", "is an export of a set"),
         ("run", "config.json", "is of a run that is not finished"),
-        ("found", "result.json", "holds results and no set"),
+        ("found", "result.json", "holds results and no set of its own"),
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("{}")

@@ -80,6 +80,21 @@ def test_one_program_is_traced_once_for_all_members():
     assert len(traces) == 1
 
 
+def test_what_is_compiled_in_is_known_again_by_its_value(monkeypatch):
+    traces = []
+
+    @over_members
+    def fn(member, piece, how):
+        traces.append(how)
+        return member + piece * how[0]
+
+    for backend in ("cpu", "cuda"):  # Each by its own program.
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        for how in ((1, "a"), (2 - 1, "".join(["a"])), (2, "a")):
+            fn(jnp.zeros((3, 2)), [1.0], how)
+    assert traces == 2 * [(1, "a"), (2, "a")]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_jax_is_told_for_a_thread_holds_for_all(count):
     with jax.enable_x64(True):

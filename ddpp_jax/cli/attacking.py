@@ -193,6 +193,7 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
     shadow = plan.shadow(number)
     kept: dict[str, Attacked] = {}
     dataset: Dataset | None = None
+    looks = plan.raw
     for method in plan.methods:
         path = shadow.folder / f"{method}.safetensors"
         of = plan.of(number)
@@ -204,6 +205,8 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
             dataset = load(
                 plan.makers.teaching_job(shadow.seed), shadow.problem, plan.places, quiet
             )
+            assert dataset.transform is not None
+            looks = shown_as(plan.raw, dataset.transform)
         assert dataset.transform is not None
         released = plan.makers.released(method, shadow, dataset, report)
         place = digest_of({"of": of, "method": method})
@@ -220,8 +223,7 @@ def _shadow(plan: Plan, number: int, report: Report) -> Mapping[str, Attacked]:
             quiet,
             Checkpoints(shadow.folder / f"training-{place[:8]}", of=place),
         )
-        raw = shown_as(plan.raw, dataset.transform)
-        found = examine(released, shown, raw, plan.members[number], copies=method != ALL)
+        found = examine(released, shown, looks, plan.members[number], copies=method != ALL)
         found.write(path, of)
         kept[method] = found
     return kept

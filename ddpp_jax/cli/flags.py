@@ -45,7 +45,7 @@ class SettingCommand(Protocol):
 
 
 _ALONE = Joined(processes=1)
-"""What works on a command by itself."""
+"""No other process works on a command."""
 
 
 class Hooks(NamedTuple):

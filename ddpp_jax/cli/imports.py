@@ -85,8 +85,8 @@ def run_import(
     if row["mean"] * raw.classes < _CHANCE:
         report.warn(
             f"they are right on {100 * row['mean']:.1f} % of the test images, hardly more than "
-            "chance: they are of other data, of images normalised otherwise (--zca), or of "
-            "networks with another norm"
+            "chance: they are of other data, of images normalised otherwise (--zca, --contrast), "
+            "or of networks with another norm"
         )
     report.say(
         f"They are in {problem.store.folder}; distill with the same data, network and --teachers "

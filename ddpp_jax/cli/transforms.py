@@ -48,7 +48,7 @@ class Seen(NamedTuple):
 
 
 def shown_as(raw: Dataset, transform: Transform) -> Dataset:
-    """Real images with the pixels that they would have in a set, for what compares the two.
+    """Training and test images with the pixels that they would have in a set, to compare them.
 
     Those are the pixels as they came, but of KIP's whitening, which takes the mean and the length
     of each image away.
@@ -61,7 +61,7 @@ def shown_as(raw: Dataset, transform: Transform) -> Dataset:
         return raw
     parts = {
         name: as_shown(transform, whole(getattr(raw, name), "a comparison of pixels"))
-        for name in ("x_train", "x_test", "x_held")
+        for name in ("x_train", "x_test")
     }
     return dataclasses.replace(raw, **parts)
 
@@ -84,10 +84,11 @@ def require_no_contradiction(
     if transform is not None:
         contrast = _is_contrast(transform)
         whitened = contrast or isinstance(transform, Zca | ZcaProbe)
-        for name, holds in (("zca", whitened), ("contrast", contrast)):
+        for name, holds in (("contrast", contrast), ("zca", whitened)):
             asked = getattr(job.data, name)
             if name in explicit and asked != holds:
-                flag, other = (f"--{name}", f"--no-{name}")[:: 1 if asked else -1]
+                flag, other = f"--{name}", f"--no-{name}"
+                flag, other = (flag, other) if asked else (other, flag)
                 raise InputError(
                     f"{path} was made with {transform_words(transform)}, and {flag} says "
                     f"otherwise; leave it out, or give {other}"
@@ -149,7 +150,8 @@ def _by_settings(
     transform = fit_transform(raw, zca=zca, contrast=contrast, cache_dir=cache_dir)
     words = f"{transform_words(transform)} fitted to {raw.name}"
     if found.pixels is not None and not agrees(transform, found.pixels, found.images):
-        other = "--no-zca" if job.data.zca else "--zca"
+        other = "--no-zca" if zca else "--zca"
+        other = "--no-contrast" if contrast else other
         raise InputError(
             f"{path} holds images that are not its pixels under the {words}, and no transform; "
             f"give {other} or the --dataset that they are of, or add the transform to the file"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
-from ddpp_jax.configs.checks import above_zero, at_least, shown
+from ddpp_jax.configs.checks import above_zero, at_least, check_seed, shown
 from ddpp_jax.configs.distillation import DistillConfig
 from ddpp_jax.configs.jobs import TeachersJob
 from ddpp_jax.configs.methods import METHODS, check_settings
@@ -88,6 +88,10 @@ class CopiesJob(TeachersJob):
 
     features: bool = True
     """Also compare features of a network trained on the training images, not pixels alone."""
+
+    def __post_init__(self) -> None:
+        """Check the seed alone, since other settings may be those of a set, not yet read."""
+        check_seed(seed=self.seed)
 
 
 Released = TypeVar("Released", bound=DistillConfig | ChosenConfig)

@@ -16,6 +16,7 @@ from ddpp_jax.configs.stages import (
     ModelConfig,
     SelectConfig,
     TeachConfig,
+    check_contrast,
 )
 from ddpp_jax.errors import InputError
 
@@ -43,8 +44,9 @@ class TeachersJob:
         return self.seed if own is None else own
 
     def __post_init__(self) -> None:
-        """Check the seed."""
+        """Check the seed and the whitening."""
         check_seed(seed=self.seed)
+        check_contrast(zca=self.data.zca, contrast=self.data.contrast)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

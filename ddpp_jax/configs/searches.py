@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ddpp_jax.configs.checks import MOST, above_zero, at_least, check_seed, flag
-from ddpp_jax.configs.stages import DataConfig, ModelConfig
+from ddpp_jax.configs.stages import DataConfig, ModelConfig, check_contrast
 from ddpp_jax.errors import InputError
 
 ACTIVATIONS = ("sigmoid", "relu", "leaky-relu")
@@ -105,6 +105,7 @@ class SearchJob:
     def __post_init__(self) -> None:
         """Check the seed, the rates, and that there is something to choose by."""
         check_seed(seed=self.seed)
+        check_contrast(zca=self.data.zca, contrast=self.data.contrast)
         above_zero(real_rate=self.real_rate)
         if self.rate is not None:
             above_zero(rate=self.rate)

@@ -33,10 +33,18 @@ DECIDE_IMAGES = (
 )
 """Settings of a dataset that decide which images there are, and how they look."""
 
-CONTRAST_ALONE = (
-    "--contrast is of KIP's ZCA whitening and goes with --zca alone; give --zca too, or "
-    "--no-contrast"
-)
+
+def check_contrast(*, zca: bool, contrast: bool) -> None:
+    """Refuse contrast without whitening; jobs that read given sets may have either from these.
+
+    Raises:
+        InputError: it is.
+    """
+    if contrast and not zca:
+        raise InputError(
+            "--contrast is of KIP's ZCA whitening and goes with --zca alone; give --zca too, or "
+            "--no-contrast"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +100,6 @@ class DataConfig:
             at_least(1, per_class=self.per_class)
         if self.channels not in (None, 1, 3):
             raise InputError(f"--channels is {shown(self.channels)}; wanted 1, 3 or none")
-        if self.contrast and not self.zca:
-            raise InputError(CONTRAST_ALONE)
         share("a share", test_share=self.test_share)
         if self.held_out is not None:
             share("a share", none=True, held_out=self.held_out)

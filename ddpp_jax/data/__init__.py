@@ -60,7 +60,7 @@ from ddpp_jax.data.torch_files import (
     tensor_array,
 )
 from ddpp_jax.data.transforms import (
-    ARRAYS,
+    TRANSFORM_ARRAYS,
     Contrast,
     PerChannel,
     Transform,
@@ -79,13 +79,13 @@ from ddpp_jax.data.transforms import (
 from ddpp_jax.data.whitening import fit_transform, require_transform
 
 __all__ = [
-    "ARRAYS",
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
     "EXPORT_FORMAT",
     "IMAGES_DIGEST",
     "LAYOUT",
     "RANGE_FILE",
+    "TRANSFORM_ARRAYS",
     "TRANSFORM_FILE",
     "Contrast",
     "Dataset",

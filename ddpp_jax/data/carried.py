@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data.checks import shape_words
 from ddpp_jax.data.transforms import (
-    ARRAYS,
+    TRANSFORM_ARRAYS,
     Contrast,
     PerChannel,
     Transform,
@@ -23,15 +23,15 @@ from ddpp_jax.errors import InputError
 LAYOUT = "layout"
 """The entry of a file that says which axis of its images holds the channels."""
 
-TRANSFORM_NAMES = tuple(name for names in ARRAYS.values() for name in names.values())
+TRANSFORM_NAMES = tuple(name for names in TRANSFORM_ARRAYS.values() for name in names.values())
 
 _PROBED = 32
 _TOLERANCE = 1e-4
 """How far two whitenings of the same images may be apart, as a share of the largest number."""
 _LARGEST = float(np.finfo(np.float32).max)
 _GOLDEN = 0.6180339887498949
-_PROBES = ("zca_probe", "contrast_probe")
-"""What a record calls a probe, of a ZCA whitening and of KIP's."""
+_PROBES = {"zca_probe": False, "contrast_probe": True}
+"""What a record calls a probe, and whether it is of KIP's whitening."""
 
 
 class ZcaProbe(NamedTuple):
@@ -90,16 +90,18 @@ def carried_transform(
         InputError: half of a transform is there, or two are, or it does not fit the images, or its
             numbers cannot be used.
     """
-    found = [kind for kind, names in ARRAYS.items() if any(n in arrays for n in names.values())]
+    found = [
+        kind for kind, names in TRANSFORM_ARRAYS.items() if any(n in arrays for n in names.values())
+    ]
     if not found:
         return None
     if len(found) > 1:
-        held = " and ".join(" or ".join(ARRAYS[kind].values()) for kind in found)
+        held = " and ".join(" or ".join(TRANSFORM_ARRAYS[kind].values()) for kind in found)
         raise InputError(
             f"{what} holds both {held}; wanted the transform of its images alone: remove the other"
         )
     (kind,) = found
-    names = ARRAYS[kind]
+    names = TRANSFORM_ARRAYS[kind]
     for name in names.values():
         if name not in arrays:
             other = next(other for other in names.values() if other in arrays)
@@ -136,7 +138,7 @@ def transform_shapes(kind: type[Transform], shape: tuple[int, ...]) -> dict[str,
     of_field = {"mean": (channels,), "std": (channels,), "length": (1,), "matrix": (size, size)}
     if kind is Zca:
         of_field["mean"] = (size,)
-    return {name: of_field[field] for field, name in ARRAYS[kind].items()}
+    return {name: of_field[field] for field, name in TRANSFORM_ARRAYS[kind].items()}
 
 
 def _in_order(transform: Whitening, order: Int[np.ndarray, " pixels"]) -> Whitening:
@@ -168,7 +170,8 @@ def small_record(transform: Transform) -> dict[str, list[float]]:
     """What a JSON file keeps of a transform: itself, or what tells a whitening from others."""
     if not isinstance(transform, PerChannel):
         found = probe(transform)
-        return {_PROBES[found.contrast]: list(found.numbers)}
+        name = "contrast_probe" if found.contrast else "zca_probe"
+        return {name: list(found.numbers)}
     return {name: array.tolist() for name, array in transform_arrays(transform).items()}
 
 
@@ -186,9 +189,8 @@ def from_small_record(
         raise InputError(
             f"{what}: wanted mean and std, or {' or '.join(_PROBES)}, as lists of numbers"
         )
-    for name in names & {*_PROBES}:
-        contrast = name == _PROBES[True]
-        return ZcaProbe(tuple(float(number) for number in record[name]), contrast)
+    for name in names & _PROBES.keys():
+        return ZcaProbe(tuple(float(number) for number in record[name]), _PROBES[name])
     return carried_transform({n: np.asarray(v, np.float64) for n, v in record.items()}, shape, what)
 
 

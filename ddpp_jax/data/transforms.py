@@ -53,8 +53,9 @@ class Contrast(NamedTuple):
     """KIP's ZCA whitening: of images that are brought to mean 0 and length 1, one by one.
 
     Channels are standardised, then each image is taken as a vector, rows first and channels last:
-    less its own mean, divided by its own length, times the matrix. An image that is the same
-    everywhere becomes 0. From the code of Nguyen, Novak, Xiao and Lee, NeurIPS 2021.
+    less its own mean, divided by its own length, times the matrix. An image whose standardised
+    numbers are all the same, such as a grey one of one level, becomes 0. From the code of Nguyen,
+    Novak, Xiao and Lee, NeurIPS 2021.
 
     Attributes:
         mean: of the training pixels by channel, on the scale from 0 (black) to 1 (white).
@@ -76,7 +77,7 @@ Whitening: TypeAlias = Zca | Contrast
 Transform: TypeAlias = PerChannel | Whitening
 Either = TypeVar("Either", bound=Whitening)
 
-ARRAYS: dict[type[Transform], dict[str, str]] = {
+TRANSFORM_ARRAYS: dict[type[Transform], dict[str, str]] = {
     PerChannel: {"mean": "mean", "std": "std"},
     Zca: {"mean": "zca_mean", "matrix": "zca_matrix"},
     Contrast: {
@@ -235,11 +236,11 @@ def fit_per_channel(pixels: ByIndex, *, remedy: str = "") -> PerChannel:
 
 
 def transform_arrays(transform: Transform | None) -> dict[str, np.ndarray]:
-    """The arrays to keep of a transform, by the names that `ARRAYS` gives its kind."""
+    """The arrays to keep of a transform, by the names that `TRANSFORM_ARRAYS` gives its kind."""
     if transform is None:
         return {}
     fields = transform._asdict()
-    return {name: fields[field] for field, name in ARRAYS[type(transform)].items()}
+    return {name: fields[field] for field, name in TRANSFORM_ARRAYS[type(transform)].items()}
 
 
 def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
@@ -248,18 +249,18 @@ def transform_from(arrays: Mapping[str, np.ndarray]) -> Transform:
     Raises:
         InputError: no kind's arrays are there.
     """
-    for kind, names in ARRAYS.items():
+    for kind, names in TRANSFORM_ARRAYS.items():
         if all(name in arrays for name in names.values()):
             return kind(*(np.asarray(arrays[name], np.float32) for name in names.values()))
     raise InputError(
         f"a transform has the arrays {', '.join(sorted(arrays)) or 'none'}; "
-        f"wanted {' or '.join(', '.join(names.values()) for names in ARRAYS.values())}"
+        f"wanted {' or '.join(', '.join(names.values()) for names in TRANSFORM_ARRAYS.values())}"
     )
 
 
 def is_whitening(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether arrays of a transform are those of a whitening, whose matrix is large."""
-    return any(ARRAYS[kind]["matrix"] in arrays for kind in (Zca, Contrast))
+    return any(TRANSFORM_ARRAYS[kind]["matrix"] in arrays for kind in (Zca, Contrast))
 
 
 def same_transform(a: Transform, b: Transform) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpp_jax.configs.stages import CONTRAST_ALONE
+from ddpp_jax.configs.stages import check_contrast
 from ddpp_jax.data.checks import ByIndex, require_memory, shape_words
 from ddpp_jax.data.dataset import Dataset, keep
 from ddpp_jax.data.stored import Stored
@@ -95,10 +95,10 @@ def fit_contrast(images: ByIndex, channels: PerChannel, *, share: float = 0.1) -
         share: of the mean variance, which is added to each; 0.1 in KIP.
 
     Raises:
-        InputError: the memory does not suffice, or each image is the same everywhere.
+        InputError: the memory does not suffice, or all standardised images are the same everywhere.
     """
     size, count = int(np.prod(images.shape[1:])), len(images)
-    _require_memory(images)
+    _require_memory(images, contrast=True)
     covariance, total = np.zeros((size, size)), 0.0
     for chunk in _parts(images):
         found = unit(images[chunk], np.float64)
@@ -109,8 +109,8 @@ def fit_contrast(images: ByIndex, channels: PerChannel, *, share: float = 0.1) -
         total += float(lengths.sum())
     if not total:
         raise InputError(
-            "every training image is the same everywhere, and --contrast would leave nothing of "
-            "it; give --no-contrast, or other images"
+            "every training image is the same everywhere once its channels are standardised, and "
+            "--contrast would leave nothing of it; give --no-contrast, or other images"
         )
     covariance /= count
     variances, vectors = np.linalg.eigh(covariance)  # In ascending order.
@@ -165,6 +165,8 @@ def fit_transform(
 def require_transform(raw: Dataset, *, zca: bool, contrast: bool = False, cache_dir: Path) -> None:
     """Refuse what `fit_transform` would refuse, without a whitening's work.
 
+    Images that `contrast` would leave nothing of are found by that work alone.
+
     Raises:
         InputError: as there.
     """
@@ -176,17 +178,16 @@ def require_transform(raw: Dataset, *, zca: bool, contrast: bool = False, cache_
     if path.exists():
         _read(path, raw, kind)
         return
-    if kind is Contrast:
-        _per_channel(raw, cache_dir, keep=False)
-    _require_memory(raw.x_train)
+    _require_memory(raw.x_train, contrast=contrast)
     _require_disk(path, int(np.prod(raw.x_train.shape[1:])))
     check_unheld(cache_dir)
+    if kind is Contrast:  # Last, since it may take the reading of all images.
+        _per_channel(raw, cache_dir, keep=False)
 
 
 def _kind(*, zca: bool, contrast: bool) -> type[Whitening] | None:
     """The kind of whitening that is asked for; None where there is to be none."""
-    if contrast and not zca:
-        raise InputError(CONTRAST_ALONE)
+    check_contrast(zca=zca, contrast=contrast)
     return (Contrast if contrast else Zca) if zca else None
 
 
@@ -221,12 +222,12 @@ def _parts(images: ByIndex) -> Iterator[slice]:
     return (slice(start, start + _ROWS) for start in range(0, len(images), _ROWS))
 
 
-def _require_memory(images: ByIndex) -> None:
+def _require_memory(images: ByIndex, *, contrast: bool = False) -> None:
     size = int(np.prod(images.shape[1:]))
     require_memory(
         8 * (_SQUARES * size**2 + 2 * _ROWS * size),
         what=f"images of {shape_words(images.shape[1:])} with ZCA whitening",
-        remedy="give a lower --image-size, or --no-zca",
+        remedy="give a lower --image-size, or --no-zca" + " --no-contrast" * contrast,
     )
 
 

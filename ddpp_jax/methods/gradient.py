@@ -1,6 +1,7 @@
 """Gradient matching: DC (Zhao, Mopuri and Bilen, ICLR 2021) and DSA (Zhao and Bilen, ICML 2021)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -11,12 +12,7 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import AugmentFn, FloatArray, Images, Params, PRNGKey, Scalar, Targets
 from ddpp_jax.core import named_key, value_and_gradient
-from ddpp_jax.methods.method import (
-    Feed,
-    Info,
-    Method,
-    Metric,
-)
+from ddpp_jax.methods.method import Feed, Info, Method, Metric
 from ddpp_jax.methods.pixels import (
     PixelHParams,
     PixelState,
@@ -70,6 +66,17 @@ class GradientLoops(NamedTuple):
     batch: int = 256
 
 
+class _Setting(NamedTuple):
+    """What is the same in all steps; see `match_gradients`."""
+
+    network: Network
+    real_batch: int
+    optimizer: optax.GradientTransformation
+    loops: GradientLoops
+    augment_fn: AugmentFn | None
+    training: Training
+
+
 def match_gradients(
     network: Network,
     feed_fn: Callable[[int, int], Feed],
@@ -97,42 +104,20 @@ def match_gradients(
             minibatches of the network's training; None is DC.
         work: what the work of its steps is estimated from.
     """
-    training = network_training(network, loops.rate, loops.batch, augment_fn)
-
-    def step(
-        key: PRNGKey, state: PixelState, pool: Pool, hparams: PixelHParams
-    ) -> tuple[PixelState, Info]:
-        def update(key: PRNGKey, carry: _Carry) -> tuple[PixelState, Float[Array, " classes"]]:
-            state, params = carry
-
-            def distance(label: Array, key: Array, real: Real, own: Images) -> Scalar:
-                if augment_fn is not None:
-                    real, own = (same_for_all(augment_fn, key, x) for x in (real, own))
-                return class_distance(params, label, real, own, network=network)
-
-            by_class, gradient = over_classes(distance, key, pool, state.images, batch=real_batch)
-            return descend(state, gradient, hparams.pixel_rate, optimizer), by_class
-
-        def turn(carry: _Carry, key: PRNGKey) -> tuple[_Carry, Float[Array, " classes"]]:
-            after, by_class = update(key, carry)
-            own = named_key(key, "network training")
-            params = _trained(own, carry[1], after.images, state.labels, training, loops.epochs)
-            return (after, params), by_class
-
-        keys = jax.random.split(named_key(key, "updates"), loops.updates)
-        carry = (state, network.init_fn(named_key(key, "network")))
-        carry, before = lax.scan(turn, carry, keys[:-1])
-        # No training follows the last update.
-        updated, last = update(keys[-1], carry)
-        by_class = jnp.concatenate([before, last[None]]).mean(axis=0)
-        return told_by_class(state, updated, by_class)
-
+    setting = _Setting(
+        network,
+        real_batch,
+        optimizer,
+        loops,
+        augment_fn,
+        network_training(network, loops.rate, loops.batch, augment_fn),
+    )
     matching = pool.counts.shape[0] * (_TRAINING * real_batch + _MATCHING * work.ipc)
     training_between = loops.epochs * _TRAINING * pool.counts.shape[0] * work.ipc
     images = loops.updates * matching + (loops.updates - 1) * training_between
     method = Method(
         begin(optimizer),
-        step,
+        partial(_step, setting),
         feed_fn,
         distilled,
         batch=pool,
@@ -142,6 +127,41 @@ def match_gradients(
         operations=work.image * images,
     )
     return reading_pool(method)
+
+
+def _step(
+    setting: _Setting, key: PRNGKey, state: PixelState, pool: Pool, hparams: PixelHParams
+) -> tuple[PixelState, Info]:
+    """The state after all updates with a network, or as it was where that is not finite."""
+
+    def turn(carry: _Carry, key: PRNGKey) -> tuple[_Carry, Float[Array, " classes"]]:
+        after, by_class = _updated(setting, key, carry, pool, hparams)
+        own = named_key(key, "network training")
+        params = _trained(setting, own, carry[1], after.images, state.labels)
+        return (after, params), by_class
+
+    keys = jax.random.split(named_key(key, "updates"), setting.loops.updates)
+    carry = (state, setting.network.init_fn(named_key(key, "network")))
+    carry, before = lax.scan(turn, carry, keys[:-1])
+    # No training follows the last update.
+    updated, last = _updated(setting, keys[-1], carry, pool, hparams)
+    by_class = jnp.concatenate([before, last[None]]).mean(axis=0)
+    return told_by_class(state, updated, by_class)
+
+
+def _updated(
+    setting: _Setting, key: PRNGKey, carry: _Carry, pool: Pool, hparams: PixelHParams
+) -> tuple[PixelState, Float[Array, " classes"]]:
+    """After an update of the images, and the loss of each class before it."""
+    (state, params), augment_fn = carry, setting.augment_fn
+
+    def distance(label: Array, key: Array, real: Real, own: Images) -> Scalar:
+        if augment_fn is not None:
+            real, own = (same_for_all(augment_fn, key, x) for x in (real, own))
+        return class_distance(params, label, real, own, network=setting.network)
+
+    by_class, gradient = over_classes(distance, key, pool, state.images, batch=setting.real_batch)
+    return descend(state, gradient, hparams.pixel_rate, setting.optimizer), by_class
 
 
 def class_distance(
@@ -204,18 +224,14 @@ def _norms(columns: Float[Array, "inputs outputs"]) -> Float[Array, " outputs"]:
 
 
 def _trained(
-    key: PRNGKey,
-    params: Params,
-    images: Images,
-    labels: Targets,
-    training: Training,
-    epochs: int,
+    setting: _Setting, key: PRNGKey, params: Params, images: Images, labels: Targets
 ) -> Params:
     """The network after some epochs on the distilled images."""
+    training = setting.training
 
     def epoch(params: Params, key: PRNGKey) -> tuple[Params, None]:
         state = training.optimizer.init(params)  # Plain SGD has none to keep.
         params, _, _ = train_epoch(key, params, state, images, labels, training)
         return params, None
 
-    return lax.scan(epoch, params, jax.random.split(key, epochs))[0]
+    return lax.scan(epoch, params, jax.random.split(key, setting.loops.epochs))[0]

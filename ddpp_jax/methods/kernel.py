@@ -1,6 +1,7 @@
 """Kernel inducing points: KIP (Nguyen, Chen and Lee, ICLR 2021; Nguyen et al., NeurIPS 2021)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias, cast
 
 import jax
@@ -54,6 +55,15 @@ class KernelState(NamedTuple):
     opt_state: OptState
 
 
+class _Setting(NamedTuple):
+    """What is the same in all steps; see `induce_points`."""
+
+    network: Infinite
+    target_batch: int
+    optimizer: optax.GradientTransformation
+    ridge: float
+
+
 def induce_points(
     network: Infinite,
     feed_fn: Callable[[int, int], Feed],
@@ -82,6 +92,7 @@ def induce_points(
             be.
         images: in the distilled set, where its work is to be told.
     """
+    setting = _Setting(network, target_batch, optimizer, ridge)
     classes, side = pool.counts.shape[0], pool.images.shape[1]
 
     def init(key: PRNGKey, start: DistilledSet) -> KernelState:
@@ -92,30 +103,6 @@ def induce_points(
         alpha = jnp.asarray(start.alpha, pixels.dtype)
         return KernelState(trained, labels, alpha, optimizer.init(cast(optax.Params, trained)))
 
-    def step(
-        key: PRNGKey, state: KernelState, pool: Pool, hparams: PixelHParams
-    ) -> tuple[KernelState, Info]:
-        places = draw_places(named_key(key, "real images"), pool, target_batch)
-        targets = jnp.repeat(jnp.arange(classes), target_batch)
-        real = pool.images[places.reshape(-1)]
-
-        def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
-            labels = labels_of(trained, state.labels)
-            wanted = centred_labels(labels, classes)
-            fitted = fit(network, trained.images, wanted, ridge=ridge, map_fn=map_over)
-            guess = predict(network, fitted, real, map_fn=map_over)
-            right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
-            return jnp.square(guess - centred_labels(targets, classes)).mean() / 2, right
-
-        (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
-        velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
-        rate = hparams.pixel_rate
-        trained = descend_trained(state.trained, cast(Trained, velocity), rate, rate)
-        finite = all_finite(loss, gradient, trained)
-        updated = state._replace(trained=trained, opt_state=opt_state)
-        metrics = {"loss": loss, "target_accuracy": right}
-        return finite_or_same(finite, updated, state), Info(metrics, ~finite)
-
     def distilled(state: KernelState) -> DistilledSet:
         labels = labels_of(state.trained, state.labels)
         return on_device(state.trained.images, labels, state.alpha)
@@ -124,7 +111,7 @@ def induce_points(
     entries = network.entries(side)
     method = Method(
         init,
-        step,
+        partial(_step, setting),
         feed_fn,
         distilled,
         batch=pool,
@@ -136,6 +123,34 @@ def induce_points(
         remedy="lower --depth, --image-size or --per-class",
     )
     return reading_pool(method)
+
+
+def _step(
+    setting: _Setting, key: PRNGKey, state: KernelState, pool: Pool, hparams: PixelHParams
+) -> tuple[KernelState, Info]:
+    """The state after a step, or as it was where that is not finite."""
+    network, target_batch, optimizer, ridge = setting
+    classes = pool.counts.shape[0]
+    places = draw_places(named_key(key, "real images"), pool, target_batch)
+    targets = jnp.repeat(jnp.arange(classes), target_batch)
+    real = pool.images[places.reshape(-1)]
+
+    def loss_fn(trained: Trained) -> tuple[Scalar, Scalar]:
+        labels = labels_of(trained, state.labels)
+        wanted = centred_labels(labels, classes)
+        fitted = fit(network, trained.images, wanted, ridge=ridge, map_fn=map_over)
+        guess = predict(network, fitted, real, map_fn=map_over)
+        right = (guess.argmax(axis=1) == targets).mean(dtype=jnp.float32)
+        return jnp.square(guess - centred_labels(targets, classes)).mean() / 2, right
+
+    (loss, right), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.trained)
+    velocity, opt_state = optimizer.update(cast(optax.Updates, gradient), state.opt_state)
+    rate = hparams.pixel_rate
+    trained = descend_trained(state.trained, cast(Trained, velocity), rate, rate)
+    finite = all_finite(loss, gradient, trained)
+    updated = state._replace(trained=trained, opt_state=opt_state)
+    metrics = {"loss": loss, "target_accuracy": right}
+    return finite_or_same(finite, updated, state), Info(metrics, ~finite)
 
 
 class Fitted(NamedTuple):

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data import (
-    ARRAYS,
+    TRANSFORM_ARRAYS,
     Transform,
     apply,
     carried_transform,
@@ -276,7 +276,7 @@ def _check_distilled(path: Path, distilled: DistilledSet) -> None:
 
 
 def _check_transform(path: Path, distilled: DistilledSet) -> None:
-    kinds = [transform_shapes(kind, distilled.images.shape[1:]) for kind in ARRAYS]
+    kinds = [transform_shapes(kind, distilled.images.shape[1:]) for kind in TRANSFORM_ARRAYS]
     found = {name: array.shape for name, array in distilled.transform.items()}
     if found not in kinds:
         raise InputError(

@@ -17,7 +17,8 @@ def refuse_without_set(folder: Path) -> None:
     """
     if (folder / "result.json").exists():
         raise InputError(
-            f"{folder} holds results and no set; name a folder that distill or select made"
+            f"{folder} holds results and no set of its own; name the folder of a set below it, as "
+            "mtt or seed-0 is one, or that of a run of distill or select"
         )
     if (folder / "config.json").exists() or (folder / "metrics.jsonl").exists():
         raise InputError(f"{folder} is of a run that is not finished; start its command again")
@@ -36,7 +37,7 @@ def load_distilled(path: str | Path, *, which: str = "last") -> DistilledSet:
     """
     path = Path(path)
     file = set_path(path, which) if path.is_dir() else path
-    if not set_path(path, "last").exists():
+    if not file.exists() and not set_path(path, "last").exists():
         refuse_without_set(path)
     if (file.parent / "export.json").exists():
         raise InputError(f"{path} is an export of a set; name the folder of the run that made it")

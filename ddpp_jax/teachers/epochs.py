@@ -83,7 +83,7 @@ class Info(NamedTuple):
     loss: Scalar
 
 
-AdvanceFn: TypeAlias = Callable[[PRNGKeys, State, int], tuple[PRNGKeys, State, Info]]
+EpochFn: TypeAlias = Callable[[PRNGKeys, State, int], tuple[PRNGKeys, State, Info]]
 """`advance(keys, states, epoch)`: several teachers after their next epoch."""
 
 
@@ -114,7 +114,7 @@ def epochs_of(
     dataset: Dataset,
     network: Network,
     optimizer: optax.GradientTransformation,
-) -> AdvanceFn:
+) -> EpochFn:
     """What takes several teachers through an epoch of the real data.
 
     Images that are read when they are asked for go to the device as they came, minibatch by

@@ -20,7 +20,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report, versions
 from ddpp_jax.storage import Leases, TeacherStore, require_space
-from ddpp_jax.teachers.epochs import AdvanceFn, State, begin_all, epochs_of
+from ddpp_jax.teachers.epochs import EpochFn, State, begin_all, epochs_of
 from ddpp_jax.training import accuracies, workers
 
 GROUP = 10
@@ -128,7 +128,7 @@ def _trained(
     keys: PRNGKeys,
     states: State,
     teaching: TeachConfig,
-    advance: AdvanceFn,
+    advance: EpochFn,
     tell: Callable[[int, float], None],
 ) -> _Trained:
     """Several teachers after all epochs; `tell(epochs, loss)` is called after each of these."""

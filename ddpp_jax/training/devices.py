@@ -67,10 +67,10 @@ def over_devices(fn: MemberFn[How]) -> AdvanceFn[How]:
         fn: `fn(member, piece, how)`, as for `over_members`.
 
     Returns:
-        `advance(members, pieces, how)`, or with `feed_fn` in place of the pieces, as for
-        `over_members`: the members after all pieces in turn, on the default device of every
-        process. What is passed must be the same in every process, but for members, and what is fed
-        to them, that have no place there (`has_here`).
+        `advance(members, pieces, how)`, also with `feed_fn`, as for `over_members`: the members
+        after all pieces in turn, on the default device of every process. What is passed must be the
+        same in every process, but for members, and what is fed to them, that have no place there
+        (`has_here`).
     """
 
     @functools.partial(jax.jit, static_argnames=("how",))

@@ -58,6 +58,20 @@ class RangeTest(NamedTuple):
     seconds: float
 
 
+class _How(NamedTuple):
+    """What is the same in all epochs, and compiled in.
+
+    Attributes:
+        network: the architecture.
+        batch_size: of the SGD.
+        operations: of the augmentation.
+    """
+
+    network: Network
+    batch_size: int
+    operations: tuple[str, ...]
+
+
 def range_test(
     key: PRNGKey,
     network: Network,
@@ -85,7 +99,7 @@ def range_test(
         epochs: so many count as one here, where an epoch is a few SGD steps.
     """
     given = (jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
-    train = partial(_unit, _trainer(network, batch_size, operations), epochs)
+    train = partial(_unit, _How(network, batch_size, operations), epochs)
     seconds: list[float] = []
 
     def tried(rate: float) -> Rate:
@@ -159,11 +173,11 @@ def _try(
 
 
 def _unit(
-    train: Any, epochs: int, members: Any, number: int, given: tuple[Images, Labels]
+    how: _How, epochs: int, members: Any, number: int, given: tuple[Images, Labels]
 ) -> tuple[Any, int]:
     """The members after so many more epochs, and how many these are."""
     pieces = [(jnp.int32(number * epochs + epoch), *given) for epoch in range(epochs)]
-    return jax.block_until_ready(train(members, pieces, None)), epochs
+    return jax.block_until_ready(_train(members, pieces, how)), epochs
 
 
 def _smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
@@ -185,32 +199,28 @@ def _vectors(params: Params) -> Float[np.ndarray, "networks parameters"]:
     return np.asarray(_stacked(params), np.float64)
 
 
-def _trainer(network: Network, batch_size: int, operations: tuple[str, ...]) -> Any:
-    """Training at rates that are no part of the program."""
-
-    def epoch(
-        member: tuple[PRNGKey, Scalar, Params, Scalar],
-        piece: tuple[Int[Array, ""], Images, Labels],
-        how: None,
-    ) -> tuple[PRNGKey, Scalar, Params, Scalar]:
-        del how
-        key, rate, params, _ = member
-        number, images, labels = piece
-        training = Training(
-            network.apply_fn,
-            optax.sgd(rate),
-            batch_size,
-            augment_fn=partial(augment, operations=operations),
-            parts_fn=network.parts,
-        )
-        params, _, loss = train_epoch(
-            jax.random.fold_in(key, number),
-            params,
-            training.optimizer.init(params),
-            images,
-            labels,
-            training,
-        )
-        return key, rate, params, loss
-
-    return over_members(epoch, donate=False)
+@partial(over_members, donate=False)
+def _train(
+    member: tuple[PRNGKey, Scalar, Params, Scalar],
+    piece: tuple[Int[Array, ""], Images, Labels],
+    how: _How,
+) -> tuple[PRNGKey, Scalar, Params, Scalar]:
+    """A network after an epoch at its own rate, which is no part of the program."""
+    key, rate, params, _ = member
+    number, images, labels = piece
+    training = Training(
+        how.network.apply_fn,
+        optax.sgd(rate),
+        how.batch_size,
+        augment_fn=partial(augment, operations=how.operations),
+        parts_fn=how.network.parts,
+    )
+    params, _, loss = train_epoch(
+        jax.random.fold_in(key, number),
+        params,
+        training.optimizer.init(params),
+        images,
+        labels,
+        training,
+    )
+    return key, rate, params, loss
