@@ -10,7 +10,7 @@ import pytest
 from test_commands import invoke  # noqa: F401
 
 from ddpp_jax import search
-from ddpp_jax.cli import search_architectures
+from ddpp_jax.cli import searching
 from ddpp_jax.cli.program import run as run_command
 from ddpp_jax.configs import DataConfig
 from ddpp_jax.data import fit_transform, load_raw, normalised, transform_arrays, unit
@@ -124,7 +124,7 @@ def _dry(folder, capfd, monkeypatch):
     """What would be done: networks, trainings, room and time; nothing begins."""
     tried = []
     monkeypatch.setattr(
-        search_architectures,
+        searching,
         "_pace",
         lambda job, one, raw, batch: tried.append((one.name, batch)) or (10.0, 0.5),
     )

@@ -137,7 +137,8 @@ def _step(
     def turn(carry: _Carry, key: PRNGKey) -> tuple[_Carry, Float[Array, " classes"]]:
         after, by_class = _updated(setting, key, carry, pool, hparams)
         own = named_key(key, "network training")
-        params = _trained(setting, own, carry[1], after.images, state.labels)
+        small, loops = (after.images, state.labels), setting.loops
+        params = _trained(own, carry[1], *small, setting.training, loops.epochs)
         return (after, params), by_class
 
     keys = jax.random.split(named_key(key, "updates"), setting.loops.updates)
@@ -224,14 +225,18 @@ def _norms(columns: Float[Array, "inputs outputs"]) -> Float[Array, " outputs"]:
 
 
 def _trained(
-    setting: _Setting, key: PRNGKey, params: Params, images: Images, labels: Targets
+    key: PRNGKey,
+    params: Params,
+    images: Images,
+    labels: Targets,
+    training: Training,
+    epochs: int,
 ) -> Params:
     """The network after some epochs on the distilled images."""
-    training = setting.training
 
     def epoch(params: Params, key: PRNGKey) -> tuple[Params, None]:
         state = training.optimizer.init(params)  # Plain SGD has none to keep.
         params, _, _ = train_epoch(key, params, state, images, labels, training)
         return params, None
 
-    return lax.scan(epoch, params, jax.random.split(key, setting.loops.epochs))[0]
+    return lax.scan(epoch, params, jax.random.split(key, epochs))[0]
