@@ -16,7 +16,7 @@ from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.sets import require_test_images
 from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import DECIDE_IMAGES, CopiesJob, Places, digest
-from ddpp_jax.data import Contrast, Dataset, apply, as_shown, from_shown, unit, whole
+from ddpp_jax.data import Contrast, Dataset, Transform, apply, as_shown, from_shown, unit, whole
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
@@ -47,12 +47,14 @@ class Audited(NamedTuple):
     Attributes:
         path: as it was named.
         small: the set.
+        transform: by which networks see it.
         starts: the training images that it started from or holds; None where that is not known.
         said: how that is known, for a person.
     """
 
     path: Path
     small: DistilledSet
+    transform: Transform
     starts: Int[np.ndarray, " images"] | None
     said: str
 
@@ -98,7 +100,7 @@ def run_copies(
     report.say(f"{len(sets)} set{'s' if len(sets) > 1 else ''} to audit for copies; in {folder}")
     for one in sets:
         report.say(f"{one.path}: {len(one.small.images)} images; {one.said}")
-        contrast = isinstance(own_transform(one.path, one.small), Contrast)
+        contrast = isinstance(one.transform, Contrast)
         if job.features and contrast and not job.data.contrast:
             report.warn(
                 f"{one.path}: its pixels lack the means and lengths that images had, and those of "
@@ -155,8 +157,7 @@ def _compute(
     rows = []
     with report.progress("look for copies", len(sets), unit="set") as tick:
         for number, one in enumerate(sets):
-            transform = own_transform(one.path, one.small)
-            shown = shown_as(raw, transform)
+            shown = shown_as(raw, one.transform)
             used, unused = (whole(part, "an audit") for part in (shown.x_train, shown.x_test))
             pixels = audit.Real(used, unused, raw.y_train, raw.y_test)
             near = audit.find_copies(one.small.looks, pixels)
@@ -165,7 +166,7 @@ def _compute(
             row["pixels"] = copies_values([near])
             if features is not None and dataset is not None and featured is not None:
                 assert dataset.transform is not None
-                make = from_shown if isinstance(transform, Contrast) else apply
+                make = from_shown if isinstance(one.transform, Contrast) else apply
                 seen = make(dataset.transform, one.small.looks)
                 row["features"] = copies_values([audit.find_copies(featured(seen), features)])
             if one.starts is not None:
@@ -223,23 +224,24 @@ def _audited(path: Path, job: CopiesJob, raw: Dataset, report: Report) -> Audite
             f"{raw.x_train.shape[1:]}; give the --setting or the --dataset that it was made from"
         )
     require_test_images(path, small.origin, raw)
+    transform = own_transform(path, small)
     starts, said = _starts(path, small, job, raw)
     if starts is None:
-        return Audited(path, small, None, said)
+        return Audited(path, small, transform, None, said)
     if not np.array_equal(raw.y_train[starts], small.hard_labels) and small.labels.ndim == 1:
         report.warn(f"{path}: the images that its seed draws here are of other classes")
-        return Audited(path, small, None, "what it started from is not known")
+        return Audited(path, small, transform, None, "what it started from is not known")
     folder = path if path.is_dir() else path.parent
     frame = folder / FOLDER / "000000.safetensors"
     if "indices" not in small.origin and frame.exists():
         pixels, _ = read_frame(frame)
         shown = starts[first_of_each(small.hard_labels)]
-        real = as_shown(own_transform(path, small), raw.x_train[shown])
+        real = as_shown(transform, raw.x_train[shown])
         if pixels.shape != real.shape or np.abs(pixels - real).max() > _FRAME_ROUNDING:
             report.warn(f"{path}: the images that its seed draws here are not those in {frame}")
-            return Audited(path, small, None, "what it started from is not known")
+            return Audited(path, small, transform, None, "what it started from is not known")
         said += ", as its frame of step 0 shows"
-    return Audited(path, small, starts, said)
+    return Audited(path, small, transform, starts, said)
 
 
 def _starts(

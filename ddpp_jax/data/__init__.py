@@ -60,6 +60,7 @@ from ddpp_jax.data.torch_files import (
     tensor_array,
 )
 from ddpp_jax.data.transforms import (
+    DIVISORS,
     TRANSFORM_ARRAYS,
     Contrast,
     PerChannel,
@@ -81,6 +82,7 @@ from ddpp_jax.data.whitening import fit_transform, require_transform
 __all__ = [
     "CHANNELS_FIRST",
     "CHANNELS_LAST",
+    "DIVISORS",
     "EXPORT_FORMAT",
     "IMAGES_DIGEST",
     "LAYOUT",

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data.checks import shape_words
 from ddpp_jax.data.transforms import (
+    DIVISORS,
     TRANSFORM_ARRAYS,
     Contrast,
     PerChannel,
@@ -16,6 +17,7 @@ from ddpp_jax.data.transforms import (
     Whitening,
     Zca,
     contrasted,
+    field_shapes,
     transform_arrays,
 )
 from ddpp_jax.errors import InputError
@@ -109,15 +111,15 @@ def carried_transform(
                 f"{what} has {other} and no {name}; wanted "
                 + ("both, or neither" if len(names) == 2 else "all of it, or nothing")
             )
-    shapes = transform_shapes(kind, shape)
+    shapes = field_shapes(kind, shape)
     values = {
-        field: _numbers(arrays[name], shapes[name], f"{what}: {name}")
+        field: _numbers(arrays[name], shapes[field], f"{what}: {name}")
         for field, name in names.items()
     }
-    for field in ("std", "length"):
-        if field in values and values[field].min() < SMALLEST:
-            least = values[field].min()
-            raise InputError(f"{what}: {names[field]} holds {least:g}; wanted {SMALLEST:g} or more")
+    for field, name in names.items():
+        least = values[field].min()
+        if name in DIVISORS and least < SMALLEST:
+            raise InputError(f"{what}: {name} holds {least:g}; wanted {SMALLEST:g} or more")
     transform = kind(**values)
     if isinstance(transform, PerChannel):
         return transform
@@ -134,11 +136,8 @@ def carried_transform(
 
 def transform_shapes(kind: type[Transform], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """The shapes of a transform's arrays, by their names, for images of a shape."""
-    size, channels = int(np.prod(shape)), shape[-1]
-    of_field = {"mean": (channels,), "std": (channels,), "length": (1,), "matrix": (size, size)}
-    if kind is Zca:
-        of_field["mean"] = (size,)
-    return {name: of_field[field] for field, name in TRANSFORM_ARRAYS[kind].items()}
+    names = TRANSFORM_ARRAYS[kind]
+    return {names[field]: wanted for field, wanted in field_shapes(kind, shape).items()}
 
 
 def _in_order(transform: Whitening, order: Int[np.ndarray, " pixels"]) -> Whitening:

@@ -89,6 +89,18 @@ TRANSFORM_ARRAYS: dict[type[Transform], dict[str, str]] = {
 }
 """What the fields of each kind of transform are called in files."""
 
+DIVISORS = frozenset({"std", "contrast_std", "contrast_length"})
+"""Those of them that something is divided by, so that they must not be 0."""
+
+
+def field_shapes(kind: type[Transform], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a transform's fields, the inverse left out, for images of a shape."""
+    size, channels = int(np.prod(shape)), shape[-1]
+    shapes = {"mean": (channels,), "std": (channels,), "length": (1,), "matrix": (size, size)}
+    if kind is Zca:
+        shapes["mean"] = (size,)
+    return {field: shapes[field] for field in TRANSFORM_ARRAYS[kind]}
+
 
 def apply(transform: Transform, pixels: Pixels) -> Images:
     """Normalised images, in an array of their own that is not to be written to."""

@@ -21,6 +21,7 @@ from ddpp_jax.data.transforms import (
     Whitening,
     Zca,
     contrasted,
+    field_shapes,
     fit_per_channel,
     unit,
     with_inverse,
@@ -237,14 +238,12 @@ def _require_disk(path: Path, size: int) -> None:
 
 
 def _read(path: Path, raw: Dataset, kind: type[Whitening]) -> Whitening:
-    size, channels = int(np.prod(raw.x_train.shape[1:])), raw.x_train.shape[-1]
     try:
         tensors, values = read_tensors(path, kind=FORMATS[kind])
     except InputError as error:
         raise InputError(f"{error}; {_REMEDY}") from error
-    shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
-    if kind is Contrast:
-        shapes |= {"mean": (channels,), "std": (channels,), "length": (1,)}
+    shapes = field_shapes(kind, raw.x_train.shape[1:])
+    shapes["inverse"] = shapes["matrix"]
     found = {name: tensor.shape for name, tensor in tensors.items()}
     whole = found == shapes and all(t.dtype == np.float32 for t in tensors.values())
     if not whole or values != {"fingerprint": raw.fingerprint}:

@@ -19,9 +19,15 @@ from ddpp_jax.methods.method import (
     Metric,
     all_finite,
     finite_or_same,
-    on_device,
 )
-from ddpp_jax.methods.pixels import PixelHParams, Trained, begin_trained, descend_trained, labels_of
+from ddpp_jax.methods.pixels import (
+    PixelHParams,
+    Trained,
+    begin_trained,
+    descend_trained,
+    labels_of,
+    trained_set,
+)
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
@@ -97,15 +103,8 @@ def induce_points(
 
     def init(key: PRNGKey, start: DistilledSet) -> KernelState:
         del key  # The images to start from are drawn already.
-        pixels = jnp.asarray(start.images)
-        labels = jnp.asarray(start.labels)
-        trained = begin_trained(pixels, labels, classes if learns_labels else None)
-        alpha = jnp.asarray(start.alpha, pixels.dtype)
+        trained, labels, alpha = begin_trained(start, classes if learns_labels else None)
         return KernelState(trained, labels, alpha, optimizer.init(cast(optax.Params, trained)))
-
-    def distilled(state: KernelState) -> DistilledSet:
-        labels = labels_of(state.trained, state.labels)
-        return on_device(state.trained.images, labels, state.alpha)
 
     pairs = classes * target_batch * images + images * (images + 1) // 2
     entries = network.entries(side)
@@ -113,7 +112,7 @@ def induce_points(
         init,
         partial(_step, setting),
         feed_fn,
-        distilled,
+        lambda state: trained_set(state.trained, state.labels, state.alpha),
         batch=pool,
         metrics=METRICS,
         advice="lower --pixel-rate, or give a larger --ridge",

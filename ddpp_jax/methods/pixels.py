@@ -108,17 +108,30 @@ class Trained(NamedTuple):
     labels: Float[Array, "images classes"] | None
 
 
-def begin_trained(images: Images, labels: Targets, classes: int | None) -> Trained:
-    """Images, and where labels are learned those as probabilities.
+def begin_trained(start: DistilledSet, classes: int | None) -> tuple[Trained, Array, Scalar]:
+    """What is trained, where labels are learned those as probabilities; the labels; and alpha.
 
     Args:
-        images: to start from.
-        labels: of them.
+        start: the set to start from.
         classes: how many there are; None where labels are not learned.
     """
+    images, labels = jnp.asarray(start.images), jnp.asarray(start.labels)
+    alpha = jnp.asarray(start.alpha, images.dtype)
     if classes is None:
-        return Trained(images, None)
-    return Trained(images, jax.nn.one_hot(labels, classes, dtype=images.dtype))
+        return Trained(images, None), labels, alpha
+    learned = jax.nn.one_hot(labels, classes, dtype=images.dtype)
+    return Trained(images, learned), labels, alpha
+
+
+def trained_set(trained: Trained, labels: Targets, alpha: Scalar) -> DistilledSet:
+    """The set of what is trained.
+
+    Args:
+        trained: images and maybe labels.
+        labels: those that the images began with.
+        alpha: the learning rate that goes with them.
+    """
+    return on_device(trained.images, labels_of(trained, labels), alpha)
 
 
 def labels_of(trained: Trained, labels: Targets) -> Targets:

@@ -25,9 +25,14 @@ from ddpp_jax.methods.method import (
     Metric,
     all_finite,
     finite_or_same,
-    on_device,
 )
-from ddpp_jax.methods.pixels import Trained, begin_trained, descend_trained, labels_of
+from ddpp_jax.methods.pixels import (
+    Trained,
+    begin_trained,
+    descend_trained,
+    labels_of,
+    trained_set,
+)
 from ddpp_jax.methods.real import Pool, draw_places, reading_pool
 from ddpp_jax.methods.windows import Inner, begin_window, through_window
 from ddpp_jax.networks import Network
@@ -123,22 +128,15 @@ def unroll_truncated(
 
     def init(key: PRNGKey, start: DistilledSet) -> UnrolledState:
         del key  # The images to start from are drawn already.
-        images = jnp.asarray(start.images)
-        labels = jnp.asarray(start.labels)
-        trained = begin_trained(images, labels, classes if learns_labels else None)
+        trained, labels, alpha = begin_trained(start, classes if learns_labels else None)
         opt_state = optimizer.init(cast(optax.Params, trained))
-        numbers = (jnp.asarray(start.alpha, images.dtype), jnp.zeros((), images.dtype))
-        return UnrolledState(trained, labels, numbers[0], opt_state, numbers[1])
-
-    def distilled(state: UnrolledState) -> DistilledSet:
-        labels = labels_of(state.trained, state.labels)
-        return on_device(state.trained.images, labels, state.alpha)
+        return UnrolledState(trained, labels, alpha, opt_state, jnp.zeros_like(alpha))
 
     method = Method(
         init,
         partial(_step, setting),
         feed_fn,
-        distilled,
+        lambda state: trained_set(state.trained, state.labels, state.alpha),
         batch=pool,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 import ddpp_jax
 from ddpp_jax.configs.checks import SMALLEST
 from ddpp_jax.data import (
+    DIVISORS,
     TRANSFORM_ARRAYS,
     Transform,
     apply,
@@ -30,7 +31,6 @@ FORMAT = "ddpp-jax distilled set 5"
 
 _ANY_FORMAT = "ddpp-jax distilled set"
 _DTYPES = {"images": np.float32, "pixels": np.float32, "labels": np.int32, "alpha": np.float32}
-_ABOVE_ZERO = ("std", "contrast_std", "contrast_length")
 _MOST_BEYOND = 0.1
 
 
@@ -286,7 +286,7 @@ def _check_transform(path: Path, distilled: DistilledSet) -> None:
     for name, array in distilled.transform.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise InputError(f"{path} has a {name} that is not finite float32")
-        if name in _ABOVE_ZERO and array.min() < SMALLEST:
+        if name in DIVISORS and array.min() < SMALLEST:
             raise InputError(f"{path} has a {name} of {array.min():g}; wanted {SMALLEST:g} or more")
 
 
