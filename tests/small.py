@@ -22,10 +22,13 @@ from ddpp_jax.data import (
     fit_transform,
     normalised,
     raw_dataset,
+    transform_arrays,
+    undo,
 )
 from ddpp_jax.methods import HParams, OnDevice, Parts, Schedule, match_trajectories
 from ddpp_jax.networks import ConvNet, make_network
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 
 CONFIG = DistillJob(
     data=DataConfig(augment="flip"),
@@ -145,4 +148,22 @@ def run(folder, members, settings=CONFIG.distillation, *, which="last", **option
         Report(None),
         seen=distill.pictured(dataset()),
         **options,
+    )
+
+
+def two_of_each(raw):
+    """The places of the first two training images of each class."""
+    return np.concatenate([np.flatnonzero(raw.y_train == n)[:2] for n in range(raw.classes)])
+
+
+def distilled_like(raw, transform, images):
+    """A set of such images, as a distillation that began from `two_of_each` would leave it."""
+    return DistilledSet(
+        images=images,
+        pixels=undo(transform, images),
+        labels=raw.y_train[two_of_each(raw)],
+        alpha=0.05,
+        class_names=raw.class_names,
+        transform=transform_arrays(transform),
+        origin={"method": "ours"},
     )

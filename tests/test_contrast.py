@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch_layout
 from safetensors.numpy import load_file
+from small import distilled_like, two_of_each
 from test_commands import invoke  # noqa: F401
 from test_goldens import close
 from test_stored import sources
@@ -49,7 +50,7 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.export import export
 from ddpp_jax.planning.identities import plain
 from ddpp_jax.progress import Report
-from ddpp_jax.sets import DistilledSet, write_distilled
+from ddpp_jax.sets import write_distilled
 
 PLAIN = PerChannel(np.zeros(3, np.float32), np.ones(3, np.float32))
 """Channels as they are: the golden numbers are of images that are standardised before."""
@@ -87,19 +88,10 @@ def distilled_of(raw, seed=0):
     """Images as a distillation leaves them: of any lengths and means before they are whitened."""
     transform = contrast_of(raw)
     draws = np.random.default_rng(seed)
-    chosen = np.concatenate([np.flatnonzero(raw.y_train == n)[:2] for n in range(raw.classes)])
-    images = apply(transform, raw.x_train[chosen])
+    images = apply(transform, raw.x_train[two_of_each(raw)])
     scales = draws.uniform(0.3, 3, size=(len(images), 1, 1, 1))
     images = (scales * images + draws.normal(scale=0.3, size=images.shape)).astype(np.float32)
-    return DistilledSet(
-        images=images,
-        pixels=undo(transform, images),
-        labels=raw.y_train[chosen],
-        alpha=0.05,
-        class_names=raw.class_names,
-        transform=transform_arrays(transform),
-        origin={"method": "ours"},
-    )
+    return distilled_like(raw, transform, images)
 
 
 @pytest.mark.parametrize("kind", ["full", "few"])

@@ -7,12 +7,13 @@ import shlex
 import numpy as np
 import pytest
 import safetensors.numpy
+from small import distilled_like, two_of_each
 from test_commands import invoke  # noqa: F401
 
 from ddpp_jax import load_distilled
 from ddpp_jax.cli.sets import read_set
 from ddpp_jax.configs import DataConfig, EvaluateJob
-from ddpp_jax.data import Zca, apply, fit_transform, load_raw, transform_arrays, undo
+from ddpp_jax.data import Zca, apply, fit_transform, load_raw, transform_arrays
 from ddpp_jax.errors import InputError
 from ddpp_jax.export import export
 from ddpp_jax.progress import Report
@@ -26,18 +27,8 @@ QUICK = "--augment none --width 4 --depth 1 --networks 1 --eval-epochs 8"
 def make_set(path, *, zca, raw=RAW):
     """Two real images of each class, as a distillation would leave them."""
     transform = fit_transform(raw, zca=zca, cache_dir=None)
-    chosen = np.concatenate([np.flatnonzero(raw.y_train == label)[:2] for label in range(10)])
-    images = apply(transform, raw.x_train[chosen])
-    distilled = DistilledSet(
-        images=images,
-        pixels=undo(transform, images),
-        labels=raw.y_train[chosen],
-        alpha=0.05,
-        class_names=raw.class_names,
-        transform=transform_arrays(transform),
-        origin={"method": "ours"},
-    )
-    write_distilled(path, distilled)
+    images = apply(transform, raw.x_train[two_of_each(raw)])
+    write_distilled(path, distilled_like(raw, transform, images))
     return load_distilled(path)
 
 
