@@ -2,9 +2,25 @@
 
 import fcntl
 import json
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+
+_PRELOADED = (
+    *("ddpp_jax.cli.distill", "flax.linen", "orbax.checkpoint", "sklearn.datasets"),
+    *("matplotlib.pyplot", "matplotlib.backends.backend_svg", "PIL.JpegImagePlugin"),
+)
+_PER_TEST = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")
+"""Of the environment, what no command reads."""
+
+_servers = multiprocessing.get_context("forkserver")
+_servers.set_forkserver_preload(list(_PRELOADED))
+_environments = []
+"""The one that the server of processes was started in, once it is."""
 
 
 def command(folder, stage, *flags):
@@ -25,12 +41,57 @@ def command(folder, stage, *flags):
 
 def call(folder, stage, *flags):
     """Run one command to its end, while tests of other workers run none in the same folder."""
-    arguments, options = command(folder, stage, *flags)
     with (folder.parent / f"{folder.name}.calls.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
+        done = (
+            _forked(folder, stage, flags) if _plain_environment() else _begun(folder, stage, flags)
+        )
     done.stderr = without_flags(done.stderr)
     return done
+
+
+def _begun(folder, stage, flags):
+    arguments, options = command(folder, stage, *flags)
+    return subprocess.run(arguments, capture_output=True, check=False, timeout=600, **options)
+
+
+def _plain_environment():
+    """Whether the environment is still that of the server, in which libraries are loaded."""
+    environment = {name: value for name, value in os.environ.items() if name not in _PER_TEST}
+    if not _environments:
+        _environments.append(environment)
+    return environment == _environments[0]
+
+
+def _forked(folder, stage, flags):
+    """As `_begun`, by a fork of a process that has the libraries loaded but no device yet."""
+    arguments, options = command(folder, stage, *flags)
+    with tempfile.TemporaryDirectory() as streams:
+        paths = [Path(streams) / name for name in ("out", "err")]
+        process = _servers.Process(
+            target=_run,
+            args=(stage, [str(flag) for flag in flags], folder, options["env"]["COLUMNS"], *paths),
+        )
+        process.start()
+        process.join(600)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(arguments, 600, *(path.read_text() for path in paths))
+        return subprocess.CompletedProcess(
+            arguments, process.exitcode, *(path.read_text() for path in paths)
+        )
+
+
+def _run(stage, flags, folder, columns, out, err):
+    """One command in a process that was made for it."""
+    for path, stream in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, stream)
+        os.close(opened)
+    os.chdir(folder)
+    os.environ["COLUMNS"] = columns
+    sys.argv = [stage, *flags]
+    runpy.run_module(f"ddpp_jax.{stage}", run_name="__main__", alter_sys=True)
 
 
 def without_flags(error):

@@ -1,0 +1,127 @@
+"""Settings chosen on held-out images: what is tried, chosen, combined and compared."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import choices
+
+    return choices
+
+
+def value_of(command, flag):
+    return command[command.index(flag) + 1] if flag in command else None
+
+
+class Commands:
+    """Stands in for distillations: accuracies that follow from the flags."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, command, *, check):
+        assert check
+        self.calls.append(command)
+        rate = float(value_of(command, "--pixel-rate") or 10)
+        accuracy = 0.5 - 0.1 * abs(np.log10(rate / 30))
+        accuracy += 0.05 * (value_of(command, "--match") == "nearest")
+        accuracy += 0.1 * float(value_of(command, "--image-average") or 0)
+        accuracy -= 0.2 * ("--learn-labels" in command)
+        accuracy += 0.01 * (value_of(command, "--method") == "ddpp")
+        out = Path(value_of(command, "--out"))
+        out.mkdir(parents=True)
+        rows = [{"step": 1, "held_out_accuracy": 0.1}, {"step": 2, "held_out_accuracy": accuracy}]
+        if "--held-out" in command:
+            (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        seed = int(value_of(command, "--seed"))
+        row = {"accuracies": [accuracy + 0.02 * seed, accuracy + 0.02 * seed + 0.01]}
+        (out / "result.json").write_text(json.dumps({"rows": [row]}))
+
+
+@pytest.fixture
+def run(script, monkeypatch, tmp_path, capsys):
+    import tables
+
+    commands = Commands()
+    monkeypatch.setattr(tables.subprocess, "run", commands)
+
+    def run(*words):
+        out = ["--data-dir", "data", "--out", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", ["choices.py", *words, *out])
+        script.main()
+        return capsys.readouterr().out, commands.calls
+
+    return run
+
+
+def test_as_many_values_are_tried_for_every_entry(script):
+    for entries in script.ENTRIES.values():
+        for named in script.CELLS.values():
+            for entry in entries:
+                values = entry.tries(named)
+                assert len(set(values)) == len(script.FACTORS)
+                assert all(value > 0 for value in values)
+
+
+def test_the_best_on_held_out_images_is_chosen(run):
+    shown, calls = run("methods", "--cells", "digits", "--only", "DSA")
+    assert "**30: 50.0**" in shown  # MTT's own rate on the digits, 10, times three.
+    assert "| digits | DSA | `--pixel-rate` |" in shown
+    assert "**0.9:" in shown
+    assert len(calls) == 10
+    for command in calls:
+        assert value_of(command, "--held-out") == "0.1"
+        assert value_of(command, "--seed") == "100"
+    again, calls = run("methods", "--cells", "digits", "--only", "DSA")
+    assert len(calls) == 10
+    assert again.strip().endswith(shown.strip().split("\n\n")[-1])
+
+
+def test_what_gains_is_combined_and_compared_by_seed(run):
+    only = ("--only", "nearest step", "averaged images", "learned labels", "DDPP")
+    shown, calls = run("parts", "--cells", "digits", "--seeds", "0,1,2", *only)
+    compared = [command for command in calls if value_of(command, "--seed") != "100"]
+    assert len(compared) == 3 * (5 + 2)
+    for command in compared:
+        assert "--held-out" not in command
+        assert value_of(command, "--pixel-rate") == "30.0"
+    together = [c for c in compared if {"--match", "--image-average"} <= set(c)]
+    assert len(together) == 6
+    assert {value_of(command, "--method") for command in together} == {"mtt", "ddpp"}
+    assert all("--learn-labels" not in command for command in together)
+    rows = [line.split(" | ", 2) for line in shown.splitlines() if line.count(" | ") == 4]
+    lines = {title: figures for _, title, figures in rows if title != "what"}
+    assert lines["MTT"].startswith("52.5 ± 2.0 |")
+    assert "+14.8 ± 0.00 |" in lines["nearest step + averaged images"]
+    assert "+15.8 ± 0.00 |" in lines["nearest step + averaged images + pruning"]
+    assert "-20.0" in lines["learned labels"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "a"], "--seeds is 'a'; wanted whole numbers"),
+        (["--seeds", "1,100"], "--seeds has 100, which settings are chosen with"),
+        (["--cells", "mnist"], "--cells has 'mnist'; wanted some of digits"),
+        (["--only", "luck"], "--only has 'luck'; wanted some of MTT"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(run, capsys, words, said):
+    with pytest.raises(SystemExit) as left:
+        run("methods", *words)
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_last_flag_of_a_name_stands(script):
+    given = ("--rate", 1, "--learn", "--rate", 2)
+    assert script.merged(given) == ("--rate", "2", "--learn")
