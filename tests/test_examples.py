@@ -10,9 +10,9 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "scripts" / "examples"
 
 
-def run(name, steps, tmp_path):
+def run(name, steps, tmp_path, *flags):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, "--steps", str(steps)],
+        [sys.executable, EXAMPLES / name, "--steps", str(steps), *flags],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -35,7 +35,7 @@ def test_a_network_of_nnx_lowers_its_loss(tmp_path):
 
 
 def test_other_masks_keep_what_they_say(tmp_path):
-    lines = run("other_masks.py", 12, tmp_path).splitlines()[1:]
+    lines = run("other_masks.py", 12, tmp_path, "--eval-epochs", "5").splitlines()[1:]
     kept = {line[:30].strip(): float(line.split()[-1]) for line in lines}
     assert set(kept) == {
         "ratio (the paper)",

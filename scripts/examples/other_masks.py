@@ -72,13 +72,14 @@ def trained(job, dataset, network):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=150, help="distillation steps of each")
+    parser.add_argument("--eval-epochs", type=int, default=200, help="of each evaluation")
     given = parser.parse_args()
 
     settings = dataclasses.replace(
         DIGITS.distillation, steps=given.steps, student_steps=10, max_start_epoch=5
     )
     teaching = dataclasses.replace(DIGITS.teaching, teachers=4, epochs=8)
-    evaluation = dataclasses.replace(DIGITS.evaluation, eval_epochs=200)
+    evaluation = dataclasses.replace(DIGITS.evaluation, eval_epochs=given.eval_epochs)
     model = dataclasses.replace(DIGITS.model, width=16)
     job: DistillJob = dataclasses.replace(
         DIGITS, model=model, teaching=teaching, distillation=settings, evaluation=evaluation
