@@ -123,12 +123,32 @@ def test_an_unknown_setting_is_told_what_comes_close():
 
 def test_settings_that_nobody_published_say_whose_they_are():
     assert provenance("dsa", "cifar10-ipc10", "cifar10", 10) is None
-    assert provenance("ddpp", "cxr-ipc1", "chest_xray", 1) is None
-    assert "CIFAR-10's, since nobody" in provenance("dm", "cxr-ipc1", "chest_xray", 1)
-    assert "nobody has published any for cifar100 at 50" in provenance(
+    assert provenance("ddpp", "cifar100-ipc10", "cifar100", 10) is None
+    assert "the paper prints none" in provenance("ddpp", "cxr-ipc1", "chest_xray", 1)
+    assert "CIFAR-10's, since none are known" in provenance("dm", "cxr-ipc1", "chest_xray", 1)
+    assert "published for cifar100 at 50 per class" in provenance(
         "kip", "cifar100-ipc50", "cifar100", 50
     )
+    assert "CIFAR-10's at 10 per class" in provenance("bptt", "cifar10-ipc1", "cifar10", 1)
+    assert provenance("bptt", "tiny-imagenet-200-ipc10", "tiny-imagenet-200", 10) is None
     assert "this project's own" in provenance("cafe", "digits", "digits", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("cifar10-ipc10", 10), ("cifar100-ipc1", 100), ("tiny-imagenet-200-ipc1", 200)],
+)
+@pytest.mark.parametrize("method", ["kip", "bptt"])
+def test_five_thousand_real_images_are_shared_among_the_classes(method, name, classes):
+    assert setting(name, method).distillation.real_batch * classes == 5000
+
+
+def test_truncated_unrolling_of_tiny_imagenet_is_as_published():
+    settings = setting("tiny-imagenet-200-ipc10", "bptt").distillation
+    assert (settings.window, settings.horizon, settings.placement) == (100, 300, "random")
+    assert (settings.pixel_rate, settings.label_rate) == (0.0003, 0.0003)
+    assert settings.learn_labels
+    assert (settings.student_batch, settings.real_batch * 200) == (50, 1000)
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

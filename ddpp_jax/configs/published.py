@@ -24,14 +24,16 @@ _PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     # Nguyen et al., NeurIPS 2021: 1,000 steps, 5,000 real images a step; no CIFAR-100 at 50.
     "kip": {"cifar10": (1, 10, 50), "cifar100": (1, 10)},
     # Feng, Vedantam and Kempe, ICLR 2024: the commands of their repository.
-    "bptt": {"cifar10": (10,), "cifar100": (1, 10)},
+    "bptt": {"cifar10": (10,), "cifar100": (1, 10), "tiny-imagenet-200": (10,)},
 }
+_SHARES = {"cifar100": 50, "tiny-imagenet-200": 25}
+"""Real images of each class where 5,000 a step are published, for more than ten classes."""
 
 
 def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
-    """Where the settings of a method for a named setting come from, where nobody has published any.
+    """Where the settings of a method for a named setting come from, where none are published.
 
-    None of trajectory matching, whose settings are MTT's, and where there are published ones.
+    None where they are, and of trajectory matching on what MTT has settings for.
 
     Args:
         method: of distillation.
@@ -41,12 +43,14 @@ def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
     """
     known = _PUBLISHED.get(method)
     if known is None:
-        return None
+        unknown = name.startswith("cxr-ipc")
+        return "a start for a search of one's own, since the paper prints none" if unknown else None
     if name in _SMALL:
         return "this project's own, to suit two CPU cores"
     if ipc in known.get(dataset, ()):
         return None
-    return f"CIFAR-10's, since nobody has published any for {dataset} at {ipc} per class"
+    where = "CIFAR-10's at 10 per class" if method == "bptt" else "CIFAR-10's"
+    return f"{where}, since none are known that were published for {dataset} at {ipc} per class"
 
 
 def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> DistillConfig:
@@ -56,7 +60,8 @@ def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> Distill
         method: of distillation.
         dataset: by its name.
         ipc: images per class.
-        alpha: the learning rate that networks are trained at: 0.01 in all of these papers.
+        alpha: the learning rate that networks are trained at on a set: 0.01 in DC, DSA, DM and
+            CAFE. KIP takes it from the kernel, and RaT-BPTT trains by Adam at 0.001.
 
     Raises:
         InputError: there is no such method.
@@ -65,8 +70,7 @@ def settings_of(method: str, dataset: str, ipc: int, *, alpha: float) -> Distill
     if not issubclass(kind, RealConfig):
         raise InputError(f"--method {method} has its settings elsewhere")
     if issubclass(kind, KernelConfig | UnrolledConfig):
-        # 5,000 real images a step.
-        found = kind(ipc=ipc, alpha=alpha, real_batch=50 if dataset == "cifar100" else 500)
+        found = kind(ipc=ipc, alpha=alpha, real_batch=_SHARES.get(dataset, 500))
         more = _UNROLLED.get((dataset, ipc), {}) if kind is UnrolledConfig else {}
         return replace(found, **more)
     return kind(ipc=ipc, alpha=alpha)
@@ -87,8 +91,20 @@ _UNROLLED: dict[tuple[str, int], dict[str, Any]] = {
         "student_batch": 100,
         "learn_labels": True,
     },
+    ("tiny-imagenet-200", 10): {
+        "window": 100,
+        "horizon": 300,
+        "pixel_rate": 0.0003,
+        "learn_labels": True,
+        "label_rate": 0.0003,
+        "student_batch": 50,
+        "real_batch": 5,
+    },
 }
-"""RaT-BPTT's commands where they differ from that for CIFAR-10 at 10 images per class."""
+"""RaT-BPTT's commands where they differ from that for CIFAR-10 at 10 images per class.
+
+Of its two for Tiny ImageNet, the one whose window lies at random.
+"""
 
 _FEW = {
     "dc": {"steps": 300},
