@@ -42,7 +42,7 @@ def test_a_loss_near_one_is_doubted_whatever_the_accuracy():
     said = doubt(row(0.9), row(0.5), evidence(losses=(1.0, 0.99)))
     assert "0.99" in said
     assert "--target-epochs 1" in said
-    assert "--teacher-rate" in doubt(
+    assert "--teacher-rate 0.033" in doubt(
         row(0.9), row(0.5), evidence(losses=(1.0, 0.99), target_epochs=1)
     )
 
@@ -50,6 +50,33 @@ def test_a_loss_near_one_is_doubted_whatever_the_accuracy():
 def test_teachers_that_do_not_learn_are_named_first():
     said = doubt(row(0.1), row(0.5), evidence(teachers=(2.3, 2.3), change=0.0))
     assert "--teacher-rate 0.02" in said
+
+
+def test_one_epoch_says_nothing_of_the_teachers_rate():
+    assert "--steps 400" in doubt(row(0.1), row(0.5), evidence(teachers=(1.2,)))
+
+
+def test_teachers_that_turn_from_epoch_to_epoch_are_named():
+    rough = evidence()._replace(smoothness_fn=lambda: 0.25)
+    said = doubt(row(0.1), row(0.5), rough)
+    assert "mean cosine of 0.25" in said
+    assert said.endswith("try the same command with --teacher-rate 0.02, or with --auto")
+    smooth = evidence()._replace(smoothness_fn=lambda: 0.7)
+    assert "--steps 400" in doubt(row(0.1), row(0.5), smooth)
+
+
+def test_the_paths_of_teachers_are_read_for_doubted_sets_alone():
+    def unread():
+        raise AssertionError
+
+    assert doubt(row(0.7), row(0.5), evidence()._replace(smoothness_fn=unread)) is None
+
+
+def test_losses_that_are_not_finite_are_named_first():
+    found = evidence(losses=(1.0, None, None), alphas=(0.02,) * 3, alpha=0.02)
+    said = doubt(row(0.1), row(0.5), found)
+    assert "The loss of 2 of 3 steps was not finite" in said
+    assert "--alpha 0.002 --pixel-rate 1" in said
 
 
 def test_teachers_that_are_worse_than_random_images_are_named():
@@ -64,8 +91,18 @@ def test_an_alpha_that_falls_at_once_is_named():
     assert "--alpha 0.001" in said
 
 
-def test_pixels_that_hardly_move_are_named():
+def test_an_alpha_that_rises_without_end_is_named():
+    found = evidence((1.0, 0.5), (0.01, 1.0), alpha_rate=1e-3)
+    said = doubt(row(0.1), row(0.5), found)
+    assert "Alpha rose from 0.01 to 1" in said
+    assert "--alpha 0.03 --alpha-rate 0.0001" in said
+
+
+def test_pixels_that_hardly_move_or_fly_are_named():
     assert "--pixel-rate 100" in doubt(row(0.1), row(0.5), evidence(change=0.01))
+    said = doubt(row(0.1), row(0.5), evidence(change=500.0))
+    assert "Pixels moved by 5e+02 deviations" in said
+    assert "--pixel-rate 1," in said
 
 
 def test_a_method_without_teachers_or_a_relative_loss():

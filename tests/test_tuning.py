@@ -34,7 +34,7 @@ from ddpp_jax.tuning import (
     settings_for,
     student_batch_for,
 )
-from ddpp_jax.tuning.teaching import SMOOTH, Rate, _chosen, _crossing, _smoothness
+from ddpp_jax.tuning.teaching import SMOOTH, Rate, _chosen, _crossing, smoothness
 
 # Which of Tables 1 and 4 have which depth; the digits' is this project's own.
 DEPTHS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 112: 5, 128: 5}
@@ -194,10 +194,10 @@ def test_what_takes_longer_is_done_less():
 
 def test_smoothness_is_the_cosine_of_neighbouring_changes():
     straight = np.tile(np.array([1.0, 2.0]), (3, 2, 1))
-    assert _smoothness(straight) == pytest.approx(1)
-    assert _smoothness(straight * np.array([1, -1, 1])[:, None, None]) == pytest.approx(-1)
-    assert _smoothness(np.array([[[1.0, 0]], [[0, 1.0]]])) == pytest.approx(0)
-    assert _smoothness(straight * np.nan) == -1
+    assert smoothness(straight) == pytest.approx(1)
+    assert smoothness(straight * np.array([1, -1, 1])[:, None, None]) == pytest.approx(-1)
+    assert smoothness(np.array([[[1.0, 0]], [[0, 1.0]]])) == pytest.approx(0)
+    assert smoothness(straight * np.nan) == -1
 
 
 def test_the_rate_is_where_smoothness_is_crossed():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
 from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
-from ddpp_jax.configs import KernelConfig, MemberJob
+from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob
 from ddpp_jax.data import Dataset, deviation
 from ddpp_jax.evaluate import Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
@@ -19,7 +20,10 @@ from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
 from ddpp_jax.sets import DistilledSet, set_path
-from ddpp_jax.tuning import TUNING
+from ddpp_jax.tuning import TUNING, smoothness
+
+_FEW_TEACHERS = 2
+"""By which it is told how smooth all paths are."""
 
 
 def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
@@ -103,6 +107,7 @@ def doubts_of(
             settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
             found=(run.folder / TUNING).exists(),
             teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
+            smoothness_fn=partial(_smoothness, run, job),
         )
         line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)
         found += [] if line is None else [line]
@@ -115,6 +120,18 @@ def _teacher_losses(run: Run, seed: int) -> list[float]:
     known = [store.known(index).get("losses") for index in range(teaching.teachers)]
     losses = [one for one in known if one]
     return np.asarray(losses).mean(axis=0).tolist() if losses else []
+
+
+def _smoothness(run: Run, job: DistillJob) -> float | None:
+    """That of the paths of a few teachers, over the epochs that are read."""
+    last = job.distillation.last_epoch
+    if last is None or last < 2:
+        return None
+    problem = run.problems[job.seed]
+    few = range(min(_FEW_TEACHERS, job.teaching.teachers))
+    size = problem.network.num_params
+    paths = [problem.store.read(index, range(last + 1), num_params=size) for index in few]
+    return smoothness(np.diff(np.stack(paths, axis=1).astype(np.float64), axis=0))
 
 
 def draw_run(run: Run, found: Mapping[str, Any], report: Report, *, only_missing: bool) -> None:

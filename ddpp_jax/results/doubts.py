@@ -1,14 +1,18 @@
 """Whether a distilled set is worth anything, and what most likely went wrong where it is not."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 NEAR_ONE = 0.95
 """A matching loss above this says that students get nowhere near their targets."""
 
 _STILL = 0.05
+_FAR = 20.0
 _FELL = 0.3
+_ROSE = 10.0
 _TEACHERS_LOSS = 0.95
+_ROUGH = 0.5
+"""Mean cosine between what neighbouring epochs of a teacher change, below which none can follow."""
 
 
 class Evidence(NamedTuple):
@@ -21,6 +25,8 @@ class Evidence(NamedTuple):
         settings: of the method and the teachers, by name.
         teachers: the test accuracy of the teachers, from 0 to 1; None without teachers.
         found: whether the settings were found by the program.
+        smoothness_fn: the mean cosine between what neighbouring epochs of the teachers change, over
+            the epochs that are read; None without teachers, or with too few epochs to tell.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -29,6 +35,7 @@ class Evidence(NamedTuple):
     settings: Mapping[str, Any]
     teachers: float | None = None
     found: bool = False
+    smoothness_fn: Callable[[], float | None] = lambda: None
 
 
 def doubt(
@@ -59,39 +66,109 @@ def doubt(
 
 def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | None) -> str:
     """The likely cause, and what to try."""
-    settings, losses = evidence.settings, evidence.teacher_losses
-    auto = "or a larger --budget" if evidence.found else "or --auto"
-    if losses and not losses[-1] < _TEACHERS_LOSS * losses[0]:
-        rate = settings["teacher_rate"]
+    cause, flags = (
+        _of_losses(evidence)
+        or _of_teachers(evidence, random)
+        or _of_alpha(evidence)
+        or _of_pixels(evidence)
+        or _of_targets(evidence, loss)
+        or ("More steps are likely needed", f"--steps {4 * evidence.settings['steps']}")
+    )
+    auto = "a larger --budget" if evidence.found else "--auto"
+    return f"{cause}: try the same command with {flags}, or with {auto}"
+
+
+_Cause: TypeAlias = tuple[str, str]
+"""What was likely wrong, and the flags that may mend it."""
+
+
+def _of_losses(evidence: Evidence) -> _Cause | None:
+    losses = [row["loss"] for row in evidence.rows if "loss" in row]
+    broken = sum(not isinstance(loss, float) for loss in losses)
+    if 2 * broken <= len(losses):
+        return None
+    settings = evidence.settings
+    alpha, rate = settings["alpha"] / 10, settings["pixel_rate"] / 10
+    return (
+        f"The loss of {broken} of {len(losses)} steps was not finite, so alpha or the pixel rate "
+        "is likely too high",
+        f"--alpha {alpha:g} --pixel-rate {rate:g}",
+    )
+
+
+def _of_teachers(evidence: Evidence, random: Mapping[str, Any] | None) -> _Cause | None:
+    losses = evidence.teacher_losses
+    if not losses:
+        return None
+    rate = evidence.settings["teacher_rate"]
+    lower = f"--teacher-rate {rate / 5:.2g}"
+    if len(losses) > 1 and not losses[-1] < _TEACHERS_LOSS * losses[0]:
         return (
             f"The teachers' loss goes from {losses[0]:.2f} to {losses[-1]:.2f}, so their rate is "
-            f"likely too high: try --teacher-rate {rate / 5:.2g}, {auto}"
+            "likely too high",
+            lower,
+        )
+    smoothness = evidence.smoothness_fn()
+    if smoothness is not None and smoothness < _ROUGH:
+        return (
+            "From epoch to epoch the teachers turn, with a mean cosine of "
+            f"{smoothness:.2f} between two changes (0.8 is a smooth path), so their rate is likely "
+            "too high",
+            lower,
         )
     if evidence.teachers is not None and random and evidence.teachers < random["mean"]:
-        rate = settings["teacher_rate"]
         return (
             f"The teachers themselves reach {100 * evidence.teachers:.1f} %, so they have learnt "
-            f"too little: try --teacher-rate {5 * rate:.2g}, or more --epochs, or --balance where "
-            "classes are uneven"
+            "too little",
+            f"--teacher-rate {5 * rate:.2g}, or more --epochs, or --balance where classes are "
+            "uneven",
         )
+    return None
+
+
+def _of_alpha(evidence: Evidence) -> _Cause | None:
     alphas = [row["alpha"] for row in evidence.rows if isinstance(row.get("alpha"), float)]
-    if alphas and alphas[len(alphas) // 10] < _FELL * alphas[0]:
+    if not alphas:
+        return None
+    early = alphas[len(alphas) // 10]
+    if early < _FELL * alphas[0]:
         return (
-            f"Alpha fell from {alphas[0]:.2g} to {alphas[len(alphas) // 10]:.2g} at once, so it or "
-            f"its rate is likely too high: try --alpha {min(alphas):.2g}, {auto}"
+            f"Alpha fell from {alphas[0]:.2g} to {early:.2g} at once, so it or its rate is likely "
+            "too high",
+            f"--alpha {min(alphas):.2g}",
         )
+    if alphas[-1] > _ROSE * alphas[0]:
+        return (
+            f"Alpha rose from {alphas[0]:.2g} to {alphas[-1]:.2g}, so it began too low, or its "
+            "rate is likely too high",
+            f"--alpha {3 * alphas[0]:.2g} --alpha-rate {evidence.settings['alpha_rate'] / 10:g}",
+        )
+    return None
+
+
+def _of_pixels(evidence: Evidence) -> _Cause | None:
+    rate, moved = evidence.settings["pixel_rate"], f"Pixels moved by {evidence.change:.2g} "
     if evidence.change < _STILL:
-        rate = settings["pixel_rate"]
         return (
-            f"Pixels moved by {evidence.change:.2g} deviations, so the pixel rate is likely too "
-            f"low: try --pixel-rate {10 * rate:g}, {auto}"
+            f"{moved}deviations, so the pixel rate is likely too low",
+            f"--pixel-rate {10 * rate:g}",
         )
-    if loss is not None and loss > NEAR_ONE and "target_epochs" in settings:
-        if settings["target_epochs"] > 1:
-            return f"Targets are likely too far: try --target-epochs 1, {auto}"
-        return f"Teachers likely move too far in an epoch: try a lower --teacher-rate, {auto}"
-    steps = settings["steps"]
-    return f"More steps are likely needed: try --steps {4 * steps}, {auto}"
+    if evidence.change > _FAR:
+        return (
+            f"{moved}deviations, so the pixel rate is likely too high",
+            f"--pixel-rate {rate / 10:g}",
+        )
+    return None
+
+
+def _of_targets(evidence: Evidence, loss: float | None) -> _Cause | None:
+    settings = evidence.settings
+    if loss is None or loss <= NEAR_ONE or "target_epochs" not in settings:
+        return None
+    if settings["target_epochs"] > 1:
+        return "Targets are likely too far", "--target-epochs 1"
+    rate = settings["teacher_rate"]
+    return "Teachers likely move too far in an epoch", f"--teacher-rate {rate / 3:.2g}"
 
 
 def _loss_at_the_end(rows: Sequence[Mapping[str, Any]]) -> float | None:

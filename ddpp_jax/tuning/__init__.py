@@ -10,7 +10,7 @@ from ddpp_jax.tuning.sizes import (
     settings_for,
     student_batch_for,
 )
-from ddpp_jax.tuning.teaching import RangeTest, range_test
+from ddpp_jax.tuning.teaching import RangeTest, range_test, smoothness
 
 __all__ = [
     "EVALUATIONS",
@@ -31,5 +31,6 @@ __all__ = [
     "read_tuning",
     "seconds_of",
     "settings_for",
+    "smoothness",
     "student_batch_for",
 ]

@@ -169,7 +169,7 @@ def _try(
         apply_fn=network.apply_fn,
         parts_fn=network.parts,
     )
-    return Rate(rate, tuple(losses), float(found.mean()), _smoothness(changes))
+    return Rate(rate, tuple(losses), float(found.mean()), smoothness(changes))
 
 
 def _unit(
@@ -180,8 +180,12 @@ def _unit(
     return jax.block_until_ready(_train(members, pieces, how)), epochs
 
 
-def _smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
-    """The mean cosine between neighbouring changes; -1 where a number is not finite."""
+def smoothness(changes: Float[np.ndarray, "epochs networks parameters"]) -> float:
+    """The mean cosine between what neighbouring epochs change; -1 where a number is not finite.
+
+    Args:
+        changes: of the parameters of some networks in each of two epochs or more.
+    """
     if not np.isfinite(changes).all():
         return -1.0
     along = (changes[1:] * changes[:-1]).sum(-1)
