@@ -8,6 +8,7 @@ SETTINGS = {
     "teacher_rate": 0.1,
     "pixel_rate": 10.0,
     "steps": 100,
+    "alpha_rate": 1e-4,
     "target_epochs": 2,
     "max_start_epoch": 4,
 }
@@ -88,14 +89,14 @@ def test_teachers_that_are_worse_than_random_images_are_named():
 
 def test_an_alpha_that_falls_at_once_is_named():
     said = doubt(row(0.1), row(0.5), evidence((1.0, *(0.5,) * 9), (0.1, *(0.001,) * 9)))
-    assert "--alpha 0.001" in said
+    assert "--alpha 0.05 --alpha-rate 1e-05" in said
 
 
 def test_an_alpha_that_rises_without_end_is_named():
-    found = evidence((1.0, 0.5), (0.01, 1.0), alpha_rate=1e-3)
+    found = evidence((1.0, 0.5), (0.01, 1.0))
     said = doubt(row(0.1), row(0.5), found)
     assert "Alpha rose from 0.01 to 1" in said
-    assert "--alpha 0.03 --alpha-rate 0.0001" in said
+    assert "--alpha 0.03 --alpha-rate 1e-05" in said
 
 
 def test_pixels_that_hardly_move_or_fly_are_named():

@@ -130,18 +130,18 @@ def _of_alpha(evidence: Evidence) -> _Cause | None:
     alphas = [row["alpha"] for row in evidence.rows if isinstance(row.get("alpha"), float)]
     if not alphas:
         return None
-    early = alphas[len(alphas) // 10]
+    early, rate = alphas[len(alphas) // 10], evidence.settings["alpha_rate"] / 10
     if early < _FELL * alphas[0]:
         return (
             f"Alpha fell from {alphas[0]:.2g} to {early:.2g} at once, so it or its rate is likely "
             "too high",
-            f"--alpha {min(alphas):.2g}",
+            f"--alpha {alphas[0] / 2:.2g} --alpha-rate {rate:g}",
         )
     if alphas[-1] > _ROSE * alphas[0]:
         return (
             f"Alpha rose from {alphas[0]:.2g} to {alphas[-1]:.2g}, so it began too low, or its "
             "rate is likely too high",
-            f"--alpha {3 * alphas[0]:.2g} --alpha-rate {evidence.settings['alpha_rate'] / 10:g}",
+            f"--alpha {3 * alphas[0]:.2g} --alpha-rate {rate:g}",
         )
     return None
 
