@@ -1,9 +1,12 @@
 """What every method owes, crossed with every method."""
 
+import dataclasses
 import functools
+import gc
 import json
 import shlex
 import time
+import tracemalloc
 from functools import partial
 
 import jax
@@ -325,6 +328,23 @@ def test_memory_and_one_step_can_be_told_beforehand(name, tmp_path):
 
 
 @every
+def test_memory_does_not_grow_with_the_steps(name, tmp_path):
+    """Nothing is left on the device, and by Python a few kilobytes a step at most, of metrics."""
+    run(tmp_path / "compiled", name)
+    arrays, peaks = len(jax.live_arrays()), []
+    for steps in (10, 60):
+        settings = dataclasses.replace(small.CONFIG.distillation, steps=steps, eval_every=0)
+        gc.collect()
+        tracemalloc.start()
+        run(tmp_path / str(steps), name, settings=settings)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        gc.collect()
+        assert len(jax.live_arrays()) == arrays
+    assert peaks[1] - peaks[0] < 50 * 8_000
+
+
+@every
 def test_every_setting_has_this_method(name):
     job = setting("cifar10-ipc10", name)
     assert (job.method, job.distillation.ipc) == (name, 10)
@@ -346,6 +366,15 @@ MORE = {
     "kip": "--real-batch 2 --steps 60 --eval-every 30",
     "bptt": "--real-batch 20 --window 3 --horizon 6 --steps 60 --eval-every 30",
 }
+
+
+FEW = "--steps 4 --eval-every 0 --eval-epochs 2 --no-baselines"
+
+
+def setting_steps(name):
+    """The steps of a run with `flags`."""
+    words = flags(name, "run")
+    return int(words[len(words) - 1 - words[::-1].index("--steps") + 1])
 
 
 def flags(name, out):
@@ -382,6 +411,47 @@ def test_the_run_says_its_method_and_is_shown(name, tmp_path_factory):
             assert metric.label[1:] in page
     again = call(folder, "evaluate", "run", "--eval-epochs", "5", "--out", "again")
     assert again.returncode == 0, again.stderr
+
+
+@every
+def test_the_run_leaves_pictures_frames_and_exports(name, tmp_path_factory, tmp_path):
+    folder, _ = call_once(tmp_path_factory, f"method-{name}", "distill", *flags(name, "run"))
+    place = folder / "run"
+    for picture in ("distilled.png", "curves.png"):
+        assert (place / picture).stat().st_size > 10_000
+    steps = setting_steps(name)
+    frames = {path.stem for path in (place / "history").iterdir()}
+    assert {"000000", f"{steps:06d}", "real"} <= frames
+    _, *rows = read_rows(place / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, steps + 1))
+    for metric in made(name).metrics:
+        values = [row[metric.name] for row in rows]
+        values = [list(one.values()) if isinstance(one, dict) else one for one in values]
+        assert np.isfinite(values).all()
+    done = call(tmp_path, "export", str(place), "--formats", "npz", "--out", "exported")
+    assert done.returncode == 0, done.stderr
+    (exported,) = (tmp_path / "exported").rglob("*.npz")
+    with np.load(exported) as arrays:
+        assert len(arrays["labels"]) == 10
+
+
+@every
+def test_a_sweep_over_its_rate_and_what_that_takes(name, tmp_path):
+    arguments = [*flags(name, "swept"), *shlex.split(FEW), "--sweep", "pixel-rate=0.01,1"]
+    dry = call(tmp_path, "distill", *arguments, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "Memory" in dry.stdout
+    assert "distil" in dry.stdout[dry.stdout.index("Time:") :]
+    assert not (tmp_path / "swept").exists()
+    done = call(tmp_path, "distill", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "swept" / "result.json").read_text())["rows"]
+    assert {row["value"] for row in rows} == {"0.01", "1"}
+    sets = [
+        read_distilled(tmp_path / "swept" / f"pixel-rate-{rate}" / "distilled.safetensors")
+        for rate in ("0.01", "1")
+    ]
+    assert np.any(sets[0].images != sets[1].images)
 
 
 def test_two_methods_are_shown_beside_one_another(tmp_path_factory, tmp_path):
