@@ -102,12 +102,15 @@ def test_depth_prunes_from_the_input_on():
     assert sorted(places(NETWORK)) == list(range(NETWORK.num_params))
 
 
-def test_random_prunes_as_many_of_each_tensor():
+@pytest.mark.parametrize("by_share", [False, True])
+def test_random_prunes_as_many_of_each_tensor(by_share):
     student, target = ends()
-    drawn = [masked("random", 0.1) for _ in range(2)]
+    drawn = [masked("random", 0.1, by_share=by_share) for _ in range(2)]
     np.testing.assert_array_equal(*drawn)
     rule = by_hand("ratio", student, target, 0.1)
-    other = masked("random", 0.1, key=jax.random.key(4))
+    if by_share:
+        rule = masked("ratio", 0.1, by_share=True)
+    other = masked("random", 0.1, key=jax.random.key(4), by_share=by_share)
     for found in (drawn[0], other):
         for own, of_rule in zip(
             *(np.split(mask, np.cumsum(SIZES)[:-1]) for mask in (found, rule)), strict=True

@@ -2,8 +2,8 @@
 
 Each is a `mask_fn(key, student, target, threshold)`. With a threshold, `ratio` and
 `ratio-magnitude` prune by their own rule, and the others that rank parameters prune as many as
-`ratio` would. With a share in place of the threshold, all that rank prune that share. 0 prunes
-nothing, whatever the mask.
+`ratio` would. With a share in place of the threshold, all that rank prune that share. `random`
+prunes as many of each tensor as `ratio` would, either way. 0 prunes nothing, whatever the mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,11 +118,10 @@ def _at_random(
     network: Network,
     by_share: bool,
 ) -> Kept:
-    if by_share:
-        share = jnp.asarray(threshold)
-        return ranked_mask(jax.random.uniform(key, student.shape), kept=1 - share)
+    """As many of each tensor as `ratio` prunes, by the same number."""
+    rule = make_mask("ratio", network, by_share=by_share)
     ends = np.cumsum([int(np.prod(shape)) for _, shape in network.tensors])[:-1].tolist()
-    tensors = jnp.split(prune_mask(student, target, threshold=threshold), ends)
+    tensors = jnp.split(rule(key, student, target, threshold), ends)
     keys = jax.random.split(key, len(tensors))
     drawn = [random_mask(own, tensor) for own, tensor in zip(keys, tensors, strict=True)]
     return jnp.concatenate(drawn)

@@ -62,7 +62,7 @@ METRICS = (
         counted="had a loss above --skip-above and changed nothing",
     ),
     Metric("student_loss", "student's cross-entropy at its last step, nats"),
-    Metric("kept_by_layer", "share of each tensor's parameters kept"),
+    Metric("kept_by_layer", "share of each tensor's parameters kept, or their mean weight"),
 )
 
 ADVICE = "lower --pixel-rate, --alpha-rate or --alpha, or the --threshold where little is kept"
