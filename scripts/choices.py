@@ -13,12 +13,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mask_table import with_error
+from choice_entries import BASE, CELLS, ENTRIES, Entry
+from mask_table import holm, with_error
+from scipy.stats import ttest_rel
 from table_files import machine
 from tables import Runner, each
 
@@ -27,92 +27,11 @@ from ddpp_jax.errors import InputError
 from ddpp_jax.results.statistics import paired_difference, spread
 from ddpp_jax.storage import Leases, Replacement, claimed_folder, read_json
 
-CELLS = {
-    "digits": "digits",
-    "cifar10-ipc1": "cifar10-small-ipc1",
-    "cifar10-ipc10": "cifar10-small-ipc10",
-}
-FACTORS = (1 / 9, 1 / 3, 1, 3, 9)
+FULL = "full data (the teachers)"
 SEED = 100
 """Of the distillations that settings are chosen by; none that is compared has it."""
 TRIED = ("--held-out", "0.1", "--networks", "3", "--no-baselines")
-COMPARED = ("--eval-every", "0", "--no-baselines")
-BASE = "MTT"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is tried.
-
-    Attributes:
-        title: in tables.
-        method: of distillation.
-        flags: what is fixed.
-        knob: the setting that is chosen.
-        values: that are tried, or how they follow from a named setting's values; by default the
-            setting's own times `FACTORS`.
-    """
-
-    title: str
-    method: str = "mtt"
-    flags: tuple = ()
-    knob: str = "pixel-rate"
-    values: tuple | Callable | None = None
-
-    def tries(self, named):
-        """The values that are tried in a cell."""
-        if isinstance(self.values, tuple):
-            return self.values
-        job = setting(named, self.method)
-        if self.values is not None:
-            return self.values(job)
-        own = getattr(job.distillation, self.knob.replace("-", "_"))
-        return tuple(float(f"{own * factor:.2g}") for factor in FACTORS)
-
-
-def later_starts(job):
-    """Five bounds of the start epochs, up to the last that the teachers have a target for."""
-    most = job.teaching.epochs - job.distillation.target_epochs + 1
-    return tuple(round(most * share / 7) for share in (3, 4, 5, 6, 7))
-
-
-MATCHING = (Entry(BASE), Entry("DDPP", "ddpp"))
-METHODS = (
-    *MATCHING,
-    Entry("DC", "dc"),
-    Entry("DSA", "dsa"),
-    Entry("DM", "dm"),
-    Entry("CAFE", "cafe"),
-    Entry("KIP", "kip"),
-    Entry("RaT-BPTT", "bptt"),
-)
-PARTS = (
-    *MATCHING,
-    Entry(
-        "flat teachers",
-        flags=("--teacher-optimizer", "gsam"),
-        knob="sam-rho",
-        values=(0.003, 0.01, 0.03, 0.1, 0.3),
-    ),
-    Entry(
-        "growing start epochs",
-        flags=("--early-start-epoch", "2", "--growth-steps", "100"),
-        knob="max-start-epoch",
-        values=later_starts,
-    ),
-    Entry("start images", flags=("--start-images", "correct")),
-    Entry("nearest step", flags=("--match", "nearest")),
-    Entry("averaged images", knob="image-average", values=(0.5, 0.8, 0.9, 0.95, 0.98)),
-    Entry("skipped steps", knob="skip-above", values=(0.6, 0.7, 0.8, 0.9, 1.0)),
-    Entry(
-        "Adam",
-        flags=("--optimizer", "adam", "--momentum", "0.9", "--alpha-rate", "0.03"),
-        values=(0.01, 0.03, 0.1, 0.3, 1.0),
-    ),
-    Entry("learned labels", flags=("--learn-labels",), knob="label-rate"),
-    Entry("RaT-BPTT", "bptt"),
-)
-ENTRIES = {"methods": METHODS, "parts": PARTS}
+COMPARED = ("--eval-every", "0")
 
 
 def held_out(folder):
@@ -135,9 +54,9 @@ def name_of(kind, cell, entry, value, seed):
 
 def attempt(runner, cell, entry, value, base_rate):
     """The accuracy on held-out images of one try."""
-    named = CELLS[cell]
+    named, vary = CELLS[cell]
     steps = setting(named, entry.method).distillation.steps
-    flags = (*flags_of(entry, value, base_rate), *TRIED, "--eval-every", str(steps))
+    flags = (*vary, *flags_of(entry, value, base_rate), *TRIED, "--eval-every", str(steps))
     name = name_of("try", cell, entry, value, SEED)
     return held_out(runner.call(name, "distill", named, *flags, "--seed", str(SEED)))
 
@@ -146,7 +65,7 @@ def choose(runner, cell, entries):
     """Of each entry the accuracy of every value, tried with the pixel rate chosen for MTT."""
 
     def tried(entry, base_rate):
-        values = entry.tries(CELLS[cell])
+        values = entry.tries(CELLS[cell][0])
         return each(values, lambda value: attempt(runner, cell, entry, value, base_rate))
 
     found = {BASE: tried(entries[0], None)}
@@ -174,32 +93,46 @@ def merged(flags):
 
 
 def combined(entries, tries):
-    """All parts that gain, together, by MTT and with pruning, as (entry, value).
+    """What gains on held-out images, together, as (entry, value).
 
-    None where fewer than two do. Where several choose the same setting, the last one's stands.
+    The parts that leave labels hard, by MTT and with pruning, and these with learned labels where
+    those gain. None where fewer than two gain. Where several choose the same setting, the last
+    one's stands.
     """
     plain = max(tries[BASE].values())
     parts = [e for e in entries[1:] if e.method == "mtt" and max(tries[e.title].values()) > plain]
-    if len(parts) < 2:
-        return []
+    hard, found = [part for part in parts if part.hard], []
+    if len(hard) > 1:
+        found += [_joined(hard, tries, "mtt"), _joined(hard, tries, "ddpp")]
+    if len(parts) > len(hard) > 0:
+        found += [_joined(parts, tries, "mtt")]
+    return found
+
+
+def _joined(parts, tries, method):
     flags = ("--pixel-rate", best(tries[BASE]))
     for part in parts:
         flags += (*part.flags, f"--{part.knob}", best(tries[part.title]))
-    words, last = " + ".join(part.title for part in parts), parts[-1]
-    flags, value = merged(flags), best(tries[last.title])
-    return [
-        (Entry(words, flags=flags, knob=last.knob), value),
-        (Entry(f"{words} + pruning", "ddpp", flags, last.knob), value),
-    ]
+    words = " + ".join(part.title for part in parts)
+    words += " + pruning" if method == "ddpp" else ""
+    last = parts[-1]
+    return Entry(words, method, merged(flags), last.knob), best(tries[last.title])
 
 
 def accuracies(runner, cell, entry, value, base_rate, seeds):
-    """Test accuracies of the networks of each seed."""
-    found = []
+    """Test accuracies of the networks of each seed, by the title of a row."""
+    found = {entry.title: [], **{title: [] for title in entry.beside}}
+    named, vary = CELLS[cell]
+    baselines = ("--random-draws", "3") if entry.beside else ("--no-baselines",)
     for seed in seeds:
-        flags = (*flags_of(entry, value, base_rate), *COMPARED, "--seed", str(seed))
-        run = runner.call(name_of("run", cell, entry, value, seed), "distill", CELLS[cell], *flags)
-        found.append(np.asarray(read_json(run / "result.json")["rows"][0]["accuracies"]))
+        own = (*flags_of(entry, value, base_rate), "--seed", str(seed))
+        name = name_of("run", cell, entry, value, seed)
+        run = runner.call(name, "distill", named, *vary, *own, *COMPARED, *baselines)
+        rows = {row["method"]: row for row in read_json(run / "result.json")["rows"]}
+        for title in entry.beside:
+            found[title].append(np.asarray(rows[title]["accuracies"]))
+        own = [row for title, row in rows.items() if title not in (*entry.beside, FULL)]
+        found[entry.title].append(np.asarray(own[0]["accuracies"]))
     return found
 
 
@@ -214,7 +147,7 @@ def compare(runner, cell, entries, tries, seeds):
         rate = base_rate if entry.method in ("mtt", "ddpp") else None
         return accuracies(runner, cell, entry, value, rate, seeds)
 
-    return {entry.title: found for (entry, _), found in each(chosen, run).items()}
+    return {title: own for rows in each(chosen, run).values() for title, own in rows.items()}
 
 
 def tried_lines(cell, entries, tries):
@@ -230,31 +163,50 @@ def tried_lines(cell, entries, tries):
     return lines
 
 
-def compared_lines(cell, found):
-    """A row for each entry: its accuracy over the seeds, and what it has over MTT."""
-    lines = []
-    means = {title: np.array([own.mean() for own in seeds]) for title, seeds in found.items()}
-    for title, seeds in found.items():
-        own = spread(seeds)
-        less = paired_difference(means[title], means[BASE])
-        told = "" if title == BASE else with_error(less.mean, less.error, "+.1f")
-        over = f"{100 * own.mean:.1f} ± {100 * own.over_seeds:.1f}"
-        lines.append(f"| {cell} | {title} | {over} | {told} | {'yes' if less.stands else 'no'} |")
-    return lines
+def compared_lines(found):
+    """A row for each cell and entry: accuracy over the seeds, and what it has over MTT."""
+    lines, values = [], []
+    for cell, of_cell in found.items():
+        means = {title: np.array([own.mean() for own in seeds]) for title, seeds in of_cell.items()}
+        for title, seeds in of_cell.items():
+            own, less = spread(seeds), paired_difference(means[title], means[BASE])
+            over = "-" if own.seeds == 1 else f"{100 * own.over_seeds:.1f}"
+            told = title != BASE and less.error > 1e-9
+            values.append(ttest_rel(means[title], means[BASE]).pvalue if told else np.nan)
+            words = "" if title == BASE else with_error(less.mean, less.error, "+.1f")
+            lines.append(f"| {cell} | {title} | {100 * own.mean:.1f} ± {over} | {words} |")
+    values = np.array(values)
+    tested = np.isfinite(values)
+    values[tested] = holm(values[tested])
+    return [
+        f"{line} {p:.2g} |" if np.isfinite(p) else f"{line} |"
+        for line, p in zip(lines, values, strict=True)
+    ]
 
 
 def make(given, runner):
     """All that was asked for, as Markdown."""
-    entries = [e for e in ENTRIES[given.what] if not given.only or e.title in given.only]
-    tries = {cell: choose(runner, cell, entries) for cell in given.cells}
+    entries = {
+        cell: [
+            entry
+            for entry in ENTRIES[given.what]
+            if cell in entry.cells and (not given.only or entry.title in given.only)
+        ]
+        for cell in given.cells
+    }
+    tries = {cell: choose(runner, cell, own) for cell, own in entries.items()}
     said = ["| data, IPC | what | chosen | held-out accuracy by value, % |", "|---|---|---|---|"]
-    said += [line for cell, own in tries.items() for line in tried_lines(cell, entries, own)]
+    said += [line for cell, own in tries.items() for line in tried_lines(cell, entries[cell], own)]
     if given.seeds:
+        found = {
+            cell: compare(runner, cell, entries[cell], own, given.seeds)
+            for cell, own in tries.items()
+        }
         many = f"{len(given.seeds)} seeds"
-        said += ["", f"| data, IPC | what | test, % ({many}) | less {BASE} | told |"]
-        said += ["|---|---|---|---|---|"]
-        for cell, own in tries.items():
-            said += compared_lines(cell, compare(runner, cell, entries, own, given.seeds))
+        said += ["", f"| data, IPC | what | test, % ({many}) | less {BASE} | p, Holm |"]
+        said += ["|---|---|---|---|---|", *compared_lines(found), ""]
+        said += ["± of accuracies: the deviation over seeds; of differences: the standard error of"]
+        said += ["paired differences. p by paired t-tests, corrected over the whole table (Holm)."]
     return "\n".join([*said, "", machine()])
 
 

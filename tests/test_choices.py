@@ -43,8 +43,15 @@ class Commands:
         if "--held-out" in command:
             (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         seed = int(value_of(command, "--seed"))
-        row = {"accuracies": [accuracy + 0.02 * seed, accuracy + 0.02 * seed + 0.01]}
-        (out / "result.json").write_text(json.dumps({"rows": [row]}))
+        means = {"MTT (no pruning)": accuracy}
+        if "--no-baselines" not in command:
+            means = {"random real images": 0.2, "random real images, teachers' labels": 0.3} | means
+            means["full data (the teachers)"] = 0.9
+        rows = [
+            {"method": title, "accuracies": [mean + 0.02 * seed, mean + 0.02 * seed + 0.01]}
+            for title, mean in means.items()
+        ]
+        (out / "result.json").write_text(json.dumps({"rows": rows}))
 
 
 @pytest.fixture
@@ -65,10 +72,10 @@ def run(script, monkeypatch, tmp_path, capsys):
 
 def test_as_many_values_are_tried_for_every_entry(script):
     for entries in script.ENTRIES.values():
-        for named in script.CELLS.values():
-            for entry in entries:
+        for cell, (named, _) in script.CELLS.items():
+            for entry in (entry for entry in entries if cell in entry.cells):
                 values = entry.tries(named)
-                assert len(set(values)) == len(script.FACTORS)
+                assert len(set(values)) == 5
                 assert all(value > 0 for value in values)
 
 
@@ -104,6 +111,37 @@ def test_what_gains_is_combined_and_compared_by_seed(run):
     assert "+14.8 ± 0.00 |" in lines["nearest step + averaged images"]
     assert "+15.8 ± 0.00 |" in lines["nearest step + averaged images + pruning"]
     assert "-20.0" in lines["learned labels"]
+    assert lines["random real images, teachers' labels"].startswith("32.5 ± 2.0 | -20.0")
+
+
+def test_learned_labels_join_what_leaves_them_hard(script):
+    tries = {
+        "MTT": {1.0: 0.5},
+        "nearest step": {2.0: 0.6},
+        "averaged images": {0.9: 0.7},
+        "learned labels": {3.0: 0.8},
+        "start images": {1.0: 0.4},
+    }
+    entries = [entry for entry in script.ENTRIES["parts"] if entry.title in tries]
+    hard, pruned, labels = script.combined(entries, tries)
+    assert hard[0].title == "nearest step + averaged images"
+    assert (pruned[0].title, pruned[0].method) == (f"{hard[0].title} + pruning", "ddpp")
+    assert hard[0].flags == (
+        *("--pixel-rate", "2.0", "--match", "nearest", "--image-average", "0.9"),
+    )
+    assert labels[0].title.endswith("+ learned labels")
+    assert (labels[0].knob, labels[1]) == ("label-rate", 3.0)
+    one = script.combined(entries, tries | {"averaged images": {0.9: 0.1}})
+    assert [entry.title for entry, _ in one] == ["nearest step + learned labels"]
+    alone = script.combined(entries, {title: {1.0: 0.5} for title in tries})
+    assert alone == []
+
+
+def test_kip_is_tried_where_its_kernel_is_affordable(run):
+    _, calls = run("methods", "--cells", "cifar10-16-ipc1")
+    methods = [value_of(command, "--method") for command in calls]
+    assert {name: methods.count(name) for name in methods} == {"mtt": 5, "ddpp": 5, "kip": 5}
+    assert all(value_of(command, "--image-size") == "16" for command in calls)
 
 
 @pytest.mark.parametrize(

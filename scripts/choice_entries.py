@@ -1,0 +1,113 @@
+"""What `scripts/choices` tries: methods, parts of trajectory matching, and where.
+
+Every entry has one setting that is chosen, with as many values as all others.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from table_files import RANDOM
+from tables import HALF
+
+from ddpp_jax.configs import setting
+
+HALVED = "cifar10-16-ipc1"
+"""Images on which two cores can afford KIP's kernel; there KIP is beside matching alone."""
+CELLS = {
+    "digits": ("digits", ()),
+    "cifar10-ipc1": ("cifar10-small-ipc1", ()),
+    "cifar10-ipc10": ("cifar10-small-ipc10", ()),
+    HALVED: ("cifar10-small-ipc1", HALF),
+}
+"""The named setting of a cell and what varies it."""
+FACTORS = (1 / 9, 1 / 3, 1, 3, 9)
+BASE = "MTT"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is tried.
+
+    Attributes:
+        title: in tables.
+        method: of distillation.
+        flags: what is fixed.
+        knob: the setting that is chosen.
+        values: that are tried, or how they follow from a named setting's values; by default the
+            setting's own times `FACTORS`.
+        beside: rows of the same run that are shown too, such as random images with learned labels.
+        cells: where it is tried; by default in all but `HALVED`.
+    """
+
+    title: str
+    method: str = "mtt"
+    flags: tuple = ()
+    knob: str = "pixel-rate"
+    values: tuple | Callable | None = None
+    beside: tuple = ()
+    cells: tuple = tuple(cell for cell in CELLS if cell != HALVED)
+
+    @property
+    def hard(self):
+        """Whether its sets have a class for each image."""
+        return "--learn-labels" not in self.flags
+
+    def tries(self, named):
+        """The values that are tried in a cell."""
+        if isinstance(self.values, tuple):
+            return self.values
+        job = setting(named, self.method)
+        if self.values is not None:
+            return self.values(job)
+        own = getattr(job.distillation, self.knob.replace("-", "_"))
+        return tuple(float(f"{own * factor:.2g}") for factor in FACTORS)
+
+
+def later_starts(job):
+    """Five bounds of the start epochs, up to the last that the teachers have a target for."""
+    most = job.teaching.epochs - job.distillation.target_epochs + 1
+    return tuple(round(most * share / 7) for share in (3, 4, 5, 6, 7))
+
+
+MATCHING = (Entry(BASE, cells=tuple(CELLS)), Entry("DDPP", "ddpp", cells=tuple(CELLS)))
+METHODS = (
+    *MATCHING,
+    Entry("DC", "dc"),
+    Entry("DSA", "dsa"),
+    Entry("DM", "dm"),
+    Entry("CAFE", "cafe"),
+    Entry("KIP", "kip", cells=("digits", HALVED)),
+    Entry("RaT-BPTT", "bptt"),
+)
+PARTS = (
+    *MATCHING,
+    Entry(
+        "flat teachers",
+        flags=("--teacher-optimizer", "gsam"),
+        knob="sam-rho",
+        values=(0.003, 0.01, 0.03, 0.1, 0.3),
+    ),
+    Entry(
+        "growing start epochs",
+        flags=("--early-start-epoch", "2", "--growth-steps", "100"),
+        knob="max-start-epoch",
+        values=later_starts,
+    ),
+    Entry("start images", flags=("--start-images", "correct")),
+    Entry("nearest step", flags=("--match", "nearest")),
+    Entry("averaged images", knob="image-average", values=(0.5, 0.8, 0.9, 0.95, 0.98)),
+    Entry("skipped steps", knob="skip-above", values=(0.6, 0.7, 0.8, 0.9, 1.0)),
+    Entry(
+        "Adam",
+        flags=("--optimizer", "adam", "--momentum", "0.9", "--alpha-rate", "0.03"),
+        values=(0.01, 0.03, 0.1, 0.3, 1.0),
+    ),
+    Entry(
+        "learned labels",
+        flags=("--learn-labels",),
+        knob="label-rate",
+        beside=(RANDOM, f"{RANDOM}, teachers' labels"),
+    ),
+    Entry("RaT-BPTT", "bptt"),
+)
+ENTRIES = {"methods": METHODS, "parts": PARTS}
