@@ -35,7 +35,8 @@ def loss_fn(golden, network, ridge):
 
 
 @pytest.mark.parametrize(
-    ("name", "end", "ridge"), [("d2", "", 1e-6), ("d3", "_reg1e-2", 1e-2), ("p2", "", 1e-6)]
+    ("name", "end", "ridge"),
+    [("d1", "", 1e-6), ("d2", "", 1e-6), ("d3", "_reg1e-2", 1e-2), ("p2", "", 1e-6)],
 )
 def test_loss_and_gradients(golden, name, end, ridge):
     images, labels = torch_layout.images(golden["support"]), jnp.asarray(golden["support_labels"])
