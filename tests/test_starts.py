@@ -1,7 +1,6 @@
 """What distillations start from, by what teachers say of real images."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from ddpp_jax import teachers
 from ddpp_jax.cli.methods import Sources
 from ddpp_jax.cli.starts import starter
 from ddpp_jax.errors import InputError
+from ddpp_jax.planning.problem import Problem
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import TeacherStore
 
@@ -25,7 +25,7 @@ JOB = dataclasses.replace(
 
 
 def sources(store):
-    problem = SimpleNamespace(store=store, network=small.network())
+    problem = Problem(small.dataset(), small.network(), store, {})
     return Sources(dict.fromkeys(range(12), problem), small.dataset())
 
 

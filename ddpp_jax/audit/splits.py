@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from ddpp_jax._types import PRNGKey
+from ddpp_jax.data import shuffled_by_class
 
 
 def audited_images(key: PRNGKey, labels: Int[np.ndarray, " images"]) -> Int[np.ndarray, " audited"]:
@@ -17,11 +18,7 @@ def audited_images(key: PRNGKey, labels: Int[np.ndarray, " images"]) -> Int[np.n
         key: of the draw.
         labels: of all images.
     """
-    kept = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        order = jax.random.permutation(jax.random.fold_in(key, int(label)), len(own))
-        kept.append(own[np.asarray(order)[: len(own) // 2 * 2]])
+    kept = [own[: len(own) // 2 * 2] for own in shuffled_by_class(key, labels)]
     return np.sort(np.concatenate(kept))
 
 
@@ -49,10 +46,8 @@ def split_members(
     members = np.zeros((shadows, len(labels)), bool)
     for pair in range(shadows // 2):
         own_key = jax.random.fold_in(key, pair)
-        for label in np.unique(labels):
-            own = np.flatnonzero(labels == label)
-            order = jax.random.permutation(jax.random.fold_in(own_key, int(label)), len(own))
-            members[2 * pair, own[np.asarray(order)[: len(own) // 2]]] = True
+        for own in shuffled_by_class(own_key, labels):
+            members[2 * pair, own[: len(own) // 2]] = True
         members[2 * pair + 1] = ~members[2 * pair]
     return members
 

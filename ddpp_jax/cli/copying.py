@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -16,13 +15,31 @@ from ddpp_jax.cli.folders import Place, results_in
 from ddpp_jax.cli.sets import require_test_images
 from ddpp_jax.cli.transforms import shown_as
 from ddpp_jax.configs import DECIDE_IMAGES, CopiesJob, Places, digest
-from ddpp_jax.data import Contrast, Dataset, Transform, apply, as_shown, from_shown, unit, whole
+from ddpp_jax.data import (
+    Contrast,
+    Dataset,
+    ImageArray,
+    Transform,
+    apply,
+    as_shown,
+    from_shown,
+    unit,
+    whole,
+)
 from ddpp_jax.distill.frames import FOLDER, first_of_each, read_frame
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.identities import identity_of, plain, say_settings
 from ddpp_jax.planning.limits import require_data, require_teaching
-from ddpp_jax.planning.problem import Problem, describe, load, prepare, result, train_teachers
+from ddpp_jax.planning.problem import (
+    Problem,
+    describe,
+    load,
+    prepare,
+    result,
+    teacher_params,
+    train_teachers,
+)
 from ddpp_jax.planning.sources import data_in_memory, describe_data
 from ddpp_jax.progress import Report
 from ddpp_jax.report import auditing
@@ -145,10 +162,7 @@ def _compute(
     if job.features:
         dataset = load(job, problem, places, report)
         train_teachers(job, problem, dataset, report)
-        vector = problem.store.read(
-            0, [job.teaching.last_kept], num_params=problem.network.num_params
-        )
-        params = problem.network.unflatten(jnp.asarray(vector[0]))
+        params = teacher_params(problem, 0, job.teaching.last_kept)
         featured = partial(features_of, params, network=problem.network)
     features = None
     if dataset is not None and featured is not None:
@@ -175,7 +189,9 @@ def _compute(
                 are_copies(row[kind]) for kind in ("pixels", "features") if kind in row
             )
             rows.append(row)
-            auditing.write_pairs(folder, number, pairs_of(one.small.looks, near, shown))
+            auditing.write_pairs(
+                folder, number, pairs_of(one.small.looks, near, shown.x_train, shown.x_test)
+            )
             tick(number + 1, {"near copies": float(row["pixels"]["near_copies"])})
     found = result(job, raw, []) | {"copies": rows}
     write_json(folder / "result.json", found)
@@ -185,7 +201,9 @@ def _compute(
 def pairs_of(
     pixels: Float[np.ndarray, "images height width channels"],
     near: audit.Copies,
-    raw: Dataset,
+    used: ImageArray,
+    unused: ImageArray,
+    *,
     most: int = _WORST,
 ) -> auditing.Pairs:
     """The images that are nearest to a training image for their distance to a test image.
@@ -193,14 +211,15 @@ def pairs_of(
     Args:
         pixels: of the set.
         near: what lies near them.
-        raw: the real images as the set shows its own, the training images as the used ones.
+        used: the real images that may have been used, as the set shows its own.
+        unused: those that were not.
         most: pairs.
     """
     worst = np.argsort(near.ratios, kind="stable")[:most]
     return auditing.Pairs(
         distilled=np.asarray(pixels[worst], np.float32),
-        used=unit(raw.x_train[near.used.indices[worst]]),
-        unused=unit(raw.x_test[near.unused.indices[worst]]),
+        used=unit(used[near.used.indices[worst]]),
+        unused=unit(unused[near.unused.indices[worst]]),
         ratios=np.asarray(near.ratios[worst], np.float32),
     )
 

@@ -15,9 +15,10 @@ from ddpp_jax.audit.findings import (
     power_values,
     vulnerable_values,
 )
+from ddpp_jax.cli.copying import pairs_of
 from ddpp_jax.cli.shadows import Released
 from ddpp_jax.configs import CHOSEN, AttackJob
-from ddpp_jax.data import Dataset, unit
+from ddpp_jax.data import Dataset
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation
 from ddpp_jax.report import auditing
@@ -135,13 +136,7 @@ def examine(
             raw.x_train[members], raw.x_train[~members], raw.y_train[members], raw.y_train[~members]
         )
         near = audit.find_copies(released.small.looks, real)
-        worst = np.argsort(near.ratios, kind="stable")[:_PAIRS]
-        pairs = auditing.Pairs(
-            distilled=np.asarray(released.small.looks[worst], np.float32),
-            used=unit(real.used[near.used.indices[worst]]),
-            unused=unit(real.unused[near.unused.indices[worst]]),
-            ratios=np.asarray(near.ratios[worst], np.float32),
-        )
+        pairs = pairs_of(released.small.looks, near, real.used, real.unused, most=_PAIRS)
     count = len(released.small.images)
     return Attacked(shown.confidences, shown.evaluation, origins, count, near, pairs)
 

@@ -14,11 +14,9 @@ from ddpp_jax.configs import EvaluateConfig, EvaluateJob, SearchJob
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
-    as_shown,
     random_indices,
     require_per_class,
     same_transform,
-    transform_arrays,
     transformed,
     whole,
 )
@@ -250,16 +248,9 @@ def _selected(
         network = search.network_of(one, manner.shape, manner.classes, precision=manner.precision)
         features = select.features_of(params, dataset.x_train, network=network)
         indices = select.herding(features, dataset.y_train, ipc)
-    chosen = DistilledSet(
-        images=dataset.x_train[indices],
-        pixels=as_shown(dataset.transform, raw.x_train[indices]),
-        labels=dataset.y_train[indices],
-        alpha=job.real_rate,
-        class_names=dataset.class_names,
-        transform=transform_arrays(dataset.transform),
-        origin=origin_of(name, job, raw, ipc=ipc)
-        | {"indices": indices.tolist(), "seconds": round(time.perf_counter() - began, 3)},
-    )
+    origin = origin_of(name, job, raw, ipc=ipc)
+    origin |= {"seconds": round(time.perf_counter() - began, 3)}
+    chosen = select.real_set(indices, raw, dataset, alpha=job.real_rate, origin=origin)
     path.parent.mkdir(exist_ok=True)
     write_distilled(path, chosen)
     # As it is read again: the rate is kept in float32.

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from ddpp_jax import select
-from ddpp_jax._types import Params
 from ddpp_jax.cli.flags import run_with_setting
 from ddpp_jax.cli.shown import Shown
 from ddpp_jax.configs import (
@@ -28,16 +26,21 @@ from ddpp_jax.configs import (
 from ddpp_jax.core import named_key
 from ddpp_jax.data import (
     Dataset,
-    as_shown,
     on_device,
     random_indices,
     require_per_class,
-    transform_arrays,
 )
 from ddpp_jax.planning import trial
 from ddpp_jax.planning.identities import identity_of, origin_of, say_settings
 from ddpp_jax.planning.limits import check_free, require_data, require_teaching
-from ddpp_jax.planning.problem import Problem, describe, load, prepare, train_teachers
+from ddpp_jax.planning.problem import (
+    Problem,
+    describe,
+    load,
+    prepare,
+    teacher_params,
+    train_teachers,
+)
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sources import describe_data
 from ddpp_jax.progress import Report
@@ -139,15 +142,7 @@ def chosen_set(job: SelectJob, problem: Problem, dataset: Dataset, report: Repor
     selection = job.selection
     indices = indices_of(job, problem, dataset, report)
     origin = origin_of(SELECTIONS[selection.method], job, problem.raw, ipc=selection.ipc)
-    return DistilledSet(
-        images=dataset.x_train[indices],
-        pixels=as_shown(dataset.transform, problem.raw.x_train[indices]),
-        labels=dataset.y_train[indices],
-        alpha=job.real_rate,
-        class_names=dataset.class_names,
-        transform=transform_arrays(dataset.transform),
-        origin=origin | {"indices": indices.tolist()},
-    )
+    return select.real_set(indices, problem.raw, dataset, alpha=job.real_rate, origin=origin)
 
 
 def indices_of(
@@ -170,7 +165,7 @@ def indices_of(
         events = _events(job, problem, dataset, report)
         most = method == "forgetting"
         return select.forgetting(key, events, labels, ipc, most=most)
-    params = _params(problem, job.teaching.last_kept)
+    params = teacher_params(problem, 0, job.teaching.last_kept)
     features = select.features_of(params, dataset.x_train, network=problem.network)
     chosen_by = {"herding": select.herding, "k-centre": select.k_centre}
     return chosen_by[method](features, labels, ipc)
@@ -178,25 +173,15 @@ def indices_of(
 
 def _events(job: SelectJob, problem: Problem, dataset: Dataset, report: Report) -> np.ndarray:
     """How often the teacher forgot each training image, seen without augmentation."""
-    images, correct = on_device(dataset.x_train), []
+    network, images, correct = problem.network, on_device(dataset.x_train), []
     last = job.teaching.last_kept
     with report.progress("count forgetting", last, unit="epoch") as tick:
         for epoch in range(1, last + 1):
-            alone = jax.tree.map(lambda leaf: leaf[None], _params(problem, epoch))
-            found = predictions(
-                alone,
-                images,
-                apply_fn=problem.network.apply_fn,
-                parts_fn=problem.network.parts,
-            )
+            alone = jax.tree.map(lambda leaf: leaf[None], teacher_params(problem, 0, epoch))
+            found = predictions(alone, images, apply_fn=network.apply_fn, parts_fn=network.parts)
             correct.append(np.asarray(found[0]) == dataset.y_train)
             tick(epoch, {"accuracy": float(correct[-1].mean())})
     return select.forgetting_events(np.stack(correct))
-
-
-def _params(problem: Problem, epoch: int) -> Params:
-    vector = problem.store.read(0, [epoch], num_params=problem.network.num_params)[0]
-    return problem.network.unflatten(jnp.asarray(vector))
 
 
 @dataclass(frozen=True, kw_only=True)

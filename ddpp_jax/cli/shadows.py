@@ -27,7 +27,7 @@ from ddpp_jax.configs import (
     members_of,
 )
 from ddpp_jax.core import named_key
-from ddpp_jax.data import Dataset, as_shown, require_per_class, restricted
+from ddpp_jax.data import Dataset, require_per_class, restricted
 from ddpp_jax.methods import Method
 from ddpp_jax.networks import Network
 from ddpp_jax.planning import trial
@@ -35,6 +35,7 @@ from ddpp_jax.planning.identities import origin_of
 from ddpp_jax.planning.problem import Problem, problem_of, train_teachers
 from ddpp_jax.planning.sizes import choose_reading
 from ddpp_jax.progress import Report
+from ddpp_jax.select import real_set
 from ddpp_jax.sets import DistilledSet
 
 
@@ -121,14 +122,8 @@ class Makers:
         chosen = np.arange(len(dataset.y_train))
         if method != "real":
             chosen = self._chosen(method, shadow, dataset, report)
-        small = DistilledSet(
-            images=dataset.x_train[chosen],
-            labels=dataset.y_train[chosen],
-            alpha=self._job.real_rate,
-            class_names=dataset.class_names,
-            pixels=as_shown(dataset.transform, shadow.problem.raw.x_train[chosen]),
-        )
-        return Released(small, chosen)
+        raw = shadow.problem.raw
+        return Released(real_set(chosen, raw, dataset, alpha=self._job.real_rate), chosen)
 
     def require(self, raw: Dataset) -> None:
         """Refuse what some of the images cannot give.

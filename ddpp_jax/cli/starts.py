@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ddpp_jax import distill
-from ddpp_jax._types import Images, Logits, Vector
+from ddpp_jax._types import Images, Logits, Params
 from ddpp_jax.cli.methods import Sources
 from ddpp_jax.configs import (
     DistillConfig,
@@ -24,6 +24,7 @@ from ddpp_jax.data import Dataset, on_device
 from ddpp_jax.errors import InputError
 from ddpp_jax.methods import teacher_labels
 from ddpp_jax.networks import Network
+from ddpp_jax.planning.problem import teacher_params
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import predictions
 
@@ -89,12 +90,7 @@ def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) 
     network, images = problem.network, jnp.asarray(start.images)
     parts = network.parts(len(images))
     found = [
-        _logits(
-            jnp.asarray(problem.store.read(n, [last], num_params=network.num_params)[0]),
-            images,
-            network=network,
-            parts=parts,
-        )
+        _logits(teacher_params(problem, n, last), images, network=network, parts=parts)
         for n in range(job.teaching.teachers)
     ]
     labels = teacher_labels(jnp.stack(found), jnp.asarray(start.labels))
@@ -102,9 +98,8 @@ def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) 
 
 
 @partial(jax.jit, static_argnames=("network", "parts"))
-def _logits(vector: Vector, images: Images, *, network: Network, parts: int) -> Logits:
+def _logits(params: Params, images: Images, *, network: Network, parts: int) -> Logits:
     """What a network makes of the images, one part after another."""
-    params = network.unflatten(vector)
     cut = images.reshape(parts, -1, *images.shape[1:])
     found = jax.lax.map(partial(network.apply_fn, params), cut)
     return found.reshape(len(images), -1)
@@ -126,8 +121,7 @@ def _classified(job: DistillJob, sources: Sources, dataset: Dataset, seed: int) 
     network, images = problem.network, on_device(dataset.x_train)
     votes = np.zeros(len(dataset.y_train), int)
     for number in range(job.teaching.teachers):
-        vector = problem.store.read(number, [last], num_params=network.num_params)[0]
-        params = jax.tree.map(lambda leaf: leaf[None], network.unflatten(jnp.asarray(vector)))
+        params = jax.tree.map(lambda leaf: leaf[None], teacher_params(problem, number, last))
         found = predictions(params, images, apply_fn=network.apply_fn, parts_fn=network.parts)
         votes += np.asarray(found[0]) == dataset.y_train
     correct = 2 * votes > job.teaching.teachers

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar, cast
 
 from ddpp_jax.configs.checks import above_zero, at_least, check_seed, shown
 from ddpp_jax.configs.distillation import DistillConfig
-from ddpp_jax.configs.jobs import TeachersJob
+from ddpp_jax.configs.jobs import TeachersJob, check_reach
 from ddpp_jax.configs.methods import METHODS, check_settings
 from ddpp_jax.configs.stages import EvaluateConfig
 from ddpp_jax.errors import InputError
@@ -121,12 +121,7 @@ class AttackJob(TeachersJob, Generic[Released]):
                 raise InputError(f"--method {self.method} has no settings of its own")
             return
         check_settings(self.method, settings, self.data.operations)
-        last = settings.last_epoch
-        if last is not None and last > self.teaching.last_kept:
-            raise InputError(
-                f"--epochs {self.teaching.last_kept} is too few: --max-start-epoch and "
-                f"--target-epochs reach epoch {last}"
-            )
+        check_reach(settings, self.teaching)
         if self.teaching.imported is not None:
             raise InputError(
                 "--imported teachers have seen all images, members or not; leave it out, and each "

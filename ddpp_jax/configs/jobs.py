@@ -49,6 +49,21 @@ class TeachersJob:
         check_contrast(zca=self.data.zca, contrast=self.data.contrast)
 
 
+def check_reach(settings: DistillConfig, teaching: TeachConfig) -> None:
+    """Refuse a distillation that reads epochs which are not kept of the teachers.
+
+    Raises:
+        InputError: it does.
+    """
+    last = settings.last_epoch
+    if last is not None and last > teaching.last_kept:
+        name = "epochs" if teaching.keep_epochs is None else "keep-epochs"
+        raise InputError(
+            f"--{name} {teaching.last_kept} is too few: --max-start-epoch and --target-epochs "
+            f"reach epoch {last}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillJob(TeachersJob, Generic[Config]):
     """All that decides what a whole run computes; nothing about where it is written or shown."""
@@ -74,13 +89,7 @@ class DistillJob(TeachersJob, Generic[Config]):
         at_least(0, random_draws=self.random_draws)
         above_zero(real_rate=self.real_rate)
         check_settings(self.method, self.distillation, self.data.operations)
-        last = self.distillation.last_epoch
-        if last is not None and last > self.teaching.last_kept:
-            name = "epochs" if self.teaching.keep_epochs is None else "keep-epochs"
-            raise InputError(
-                f"--{name} {self.teaching.last_kept} is too few: --max-start-epoch and "
-                f"--target-epochs reach epoch {last}"
-            )
+        check_reach(self.distillation, self.teaching)
         which = self.evaluation.which
         if which != "last" and not self.distillation.eval_every:
             raise InputError(f"--which {which} needs --eval-every above 0")

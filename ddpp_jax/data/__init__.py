@@ -41,6 +41,7 @@ from ddpp_jax.data.sampling import (
     random_per_class,
     require_per_class,
     seen_by_teachers,
+    shuffled_by_class,
 )
 from ddpp_jax.data.stored import (
     ImageArray,
@@ -142,6 +143,7 @@ __all__ = [
     "same_transform",
     "seen_by_teachers",
     "shape_words",
+    "shuffled_by_class",
     "small_record",
     "tensor_array",
     "test_fingerprint",

@@ -1,5 +1,7 @@
 """Which images to train and to test on, and real images drawn at random."""
 
+from collections.abc import Iterable, Iterator
+
 import jax
 import numpy as np
 from jaxtyping import Int, Int32, Integer, Shaped
@@ -103,12 +105,23 @@ def random_indices(
 
     No class may have fewer.
     """
-    chosen = []
-    for label in range(classes):
-        members = np.flatnonzero(labels == label)
-        order = jax.random.permutation(jax.random.fold_in(key, label), len(members))
-        chosen.append(members[np.asarray(order[:ipc])])
-    return np.concatenate(chosen)
+    return np.concatenate([own[:ipc] for own in shuffled_by_class(key, labels, range(classes))])
+
+
+def shuffled_by_class(
+    key: PRNGKey, labels: Integer[np.ndarray, " images"], classes: Iterable[int] | None = None
+) -> Iterator[Int[np.ndarray, " _members"]]:
+    """The indices of each class's images in an order drawn at random.
+
+    Args:
+        key: of the draws; each class folds its number in.
+        labels: of all images.
+        classes: in their order; None for all that have images, ascending.
+    """
+    for label in np.unique(labels).tolist() if classes is None else classes:
+        own = np.flatnonzero(labels == label)
+        order = jax.random.permutation(jax.random.fold_in(key, label), len(own))
+        yield own[np.asarray(order)]
 
 
 def require_per_class(dataset: Dataset, ipc: int) -> None:

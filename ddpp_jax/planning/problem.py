@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax import cluster, teachers
-from ddpp_jax._types import PRNGKey
+from ddpp_jax._types import Params, PRNGKey
 from ddpp_jax.configs import (
     ModelConfig,
     Places,
@@ -107,6 +108,12 @@ def _network(
 ) -> Network:
     made = make_model(architecture, model, classes=classes, image_size=shape[0], channels=shape[2])
     return make_network(made, shape, precision=model.precision)
+
+
+def teacher_params(problem: Problem, number: int, epoch: int) -> Params:
+    """The parameters of one teacher after an epoch."""
+    vector = problem.store.read(number, [epoch], num_params=problem.network.num_params)[0]
+    return problem.network.unflatten(jnp.asarray(vector))
 
 
 def load(job: TeachersJob, problem: Problem, places: Places, report: Report) -> Dataset:

@@ -4,7 +4,9 @@ Each function gives indices into the training images, `ipc` of each class, class
 order of choice. Random ones are drawn by `ddpp_jax.data.random_indices`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ddpp_jax._types import FloatArray, Params, PRNGKey
-from ddpp_jax.data import Stored
+from ddpp_jax.data import Dataset, Stored, as_shown, transform_arrays
 from ddpp_jax.networks import Network
+from ddpp_jax.sets import DistilledSet
 
 Features = Float[np.ndarray, "images features"]
 Labels = Int[np.ndarray, " images"]
@@ -131,3 +134,31 @@ def _distances(
     features: Features, centre: Float[np.ndarray, " features"]
 ) -> Float[np.ndarray, " images"]:
     return np.linalg.norm(features - centre, axis=1)
+
+
+def real_set(
+    indices: Int[np.ndarray, " chosen"],
+    raw: Dataset,
+    dataset: Dataset,
+    *,
+    alpha: float,
+    origin: Mapping[str, Any] = MappingProxyType({}),
+) -> DistilledSet:
+    """Some of the training images as a set like a distilled one.
+
+    Args:
+        indices: of the images.
+        raw: the data as they came.
+        dataset: the data as networks see them.
+        alpha: the learning rate of networks that are trained on the set.
+        origin: what the set's file says of where it comes from; the indices are added.
+    """
+    return DistilledSet(
+        images=dataset.x_train[indices],
+        pixels=as_shown(dataset.transform, raw.x_train[indices]),
+        labels=dataset.y_train[indices],
+        alpha=alpha,
+        class_names=dataset.class_names,
+        transform=transform_arrays(dataset.transform),
+        origin=dict(origin) | {"indices": indices.tolist()},
+    )
