@@ -25,7 +25,7 @@ JOB = dataclasses.replace(
 
 
 def sources(store):
-    problem = Problem(small.dataset(), small.network(), store, {})
+    problem = Problem(raw=small.dataset(), network=small.network(), store=store, manifest={})
     return Sources(dict.fromkeys(range(12), problem), small.dataset())
 
 
