@@ -30,6 +30,8 @@ from ddpp_jax.storage import Leases, Replacement, claimed_folder, read_json
 FULL = "full data (the teachers)"
 SEED = 100
 """Of the distillations that settings are chosen by; none that is compared has it."""
+BROKEN = 2
+"""The exit status of a distillation that breaks down, and of one that is refused, with no rows."""
 TRIED = ("--held-out", "0.1", "--networks", "3", "--no-baselines")
 COMPARED = ("--eval-every", "0")
 
@@ -53,12 +55,18 @@ def name_of(kind, cell, entry, value, seed):
 
 
 def attempt(runner, cell, entry, value, base_rate):
-    """The accuracy on held-out images of one try."""
+    """The accuracy on held-out images of one try; 0 where the distillation breaks down."""
     named, vary = CELLS[cell]
     steps = setting(named, entry.method).distillation.steps
     flags = (*vary, *flags_of(entry, value, base_rate), *TRIED, "--eval-every", str(steps))
     name = name_of("try", cell, entry, value, SEED)
-    return held_out(runner.call(name, "distill", named, *flags, "--seed", str(SEED)))
+    try:
+        return held_out(runner.call(name, "distill", named, *flags, "--seed", str(SEED)))
+    except subprocess.CalledProcessError as error:
+        begun = (runner.folder / name / "metrics.jsonl").exists()
+        if error.returncode != BROKEN or not begun:
+            raise
+        return 0.0
 
 
 def choose(runner, cell, entries):

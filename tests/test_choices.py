@@ -1,6 +1,7 @@
 """Settings chosen on held-out images: what is tried, chosen, combined and compared."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,11 +27,13 @@ class Commands:
     """Stands in for distillations: accuracies that follow from the flags."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.refuses = [], False
 
     def __call__(self, command, *, check):
         assert check
         self.calls.append(command)
+        if self.refuses:
+            raise subprocess.CalledProcessError(2, command)
         rate = float(value_of(command, "--pixel-rate") or 10)
         accuracy = 0.5 - 0.1 * abs(np.log10(rate / 30))
         accuracy += 0.05 * (value_of(command, "--match") == "nearest")
@@ -38,10 +41,12 @@ class Commands:
         accuracy -= 0.2 * ("--learn-labels" in command)
         accuracy += 0.01 * (value_of(command, "--method") == "ddpp")
         out = Path(value_of(command, "--out"))
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         rows = [{"step": 1, "held_out_accuracy": 0.1}, {"step": 2, "held_out_accuracy": accuracy}]
         if "--held-out" in command:
             (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if value_of(command, "--label-rate") == "18.0":
+            raise subprocess.CalledProcessError(2, command)
         seed = int(value_of(command, "--seed"))
         means = {"MTT (no pruning)": accuracy}
         if "--no-baselines" not in command:
@@ -67,6 +72,7 @@ def run(script, monkeypatch, tmp_path, capsys):
         script.main()
         return capsys.readouterr().out, commands.calls
 
+    run.commands = commands
     return run
 
 
@@ -112,6 +118,17 @@ def test_what_gains_is_combined_and_compared_by_seed(run):
     assert "+15.8 ± 0.00 |" in lines["nearest step + averaged images + pruning"]
     assert "-20.0" in lines["learned labels"]
     assert lines["random real images, teachers' labels"].startswith("32.5 ± 2.0 | -20.0")
+
+
+def test_a_try_that_breaks_down_is_not_chosen(run):
+    shown, _ = run("parts", "--cells", "digits", "--only", "learned labels")
+    assert "18: 0.0 |" in shown
+
+
+def test_a_command_that_is_refused_ends_it(run, monkeypatch):
+    monkeypatch.setattr(run.commands, "refuses", True)
+    with pytest.raises(SystemExit, match="a command left with status 2"):
+        run("parts", "--cells", "digits")
 
 
 def test_learned_labels_join_what_leaves_them_hard(script):
