@@ -20,10 +20,12 @@ from ddpp_jax.configs import (
     TrajectoryConfig,
     digest,
     job_of,
+    named_settings,
     provenance,
     setting,
     untuned,
 )
+from ddpp_jax.configs.best import BEST, Best
 from ddpp_jax.data import load_raw
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.identities import plain
@@ -149,6 +151,29 @@ def test_truncated_unrolling_of_tiny_imagenet_is_as_published():
     assert (settings.pixel_rate, settings.label_rate) == (0.0003, 0.0003)
     assert settings.learn_labels
     assert (settings.student_batch, settings.real_batch * 200) == (50, 1000)
+
+
+@pytest.mark.parametrize("name", sorted(BEST))
+def test_what_does_best_is_another_method_with_the_data_of_its_base(name):
+    best, job = BEST[name], setting(name)
+    assert name == f"{best.base}-best"
+    assert job.method == best.method != "ddpp"
+    assert (job.data, job.model) == (SETTINGS[best.base].data, SETTINGS[best.base].model)
+    assert job == setting(name, best.method)
+    assert provenance(job.method, name, job.data.dataset, job.distillation.ipc) == best.source
+    with pytest.raises(InputError, match=f"{name} is by {best.method}; leave --method dm out"):
+        setting(name, "dm")
+    with pytest.raises(InputError, match=f"wanted one such as.*{best.base}"):
+        setting(f"{name}t")
+
+
+def test_changes_of_what_does_best_are_taken(monkeypatch):
+    monkeypatch.setitem(BEST, "digits-best", Best("digits", "dm", "tried", {"pixel_rate": 3.0}))
+    assert setting("digits-best") == replace(
+        setting("digits", "dm"),
+        distillation=replace(setting("digits", "dm").distillation, pixel_rate=3.0),
+    )
+    assert named_settings()[-1] == "digits-best"
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

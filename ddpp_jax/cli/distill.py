@@ -29,11 +29,11 @@ from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_e
 from ddpp_jax.cli.shown import Joined, Shown, dry_run, report_of
 from ddpp_jax.cli.tune import find_settings, require_search
 from ddpp_jax.configs import (
-    SETTINGS,
     DistillJob,
     Places,
     check_method,
     members_of,
+    named_settings,
     provenance,
     setting,
 )
@@ -169,7 +169,7 @@ class _Request:
 
     def _whose(self, job: DistillJob) -> str | None:
         """Where the settings come from, where they are nobody's published ones."""
-        if self._name not in SETTINGS:
+        if self._name not in named_settings():
             return None
         if job.distillation != setting(self._name, job.method).distillation:
             return None

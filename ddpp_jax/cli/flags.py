@@ -14,7 +14,7 @@ from ddpp_jax.cli.environment import require_device
 from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.shown import Joined, Shown, report_of
-from ddpp_jax.configs import SETTINGS, DistillJob, job_of, setting
+from ddpp_jax.configs import DistillJob, job_of, named_settings, setting
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import expanded, read_json
@@ -137,7 +137,7 @@ def parse_varied(
     usage = program if name in _OF_SETS else f"{program} [SETTING]"
     names = "--setting names" if name in _OF_SETS else "SETTING is"
     more = (
-        f"{about} {names} one of {', '.join(SETTINGS)}; the other flags vary it, and "
+        f"{about} {names} one of {', '.join(named_settings())}; the other flags vary it, and "
         "--list-settings shows them all."
     )
     first = default(hooks.base_fn(setting_name, flags))
@@ -160,7 +160,7 @@ def base(name: str | None, method: str | None = None) -> DistillJob:
             are of another method.
     """
     if name is None or not name.endswith(".json"):
-        return setting(name or "digits", method or "ddpp")
+        return setting(name or "digits", method)
     job = job_of(read_json(expanded(name), remedy="write it again by --print-settings"))
     if method not in (None, job.method):
         raise InputError(f"{name} holds settings of {job.method}; leave --method {method} out")
@@ -184,7 +184,7 @@ def _setting_name(command: str, arguments: list[str]) -> tuple[str | None, list[
 def _list_settings() -> None:
     from ddpp_jax.results.tables import settings_table
 
-    Report(Console()).show(settings_table(SETTINGS))
+    Report(Console()).show(settings_table({name: setting(name) for name in named_settings()}))
 
 
 def run_alone(

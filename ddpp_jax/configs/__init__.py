@@ -45,7 +45,7 @@ from ddpp_jax.configs.searches import (
     SearchJob,
     numbers,
 )
-from ddpp_jax.configs.settings import DIGITS, SETTINGS, setting, untuned
+from ddpp_jax.configs.settings import DIGITS, SETTINGS, named_settings, setting, untuned
 from ddpp_jax.configs.stages import (
     DECIDE_IMAGES,
     DataConfig,
@@ -105,6 +105,7 @@ __all__ = [
     "evaluate_job",
     "job_of",
     "members_of",
+    "named_settings",
     "numbers",
     "provenance",
     "setting",

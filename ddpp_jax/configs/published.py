@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from ddpp_jax.configs.best import BEST
 from ddpp_jax.configs.distillation import DistillConfig
 from ddpp_jax.configs.methods import METHODS, check_method
 from ddpp_jax.configs.real import KernelConfig, RealConfig, UnrolledConfig
@@ -41,6 +42,8 @@ def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
         dataset: by its name.
         ipc: images per class.
     """
+    if name in BEST:
+        return BEST[name].source
     known = _PUBLISHED.get(method)
     if known is None:
         unknown = name.startswith("cxr-ipc")

@@ -22,6 +22,7 @@ import difflib
 from dataclasses import replace
 from typing import TypeAlias
 
+from ddpp_jax.configs.best import BEST
 from ddpp_jax.configs.distillation import TrajectoryConfig
 from ddpp_jax.configs.jobs import DistillJob
 from ddpp_jax.configs.methods import check_method
@@ -202,15 +203,33 @@ def untuned(method: str = "ddpp") -> DistillJob:
     return replace(UNTUNED, method=method, distillation=settings)
 
 
-def setting(name: str, method: str = "ddpp") -> DistillJob:
+def named_settings() -> list[str]:
+    """The names of all settings, in the order in which they are shown."""
+    return [*SETTINGS, *BEST]
+
+
+def setting(name: str, method: str | None = None) -> DistillJob:
     """The setting of that name, for a method of distillation.
 
+    Args:
+        name: of the setting.
+        method: None takes the setting's own, which is DDPP unless it is one of `BEST`.
+
     Raises:
-        InputError: there is none; the message names those that come close.
+        InputError: there is none, and the message names those that come close; or it is of another
+            method.
     """
-    check_method(method)
+    if name in BEST:
+        best = BEST[name]
+        if method not in (None, best.method):
+            raise InputError(
+                f"{name} is by {best.method}; leave --method {method} out, or give {best.base}"
+            )
+        return _vary(setting(best.base, best.method), **best.changes)
+    method = check_method(method or "ddpp")
     if name not in SETTINGS:
-        close = difflib.get_close_matches(name, SETTINGS, n=3) or list(SETTINGS)
+        names = named_settings()
+        close = difflib.get_close_matches(name, names, n=3) or names
         raise InputError(f"there is no setting {name!r}; wanted one such as {', '.join(close)}")
     job = SETTINGS[name]
     if method == "mtt":

@@ -265,28 +265,22 @@ def _comparable(case: _Case, other: _Case) -> bool:
 def settings_table(settings: Mapping[str, DistillJob]) -> Table:
     """Named settings, a row each."""
     shown = Table(title="Named settings; flags vary them, --print-settings shows one in full")
-    left = ("setting", "data", "ConvNet", "teachers")
+    left = ("setting", "data", "ConvNet", "teachers", "method")
     right = ("IPC", "J", "K", "I+", "steps", "pixel rate", "alpha", "its rate")
     for column in left + right:
         shown.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    names = "ipc student_steps target_epochs max_start_epoch steps pixel_rate alpha alpha_rate"
     for name, job in settings.items():
-        data, distillation = job.data, job.distillation
-        numbers = (
-            distillation.ipc,
-            distillation.student_steps,
-            distillation.target_epochs,
-            distillation.max_start_epoch,
-            distillation.steps,
-            distillation.pixel_rate,
-            distillation.alpha,
-            distillation.alpha_rate,
-        )
+        data = job.data
+        numbers = [getattr(job.distillation, number, None) for number in names.split()]
+        needed = job.distillation.last_epoch is not None
         shown.add_row(
             name,
             data.dataset + (", ZCA" if data.zca else "") + (", contrast" if data.contrast else ""),
             f"{job.model.width}x{job.model.depth}",
-            f"{job.teaching.teachers} x {job.teaching.epochs}",
-            *(f"{number:g}" for number in numbers),
+            f"{job.teaching.teachers} x {job.teaching.epochs}" if needed else "-",
+            job.method,
+            *("-" if number is None else f"{number:g}" for number in numbers),
         )
     shown.caption = "ConvNet: width x depth; teachers: networks x epochs"
     return shown
