@@ -69,6 +69,7 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     ]
     # The best of the last comparison, or one as good within a standard error over held-out images.
     most = max(trial["accuracy"] for trial in finalists)
+    assert page.count(", taken</strong>") == 1
     assert own["accuracy"] >= most - (most * (1 - most) / HELD_OUT) ** 0.5
     assert max(accuracies) > 0.4
 

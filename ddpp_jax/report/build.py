@@ -269,7 +269,12 @@ def _tuning(run: Run) -> dict[str, Any]:
     """What a search for settings found; empty where they were given."""
     if not run.tuning:
         return {}
-    trials = run.tuning["trials"]
+    trials, settings = run.tuning["trials"], run.tuning["settings"]["distillation"]
+    taken = [
+        place
+        for place, one in enumerate(trials)
+        if all(settings[name] == value for name, value in one["values"].items())
+    ]
     return {
         "svg": svg.trials(trials),
         "derived": [
@@ -278,6 +283,7 @@ def _tuning(run: Run) -> dict[str, Any]:
         ],
         "rates": run.tuning["rates"],
         "trials": [(values_words(one["values"]), one) for one in trials],
+        "taken": taken[-1] if taken else None,
     }
 
 
