@@ -12,7 +12,7 @@ from tables import HALF
 from ddpp_jax.configs import setting
 
 HALVED = "cifar10-16-ipc1"
-"""Images on which two cores can afford KIP's kernel; there KIP is beside matching alone."""
+"""The cell of CIFAR-10 that has KIP, beside MTT and DDPP: two cores can afford its kernel."""
 CELLS = {
     "digits": ("digits", ()),
     "cifar10-ipc1": ("cifar10-small-ipc1", ()),

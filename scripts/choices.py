@@ -9,7 +9,6 @@ processes may share the work.
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -17,17 +16,25 @@ from pathlib import Path
 
 import numpy as np
 from choice_entries import BASE, CELLS, ENTRIES, Entry
-from mask_table import holm, with_error
+from mask_table import holm
 from scipy.stats import ttest_rel
 from table_files import machine
 from tables import Runner, each
 
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
-from ddpp_jax.results.statistics import paired_difference, spread
-from ddpp_jax.storage import Leases, Replacement, claimed_folder, read_json
+from ddpp_jax.planning.problem import TEACHERS
+from ddpp_jax.progress import read_metrics
+from ddpp_jax.results import paired_difference
+from ddpp_jax.storage import (
+    Leases,
+    Replacement,
+    claimed_folder,
+    digest_of,
+    read_json,
+    write_json,
+)
 
-FULL = "full data (the teachers)"
 SEED = 100
 """Of the distillations that settings are chosen by; none that is compared has it."""
 BROKEN = 2
@@ -38,7 +45,7 @@ COMPARED = ("--eval-every", "0")
 
 def held_out(folder):
     """The last accuracy on held-out images of a run."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder / "metrics.jsonl")
     return [row["held_out_accuracy"] for row in rows if "held_out_accuracy" in row][-1]
 
 
@@ -48,10 +55,31 @@ def flags_of(entry, value, base_rate):
     return ("--method", entry.method, *merged((*rate, *entry.flags, f"--{entry.knob}", value)))
 
 
-def name_of(kind, cell, entry, value, seed):
-    """Of a run's folder."""
+def name_of(kind, cell, entry, flags, seed):
+    """Of a run's folder; other flags have another."""
     title = re.sub(r"\W+", "-", entry.title.lower())
-    return f"{kind}-{cell}-{title}-{entry.knob}-{value:g}-seed{seed}"
+    return f"{kind}-{cell}-{title}-{digest_of(list(flags))[:8]}-seed{seed}"
+
+
+def begun(runner, name, named, *flags):
+    """The folder of a distillation that is run to its end; None where it breaks down.
+
+    That it breaks down is kept, so that it is found out once.
+    """
+    command, out = runner.command(name, "distill", named, *flags)
+    mark, metrics = runner.folder / "done" / f"{name}-broken.json", out / "metrics.jsonl"
+    if mark.exists() and read_json(mark) == {"command": command}:
+        return None
+    before = metrics.stat().st_mtime_ns if metrics.exists() else None
+    try:
+        return runner.call(name, "distill", named, *flags)
+    except subprocess.CalledProcessError as error:
+        after = metrics.stat().st_mtime_ns if metrics.exists() else None
+        # One that is refused leaves the status of one that breaks down, and makes no steps.
+        if error.returncode != BROKEN or after == before:
+            raise
+        write_json(mark, {"command": command})
+        return None
 
 
 def attempt(runner, cell, entry, value, base_rate):
@@ -59,14 +87,15 @@ def attempt(runner, cell, entry, value, base_rate):
     named, vary = CELLS[cell]
     steps = setting(named, entry.method).distillation.steps
     flags = (*vary, *flags_of(entry, value, base_rate), *TRIED, "--eval-every", str(steps))
-    name = name_of("try", cell, entry, value, SEED)
-    try:
-        return held_out(runner.call(name, "distill", named, *flags, "--seed", str(SEED)))
-    except subprocess.CalledProcessError as error:
-        begun = (runner.folder / name / "metrics.jsonl").exists()
-        if error.returncode != BROKEN or not begun:
-            raise
-        return 0.0
+    name = name_of("try", cell, entry, flags, SEED)
+    run = begun(runner, name, named, *flags, "--seed", str(SEED))
+    return 0.0 if run is None else held_out(run)
+
+
+def in_order(keys, fn):
+    """What a function gives for each key, whichever was ready first."""
+    found = each(keys, fn)
+    return {key: found[key] for key in keys}
 
 
 def choose(runner, cell, entries):
@@ -74,11 +103,11 @@ def choose(runner, cell, entries):
 
     def tried(entry, base_rate):
         values = entry.tries(CELLS[cell][0])
-        return each(values, lambda value: attempt(runner, cell, entry, value, base_rate))
+        return in_order(values, lambda value: attempt(runner, cell, entry, value, base_rate))
 
     found = {BASE: tried(entries[0], None)}
     base_rate = best(found[BASE])
-    others = each(
+    others = in_order(
         entries[1:],
         lambda entry: tried(entry, base_rate if entry.method in ("mtt", "ddpp") else None),
     )
@@ -90,7 +119,7 @@ def best(tries):
 
 
 def merged(flags):
-    """Flags of which the last of each name stands, in the order of their names."""
+    """Flags of which the last of each name stands, in the order in which the names come."""
     found, name = {}, ""
     for word in map(str, flags):
         if word.startswith("--"):
@@ -128,26 +157,33 @@ def _joined(parts, tries, method):
 
 
 def accuracies(runner, cell, entry, value, base_rate, seeds):
-    """Test accuracies of the networks of each seed, by the title of a row."""
+    """Test accuracies of the networks of each seed, by the title of a row.
+
+    NaN for a seed whose distillation breaks down.
+    """
     found = {entry.title: [], **{title: [] for title in entry.beside}}
     named, vary = CELLS[cell]
     baselines = ("--random-draws", "3") if entry.beside else ("--no-baselines",)
+    own = (*vary, *flags_of(entry, value, base_rate), *COMPARED, *baselines)
     for seed in seeds:
-        own = (*flags_of(entry, value, base_rate), "--seed", str(seed))
-        name = name_of("run", cell, entry, value, seed)
-        run = runner.call(name, "distill", named, *vary, *own, *COMPARED, *baselines)
-        rows = {row["method"]: row for row in read_json(run / "result.json")["rows"]}
+        name = name_of("run", cell, entry, own, seed)
+        run = begun(runner, name, named, *own, "--seed", str(seed))
+        rows = [] if run is None else read_json(run / "result.json")["rows"]
+        rows = {row["method"]: np.asarray(row["accuracies"]) for row in rows}
         for title in entry.beside:
-            found[title].append(np.asarray(rows[title]["accuracies"]))
-        own = [row for title, row in rows.items() if title not in (*entry.beside, FULL)]
-        found[entry.title].append(np.asarray(own[0]["accuracies"]))
+            found[title].append(rows.get(title, np.array([np.nan])))
+        sets = [one for title, one in rows.items() if title not in (*entry.beside, TEACHERS)]
+        found[entry.title].append(sets[0] if sets else np.array([np.nan]))
     return found
 
 
 def compare(runner, cell, entries, tries, seeds):
-    """Of each entry, and of what gains together, the accuracies of each seed."""
+    """Of each entry, and of what gains together, the accuracies of each seed.
+
+    Entries of which every try broke down are left out.
+    """
     base_rate = best(tries[BASE])
-    chosen = [(entry, best(tries[entry.title])) for entry in entries]
+    chosen = [(e, best(tries[e.title])) for e in entries if max(tries[e.title].values()) > 0]
     chosen += combined(entries, tries)
 
     def run(pair):
@@ -155,7 +191,7 @@ def compare(runner, cell, entries, tries, seeds):
         rate = base_rate if entry.method in ("mtt", "ddpp") else None
         return accuracies(runner, cell, entry, value, rate, seeds)
 
-    return {title: own for rows in each(chosen, run).values() for title, own in rows.items()}
+    return {title: own for rows in in_order(chosen, run).values() for title, own in rows.items()}
 
 
 def tried_lines(cell, entries, tries):
@@ -176,13 +212,13 @@ def compared_lines(found):
     lines, values = [], []
     for cell, of_cell in found.items():
         means = {title: np.array([own.mean() for own in seeds]) for title, seeds in of_cell.items()}
-        for title, seeds in of_cell.items():
-            own, less = spread(seeds), paired_difference(means[title], means[BASE])
-            over = "-" if own.seeds == 1 else f"{100 * own.over_seeds:.1f}"
-            told = title != BASE and less.error > 1e-9
-            values.append(ttest_rel(means[title], means[BASE]).pvalue if told else np.nan)
-            words = "" if title == BASE else with_error(less.mean, less.error, "+.1f")
-            lines.append(f"| {cell} | {title} | {100 * own.mean:.1f} ± {over} | {words} |")
+        for title, own in means.items():
+            both = np.isfinite(own) & np.isfinite(means[BASE])
+            less = paired_difference(own[both], means[BASE][both]) if both.any() else None
+            told = title != BASE and less is not None and less.error > 1e-9
+            values.append(ttest_rel(own[both], means[BASE][both]).pvalue if told else np.nan)
+            words = "" if title == BASE or less is None else difference_words(less)
+            lines.append(f"| {cell} | {title} | {spread_words(own)} | {words} |")
     values = np.array(values)
     tested = np.isfinite(values)
     values[tested] = holm(values[tested])
@@ -190,6 +226,21 @@ def compared_lines(found):
         f"{line} {p:.2g} |" if np.isfinite(p) else f"{line} |"
         for line, p in zip(lines, values, strict=True)
     ]
+
+
+def difference_words(less):
+    error = "" if np.isnan(less.error) else f" ± {100 * less.error:.1f}"
+    return f"{100 * less.mean:+.1f}{error}"
+
+
+def spread_words(means):
+    """The mean of the seeds that did not break down, and the deviation over them."""
+    there = means[np.isfinite(means)]
+    if not len(there):
+        return "broke down"
+    over = f" ± {100 * there.std(ddof=1):.1f}" if len(there) > 1 else ""
+    lost = len(means) - len(there)
+    return f"{100 * there.mean():.1f}{over}" + (f" ({lost} broke down)" if lost else "")
 
 
 def make(given, runner):
@@ -202,6 +253,10 @@ def make(given, runner):
         ]
         for cell in given.cells
     }
+    for cell, own in entries.items():
+        if given.only and {entry.title for entry in own} != set(given.only):
+            lacking = ", ".join(set(given.only) - {entry.title for entry in own})
+            raise InputError(f"{lacking} is not tried on {cell}; leave it out of --only or --cells")
     tries = {cell: choose(runner, cell, own) for cell, own in entries.items()}
     said = ["| data, IPC | what | chosen | held-out accuracy by value, % |", "|---|---|---|---|"]
     said += [line for cell, own in tries.items() for line in tried_lines(cell, entries[cell], own)]
@@ -210,7 +265,7 @@ def make(given, runner):
             cell: compare(runner, cell, entries[cell], own, given.seeds)
             for cell, own in tries.items()
         }
-        many = f"{len(given.seeds)} seeds"
+        many = f"{len(given.seeds)} seed{'s' if len(given.seeds) > 1 else ''}"
         said += ["", f"| data, IPC | what | test, % ({many}) | less {BASE} | p, Holm |"]
         said += ["|---|---|---|---|---|", *compared_lines(found), ""]
         said += ["± of accuracies: the deviation over seeds; of differences: the standard error of"]

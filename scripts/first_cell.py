@@ -13,10 +13,10 @@ from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
-from mask_table import with_error
 from table_files import DDPP, MTT
 from tables import PAPER
 
+from ddpp_jax.progress import read_metrics
 from ddpp_jax.results import paired_difference
 from ddpp_jax.storage import Replacement
 
@@ -25,23 +25,27 @@ CELL = ("1", "cifar10-ipc1")
 
 def curve_of(path):
     """Accuracies by step, where a set was evaluated."""
-    rows = map(json.loads, path.read_text().splitlines())
+    rows = read_metrics(path)
     return {row["step"]: row["accuracy"] for row in rows if row.get("accuracy") is not None}
 
 
 def read(folder):
-    """The number of teachers, the seed and the curves of one run; None for what is no such run."""
+    """Teachers, seed, curves and other settings of one run; None for what is no such run."""
     if not (folder / "config.json").exists() or not (folder / "mtt" / "metrics.jsonl").exists():
         return None
     config = json.loads((folder / "config.json").read_text())["config"]
     curves = {DDPP: curve_of(folder / "metrics.jsonl")}
     curves[MTT] = curve_of(folder / "mtt" / "metrics.jsonl")
-    return config["teaching"]["teachers"], config["seed"], curves
+    teachers, seed = config["teaching"].pop("teachers"), config.pop("seed")
+    for free in ("steps", "eval_every"):
+        config["distillation"].pop(free)
+    config.pop("random_draws")
+    return teachers, seed, curves, config
 
 
 def gather(folders):
     """Curves of each method and seed, by the number of teachers."""
-    found = {}
+    found, settings = {}, None
     for folder in folders:
         run = read(folder)
         if run is None:
@@ -49,7 +53,13 @@ def gather(folders):
                 f"scripts/first_cell.py: {folder} is no run of distill with MTT beside DDPP; name "
                 "the folders of such runs"
             )
-        teachers, seed, curves = run
+        teachers, seed, curves, own = run
+        settings = settings or own
+        if own != settings:
+            sys.exit(
+                f"scripts/first_cell.py: {folder} has other settings than {folders[0]}, beside "
+                "teachers, seed and steps; name runs that share them"
+            )
         by_seed = found.setdefault(teachers, {})
         if seed in by_seed:
             sys.exit(
@@ -86,9 +96,10 @@ def table(found):
         for step in steps_of(by_seed):
             mtt, ddpp = (at(by_seed, method, step) for method in (MTT, DDPP))
             less = paired_difference(ddpp, mtt)
+            error = "" if np.isnan(less.error) else f" ± {100 * less.error:.1f}"
             lines.append(
                 f"| {teachers} | {len(by_seed)} | {step} | {with_deviation(mtt)} | "
-                f"{with_deviation(ddpp)} | {with_error(less.mean, less.error, '+.1f')} |"
+                f"{with_deviation(ddpp)} | {100 * less.mean:+.1f}{error} |"
             )
     return "\n".join(lines)
 
@@ -102,7 +113,8 @@ def draw_against(ax, xs, columns, **style):
 
 def draw(path, found):
     """The picture of the table."""
-    several = len(found) > 1
+    common = set.intersection(*(set(steps_of(by_seed)) for by_seed in found.values()))
+    several = len(found) > 1 and bool(common)
     figure = matplotlib.figure.Figure(figsize=(9 if several else 5.5, 3.6), layout="constrained")
     axes = figure.subplots(1, 1 + several, squeeze=False, sharey=True)[0]
     for place, (teachers, by_seed) in enumerate(found.items()):
@@ -114,7 +126,6 @@ def draw(path, found):
     axes[0].set_xlabel("distillation steps")
     axes[0].set_ylabel("test accuracy, %")
     if several:
-        common = set.intersection(*(set(steps_of(by_seed)) for by_seed in found.values()))
         step = max(common)
         for method, line in ((MTT, "--"), (DDPP, "-")):
             columns = [at(by_seed, method, step) for by_seed in found.values()]
@@ -141,6 +152,7 @@ def main():
     given = parser.parse_args()
     found = gather(given.runs)
     print(table(found))
+    print("\n± of accuracies: the deviation over seeds; of differences: their standard error.")
     draw(given.out, found)
 
 

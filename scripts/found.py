@@ -3,7 +3,7 @@
 Started by scripts/found. For each dataset and seed it runs `python -m ddpp_jax.distill --dataset`
 with no settings, then `select --method herding` with the settings that were found, evaluates that,
 and prints two tables in Markdown: accuracies over the seeds, and what was found for each. Runs that
-are there are taken as they are; the minutes of a run are kept beside it.
+are there are taken as they are; the minutes that a command took are kept beside its run.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Outcome(NamedTuple):
     Attributes:
         accuracies: of networks, in per cent, by method.
         settings: as they were found.
-        minutes: that the whole run took.
+        minutes: that the command took; of one that was resumed, its last process.
     """
 
     accuracies: dict
@@ -119,11 +119,16 @@ def accuracy_row(name, outcomes):
         elif len(own) == 1:
             cells.append(f"{own[0].mean():.1f} ± {own[0].std():.1f}")
         else:
-            found = spread(own)
-            cells.append(f"{found.mean:.1f} ± {found.over_seeds:.1f}")
+            found, lost = spread(own), len(outcomes) - len(own)
+            words = f"{found.mean:.1f} ± {found.over_seeds:.1f}"
+            cells.append(f"{words} ({lost} lost)" if lost else words)
     for other in ("random real images", "herding"):
-        own, others = ([one.accuracies[m].mean() for one in outcomes] for m in ("DDPP", other))
-        less = paired_difference(np.array(own), np.array(others))
+        both = [one.accuracies for one in outcomes if {"DDPP", other} <= one.accuracies.keys()]
+        if not both:
+            cells.append("-")
+            continue
+        own, others = (np.array([one[m].mean() for one in both]) for m in ("DDPP", other))
+        less = paired_difference(own, others)
         error = "" if np.isnan(less.error) else f" ± {less.error:.1f}"
         cells.append(f"{less.mean:+.1f}{error}")
     minutes = [one.minutes for one in outcomes]
@@ -174,7 +179,9 @@ def main():
             found[name].append(outcome(name, flags, given, seed))
             print(accuracy_row(f"{name}, seed {seed}", found[name][-1:]), flush=True)
     heads = ("data", *METHODS, "DDPP less random", "DDPP less herding", "minutes at most")
-    print(f"\n{len(given.seeds)} seeds, --budget {given.budget}; test accuracy in %\n")
+    over = "seeds" if len(given.seeds) > 1 else "networks"
+    print(f"\nSeeds {given.seeds}, --budget {given.budget}; test accuracy in %, ± over {over};")
+    print("differences are paired by seed, ± their standard error.\n")
     print(f"| {' | '.join(heads)} |\n|{len(heads) * '---|'}")
     print("\n".join(accuracy_row(name, own) for name, own in found.items()))
     heads = ("data", "seed", "teacher rate", "teachers x epochs", "I+", "pixel rate", "steps")

@@ -14,8 +14,11 @@ _PRELOADED = (
     *("ddpp_jax.cli.distill", "flax.linen", "orbax.checkpoint", "sklearn.datasets"),
     *("matplotlib.pyplot", "matplotlib.backends.backend_svg", "PIL.JpegImagePlugin"),
 )
-_PER_TEST = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")
-"""Of the environment, what no command reads."""
+_PER_TEST = ("PYTEST_", "KMP_")
+"""Of the environment, what no command reads; the latter are set by importing scikit-learn."""
+
+_FORKS = sys.platform == "linux"
+"""Elsewhere libraries are not sure to survive it."""
 
 _servers = multiprocessing.get_context("forkserver")
 _servers.set_forkserver_preload(list(_PRELOADED))
@@ -57,7 +60,7 @@ def _begun(folder, stage, flags):
 
 def _plain_environment():
     """Whether the environment is still that of the server, in which libraries are loaded."""
-    environment = {name: value for name, value in os.environ.items() if name not in _PER_TEST}
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(_PER_TEST)}
     if not _environments:
         _environments.append(environment)
     return environment == _environments[0]
@@ -72,20 +75,23 @@ def _forked(folder, stage, flags):
             target=_run,
             args=(stage, [str(flag) for flag in flags], folder, options["env"]["COLUMNS"], *paths),
         )
+        for path in paths:
+            path.touch()
         process.start()
-        process.join(600)
-        if process.exitcode is None:
+        try:
+            process.join(600)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(arguments, 600)
+        finally:
             process.kill()
-            raise subprocess.TimeoutExpired(arguments, 600, *(path.read_text() for path in paths))
-        return subprocess.CompletedProcess(
-            arguments, process.exitcode, *(path.read_text() for path in paths)
-        )
+        said = (path.read_text() for path in paths)
+        return subprocess.CompletedProcess(arguments, process.exitcode, *said)
 
 
 def _run(stage, flags, folder, columns, out, err):
     """One command in a process that was made for it."""
     for path, stream in ((out, 1), (err, 2)):
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT)
+        opened = os.open(path, os.O_WRONLY)
         os.dup2(opened, stream)
         os.close(opened)
     os.chdir(folder)
@@ -101,7 +107,10 @@ def without_flags(error):
 
 
 def call_once(tmp_path_factory, name, stage, *flags):
-    """Run one command to its end, once for all workers, and return its folder and outcome."""
+    """Run one command to its end, once for all workers, and return its folder and outcome.
+
+    It begins anew, as a user's does.
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with (folder.parent / f"{name}.lock").open("w") as lock:
@@ -109,7 +118,7 @@ def call_once(tmp_path_factory, name, stage, *flags):
         outcome = folder / "outcome.json"
         if not outcome.exists():
             folder.mkdir()
-            done = call(folder, stage, *flags)
+            done = call(folder, stage, *flags, anew=True)
             outcome.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
     done = subprocess.CompletedProcess([], *json.loads(outcome.read_text()))
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from PIL import Image
 from processes import call, call_once, command, without_flags
 
 from ddpp_jax.cli.program import run as run_command
-from ddpp_jax.configs import SETTINGS, DataConfig
+from ddpp_jax.configs import SETTINGS, DataConfig, named_settings
 from ddpp_jax.data import load_raw
 from ddpp_jax.planning import sizes, trial
 from ddpp_jax.sets import read_distilled
@@ -463,7 +463,7 @@ def test_a_network_too_large_for_memory_or_disk_is_refused(invoke, tmp_path):
 def test_settings_are_listed_and_varied(invoke, untried):
     code, shown, _ = invoke("distill", "--list-settings")
     assert code == 0
-    for name in SETTINGS:
+    for name in named_settings():
         assert name in shown
     code, shown, _ = invoke("distill", "cifar100-ipc50 --seed 7 --print-settings")
     assert code == 0

@@ -5,6 +5,8 @@ import pytest
 from ddpp_jax.results import Evidence, doubt
 
 SETTINGS = {
+    "method": "ddpp",
+    "alpha": 0.02,
     "teacher_rate": 0.1,
     "pixel_rate": 10.0,
     "steps": 100,
@@ -49,7 +51,7 @@ def test_a_loss_near_one_is_doubted_whatever_the_accuracy():
 
 
 def test_teachers_that_do_not_learn_are_named_first():
-    said = doubt(row(0.1), row(0.5), evidence(teachers=(2.3, 2.3), change=0.0))
+    said = doubt(row(0.1), row(0.5), evidence(teachers=(2.3, 2.3)))
     assert "--teacher-rate 0.02" in said
 
 
@@ -61,8 +63,10 @@ def test_teachers_that_turn_from_epoch_to_epoch_are_named():
     rough = evidence()._replace(smoothness_fn=lambda: 0.25)
     said = doubt(row(0.1), row(0.5), rough)
     assert "mean cosine of 0.25" in said
-    assert said.endswith("try the same command with --teacher-rate 0.02, or with --auto")
-    smooth = evidence()._replace(smoothness_fn=lambda: 0.7)
+    assert said.endswith(
+        "try --method ddpp --teacher-rate 0.02, or a run with --auto, in a new folder"
+    )
+    smooth = evidence()._replace(smoothness_fn=lambda: 0.72)
     assert "--steps 400" in doubt(row(0.1), row(0.5), smooth)
 
 
@@ -76,8 +80,21 @@ def test_the_paths_of_teachers_are_read_for_doubted_sets_alone():
 def test_losses_that_are_not_finite_are_named_first():
     found = evidence(losses=(1.0, None, None), alphas=(0.02,) * 3, alpha=0.02)
     said = doubt(row(0.1), row(0.5), found)
-    assert "The loss of 2 of 3 steps was not finite" in said
-    assert "--alpha 0.002 --pixel-rate 1" in said
+    assert "The loss or gradient of 2 of 3 steps was not finite" in said
+    assert "--pixel-rate 1 --alpha 0.002" in said
+
+
+def test_steps_that_were_skipped_for_their_gradient_count_too():
+    rows = [{"step": n, "loss": 0.9, "skipped": True} for n in (1, 2)]
+    found = Evidence(rows, 0.5, (), {"method": "dm", "pixel_rate": 1.0, "steps": 2})
+    said = doubt(row(0.5), row(0.5), found)
+    assert "of 2 of 2 steps was not finite, so the pixel rate" in said
+    assert "--alpha" not in said
+
+
+def test_nothing_is_said_of_the_rate_of_imported_teachers():
+    found = evidence(teachers=(2.3, 2.3), imported="mine")._replace(smoothness_fn=lambda: 0.1)
+    assert "--steps 400" in doubt(row(0.1), row(0.5), found)
 
 
 def test_teachers_that_are_worse_than_random_images_are_named():
@@ -108,6 +125,6 @@ def test_pixels_that_hardly_move_or_fly_are_named():
 
 def test_a_method_without_teachers_or_a_relative_loss():
     rows = [{"step": 1, "loss": 50.0}, {"step": 2, "loss": 40.0}]
-    found = Evidence(rows, 0.5, (), {"pixel_rate": 1.0, "steps": 100})
+    found = Evidence(rows, 0.5, (), {"method": "dm", "pixel_rate": 1.0, "steps": 100})
     assert doubt(row(0.7), row(0.5), found) is None
     assert "--steps 400" in doubt(row(0.5), row(0.5), found)

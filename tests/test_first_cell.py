@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ddpp_jax.storage import write_rows
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -23,16 +25,19 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-def make_run(folder, teachers, seed, accuracies):
+def make_run(folder, teachers, seed, accuracies, rate=100.0):
     """A run that evaluated both methods after 0 and 100 steps, and DDPP once more."""
     (folder / "mtt").mkdir(parents=True)
-    config = {"config": {"teaching": {"teachers": teachers}, "seed": seed}}
-    (folder / "config.json").write_text(json.dumps(config))
+    distillation = {"steps": 200, "eval_every": 100, "pixel_rate": rate}
+    config = {"teaching": {"teachers": teachers}, "distillation": distillation}
+    config |= {"seed": seed, "random_draws": 2}
+    (folder / "config.json").write_text(json.dumps({"config": config}))
     for place, ahead in ((folder, 0.01 * seed), (folder / "mtt", 0.0)):
-        rows = [{"step": 0, "accuracy": accuracies[0]}, {"step": 1, "loss": 0.9}]
-        rows += [{"step": 100, "accuracy": accuracies[1] + ahead}]
-        rows += [{"step": 200, "accuracy": 0.5}] * (place == folder)
-        (place / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        first = {"step": 0, "of": "x", "method": "DDPP", "shows": {}}
+        rows = [first | {"accuracy": accuracies[0]}, {"step": 1, "loss": 0.9}]
+        rows += [{"step": 100, "loss": 0.9, "accuracy": accuracies[1] + ahead}]
+        rows += [{"step": 200, "loss": 0.9, "accuracy": 0.5}] * (place == folder)
+        write_rows(place / "metrics.jsonl", rows)
     return folder
 
 
@@ -43,9 +48,9 @@ def test_seeds_are_paired_and_teachers_told_apart(run, tmp_path):
         make_run(tmp_path / "c", 40, 1, (0.17, 0.45)),
     ]
     shown, picture = run(*folders)
-    assert shown.splitlines()[2:] == [
-        "| 10 | 2 | 0 | 17.0 ± 1.4 | 17.0 ± 1.4 | +0.0 ± 0.00 |",
-        "| 10 | 2 | 100 | 41.0 ± 1.4 | 42.0 ± 0.0 | +1.0 ± 1.00 |",
+    assert shown.splitlines()[2:6] == [
+        "| 10 | 2 | 0 | 17.0 ± 1.4 | 17.0 ± 1.4 | +0.0 ± 0.0 |",
+        "| 10 | 2 | 100 | 41.0 ± 1.4 | 42.0 ± 0.0 | +1.0 ± 1.0 |",
         "| 40 | 1 | 0 | 17.0 | 17.0 | +0.0 |",
         "| 40 | 1 | 100 | 45.0 | 46.0 | +1.0 |",
     ]
@@ -59,3 +64,6 @@ def test_what_is_no_such_run_is_named(run, tmp_path):
         run(tmp_path / "nothing")
     with pytest.raises(SystemExit, match="second run of seed 0 with 10 teachers"):
         run(first, first)
+    other = make_run(tmp_path / "b", 10, 1, (0.18, 0.42), rate=10.0)
+    with pytest.raises(SystemExit, match="b has other settings than"):
+        run(first, other)

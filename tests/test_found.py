@@ -57,7 +57,7 @@ def run(script, monkeypatch, tmp_path, capsys):
 
 def test_rows_are_means_over_seeds_with_paired_differences(run):
     shown, calls = run("--seeds", "0,1,2", "--only", "digits", "shapes-3-16")
-    table = shown[shown.index("3 seeds, ") :]
+    table = shown[shown.index("Seeds [0, 1, 2], ") :]
     (row,) = (line for line in table.splitlines() if line.startswith("| digits | 30"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:6] == [

@@ -114,11 +114,13 @@ def _infer(given: Sequence[str]) -> NoReturn:
     def work(command: _Attack[Any], report: Report) -> None:
         run_attack(command.config, command.places, command.out, report, dry=command.shown.dry_run)
 
-    asked = named("--method", given) or "ddpp"
+    asked = named("--method", given)
 
     def base_fn(name: str | None, flags: Sequence[str]) -> DistillJob:
         del flags
-        return base(name, None if asked in CHOSEN else check_audited(asked))
+        job = base(name, None if asked is None or asked in CHOSEN else check_audited(asked))
+        check_audited(job.method)
+        return job
 
     def default(job: DistillJob) -> _Attack[Any]:
         chosen = asked in CHOSEN
@@ -128,7 +130,7 @@ def _infer(given: Sequence[str]) -> NoReturn:
             model=job.model,
             teaching=job.teaching,
             seed=job.seed,
-            method=asked if chosen else job.method,
+            method=asked if asked in CHOSEN else job.method,
             distillation=settings,
             evaluation=job.evaluation,
             real_rate=job.real_rate,

@@ -13,6 +13,7 @@ from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob
 from ddpp_jax.data import Dataset, deviation
+from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.planning.work import by_kernel
@@ -22,8 +23,8 @@ from ddpp_jax.results import Evidence, doubt, tables
 from ddpp_jax.sets import DistilledSet, set_path
 from ddpp_jax.tuning import TUNING, smoothness
 
-_FEW_TEACHERS = 2
-"""By which it is told how smooth all paths are."""
+_FEW_TEACHERS, _FIRST_EPOCHS = 2, 3
+"""The teachers and their epochs that tell how smooth all paths are, as where rates are chosen."""
 
 
 def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
@@ -104,7 +105,9 @@ def doubts_of(
             ),
             change=float(np.sqrt(np.square(moved).mean()) / max(1e-12, deviation(dataset.x_train))),
             teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
-            settings=dataclasses.asdict(settings) | dataclasses.asdict(job.teaching),
+            settings=dataclasses.asdict(settings)
+            | dataclasses.asdict(job.teaching)
+            | {"method": job.method},
             found=(run.folder / TUNING).exists(),
             teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
             smoothness_fn=partial(_smoothness, run, job),
@@ -123,15 +126,18 @@ def _teacher_losses(run: Run, seed: int) -> list[float]:
 
 
 def _smoothness(run: Run, job: DistillJob) -> float | None:
-    """That of the paths of a few teachers, over the epochs that are read."""
-    last = job.distillation.last_epoch
-    if last is None or last < 2:
+    """That of the first epochs of a few teachers; None where they are too few, or lost."""
+    last = min(job.distillation.last_epoch or 0, _FIRST_EPOCHS)
+    if last < 2:
         return None
     problem = run.problems[job.seed]
     few = range(min(_FEW_TEACHERS, job.teaching.teachers))
     size = problem.network.num_params
-    paths = [problem.store.read(index, range(last + 1), num_params=size) for index in few]
-    return smoothness(np.diff(np.stack(paths, axis=1).astype(np.float64), axis=0))
+    try:
+        paths = [problem.store.read(index, range(last + 1), num_params=size) for index in few]
+    except InputError:
+        return None  # The set is told about all the same.
+    return smoothness(np.diff(np.stack(paths, axis=1), axis=0))
 
 
 def draw_run(run: Run, found: Mapping[str, Any], report: Report, *, only_missing: bool) -> None:

@@ -50,7 +50,7 @@ class TeachersJob:
 
 
 def check_reach(settings: DistillConfig, teaching: TeachConfig) -> None:
-    """Refuse a distillation that reads epochs which are not kept of the teachers.
+    """Refuse a distillation that reads epochs of the teachers that are not kept.
 
     Raises:
         InputError: it does.

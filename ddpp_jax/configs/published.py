@@ -34,7 +34,7 @@ _SHARES = {"cifar100": 50, "tiny-imagenet-200": 25}
 def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
     """Where the settings of a method for a named setting come from, where none are published.
 
-    None where they are, and of trajectory matching on what MTT has settings for.
+    None where they are published, and for trajectory matching where MTT has settings.
 
     Args:
         method: of distillation.
@@ -43,7 +43,9 @@ def provenance(method: str, name: str, dataset: str, ipc: int) -> str | None:
         ipc: images per class.
     """
     if name in BEST:
-        return BEST[name].source
+        best = BEST[name]
+        more = provenance(method, best.base, dataset, ipc)
+        return best.source if more is None else f"{best.source}; {more}"
     known = _PUBLISHED.get(method)
     if known is None:
         unknown = name.startswith("cxr-ipc")

@@ -222,9 +222,7 @@ def setting(name: str, method: str | None = None) -> DistillJob:
     if name in BEST:
         best = BEST[name]
         if method not in (None, best.method):
-            raise InputError(
-                f"{name} is by {best.method}; leave --method {method} out, or give {best.base}"
-            )
+            raise InputError(f"{name} is by {best.method} alone; for {method} give {best.base}")
         return _vary(setting(best.base, best.method), **best.changes)
     method = check_method(method or "ddpp")
     if name not in SETTINGS:

@@ -6,13 +6,18 @@ from typing import Any, NamedTuple, TypeAlias
 NEAR_ONE = 0.95
 """A matching loss above this says that students get nowhere near their targets."""
 
-_STILL = 0.05
-_FAR = 20.0
-_FELL = 0.3
-_ROSE = 10.0
+_STILL, _FAR = 0.05, 20.0
+"""How far pixels move, in deviations of the data: hardly, and beyond all sense."""
+
+_FELL, _ROSE = 0.3, 10.0
+"""Alpha in a tenth of the steps, and at the end, relative to the first."""
+
 _TEACHERS_LOSS = 0.95
-_ROUGH = 0.5
-"""Mean cosine between what neighbouring epochs of a teacher change, below which none can follow."""
+"""The loss of the last epoch relative to the first, above which teachers learn nothing."""
+
+_ROUGH = 0.7
+"""Mean cosine between what neighbouring first epochs of a teacher change, below which its path is
+no longer smooth; rates are chosen at 0.8 (`tuning.teaching`)."""
 
 
 class Evidence(NamedTuple):
@@ -22,11 +27,11 @@ class Evidence(NamedTuple):
         rows: of `metrics.jsonl`.
         change: the root mean square of how far pixels moved, in deviations of the data.
         teacher_losses: the mean loss of each epoch over the teachers; empty without teachers.
-        settings: of the method and the teachers, by name.
+        settings: of the method and the teachers, by name; `method` is its name.
         teachers: the test accuracy of the teachers, from 0 to 1; None without teachers.
         found: whether the settings were found by the program.
-        smoothness_fn: the mean cosine between what neighbouring epochs of the teachers change, over
-            the epochs that are read; None without teachers, or with too few epochs to tell.
+        smoothness_fn: the mean cosine between what the first epochs of the teachers change; None
+            without teachers, or with too few epochs to tell.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -68,14 +73,15 @@ def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | N
     """The likely cause, and what to try."""
     cause, flags = (
         _of_losses(evidence)
+        or _of_pixels(evidence)
         or _of_teachers(evidence, random)
         or _of_alpha(evidence)
-        or _of_pixels(evidence)
         or _of_targets(evidence, loss)
         or ("More steps are likely needed", f"--steps {4 * evidence.settings['steps']}")
     )
-    auto = "a larger --budget" if evidence.found else "--auto"
-    return f"{cause}: try the same command with {flags}, or with {auto}"
+    auto = "with a larger --budget" if evidence.found else "with --auto"
+    method = evidence.settings["method"]
+    return f"{cause}: try --method {method} {flags}, or a run {auto}, in a new folder"
 
 
 _Cause: TypeAlias = tuple[str, str]
@@ -83,24 +89,25 @@ _Cause: TypeAlias = tuple[str, str]
 
 
 def _of_losses(evidence: Evidence) -> _Cause | None:
-    losses = [row["loss"] for row in evidence.rows if "loss" in row]
-    broken = sum(not isinstance(loss, float) for loss in losses)
-    if 2 * broken <= len(losses):
+    rows = [row for row in evidence.rows if "loss" in row]
+    broken = sum(bool(row.get("skipped")) or not isinstance(row["loss"], float) for row in rows)
+    if 2 * broken <= len(rows):
         return None
-    settings = evidence.settings
-    alpha, rate = settings["alpha"] / 10, settings["pixel_rate"] / 10
+    settings, by_alpha = evidence.settings, any("alpha" in row for row in rows)
+    flags = [f"--pixel-rate {settings['pixel_rate'] / 10:g}"]
+    flags += [f"--alpha {settings['alpha'] / 10:g}"] if by_alpha else []
+    what = "alpha or the pixel rate" if by_alpha else "the pixel rate"
     return (
-        f"The loss of {broken} of {len(losses)} steps was not finite, so alpha or the pixel rate "
-        "is likely too high",
-        f"--alpha {alpha:g} --pixel-rate {rate:g}",
+        f"The loss or gradient of {broken} of {len(rows)} steps was not finite, so {what} is "
+        "likely too high",
+        " ".join(flags),
     )
 
 
 def _of_teachers(evidence: Evidence, random: Mapping[str, Any] | None) -> _Cause | None:
-    losses = evidence.teacher_losses
-    if not losses:
-        return None
-    rate = evidence.settings["teacher_rate"]
+    losses, rate = evidence.teacher_losses, evidence.settings.get("teacher_rate")
+    if rate is None or evidence.settings.get("imported") is not None:
+        return None  # Nothing follows from their rate.
     lower = f"--teacher-rate {rate / 5:.2g}"
     if len(losses) > 1 and not losses[-1] < _TEACHERS_LOSS * losses[0]:
         return (
@@ -167,6 +174,8 @@ def _of_targets(evidence: Evidence, loss: float | None) -> _Cause | None:
         return None
     if settings["target_epochs"] > 1:
         return "Targets are likely too far", "--target-epochs 1"
+    if settings.get("imported") is not None:
+        return None
     rate = settings["teacher_rate"]
     return "Teachers likely move too far in an epoch", f"--teacher-rate {rate / 3:.2g}"
 
