@@ -42,13 +42,15 @@ def command(folder, stage, *flags):
     }
 
 
-def call(folder, stage, *flags):
-    """Run one command to its end, while tests of other workers run none in the same folder."""
+def call(folder, stage, *flags, anew=False):
+    """Run one command to its end, while tests of other workers run none in the same folder.
+
+    It is forked from a process that has the libraries loaded, unless it is to begin anew.
+    """
+    forks = _FORKS and not anew and _plain_environment()
     with (folder.parent / f"{folder.name}.calls.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = (
-            _forked(folder, stage, flags) if _plain_environment() else _begun(folder, stage, flags)
-        )
+        done = (_forked if forks else _begun)(folder, stage, flags)
     done.stderr = without_flags(done.stderr)
     return done
 
