@@ -11,15 +11,14 @@ processes may share the work.
 import argparse
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from choice_entries import BASE, CELLS, ENTRIES, Entry
 from mask_table import holm
 from scipy.stats import ttest_rel
-from table_files import machine
-from tables import Runner, each
+from table_files import difference_words, machine, spread_words
+from tables import Runner, each, resumable
 
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
@@ -27,9 +26,7 @@ from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.progress import read_metrics
 from ddpp_jax.results import paired_difference
 from ddpp_jax.storage import (
-    Leases,
     Replacement,
-    claimed_folder,
     digest_of,
     read_json,
     write_json,
@@ -228,21 +225,6 @@ def compared_lines(found):
     ]
 
 
-def difference_words(less):
-    error = "" if np.isnan(less.error) else f" ± {100 * less.error:.1f}"
-    return f"{100 * less.mean:+.1f}{error}"
-
-
-def spread_words(means):
-    """The mean of the seeds that did not break down, and the deviation over them."""
-    there = means[np.isfinite(means)]
-    if not len(there):
-        return "broke down"
-    over = f" ± {100 * there.std(ddof=1):.1f}" if len(there) > 1 else ""
-    lost = len(means) - len(there)
-    return f"{100 * there.mean():.1f}{over}" + (f" ({lost} broke down)" if lost else "")
-
-
 def make(given, runner):
     """All that was asked for, as Markdown."""
     entries = {
@@ -300,19 +282,14 @@ def parse():
 
 def main():
     given = parse()
-    try:
-        claim = claimed_folder(given.out, {"choices": 1}, name="choices.json", shared=True)
-        with claim, Leases(given.out / "leases") as leases:
-            text = make(given, Runner(given.out, given.data_dir, leases))
-            with Replacement(given.out / f"{given.what}.md") as temporary:
-                temporary.write_text(text + "\n")
-            print(f"\n{text}")
-    except InputError as error:
-        sys.exit(f"scripts/choices: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+
+    def work(leases):
+        text = make(given, Runner(given.out, given.data_dir, leases))
+        with Replacement(given.out / f"{given.what}.md") as temporary:
+            temporary.write_text(text + "\n")
+        return f"\n{text}"
+
+    resumable("choices", given.out, {"choices": 1}, work)
 
 
 if __name__ == "__main__":

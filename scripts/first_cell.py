@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
-from table_files import DDPP, MTT
+from table_files import DDPP, MTT, difference_words, spread_words
 from tables import PAPER
 
 from ddpp_jax.progress import read_metrics
@@ -81,11 +81,6 @@ def at(by_seed, method, step):
     return np.array([curves[method][step] for curves in by_seed.values()])
 
 
-def with_deviation(values):
-    over = "" if len(values) < 2 else f" ± {100 * values.std(ddof=1):.1f}"
-    return f"{100 * values.mean():.1f}{over}"
-
-
 def table(found):
     """Accuracy by step in Markdown: mean over the seeds, ± deviation over them."""
     lines = [
@@ -96,10 +91,9 @@ def table(found):
         for step in steps_of(by_seed):
             mtt, ddpp = (at(by_seed, method, step) for method in (MTT, DDPP))
             less = paired_difference(ddpp, mtt)
-            error = "" if np.isnan(less.error) else f" ± {100 * less.error:.1f}"
             lines.append(
-                f"| {teachers} | {len(by_seed)} | {step} | {with_deviation(mtt)} | "
-                f"{with_deviation(ddpp)} | {100 * less.mean:+.1f}{error} |"
+                f"| {teachers} | {len(by_seed)} | {step} | {spread_words(mtt)} | "
+                f"{spread_words(ddpp)} | {difference_words(less)} |"
             )
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import shapes
+from table_files import difference_words
 
 from ddpp_jax.results import paired_difference, spread
 
@@ -128,9 +129,7 @@ def accuracy_row(name, outcomes):
             cells.append("-")
             continue
         own, others = (np.array([one[m].mean() for one in both]) for m in ("DDPP", other))
-        less = paired_difference(own, others)
-        error = "" if np.isnan(less.error) else f" ± {less.error:.1f}"
-        cells.append(f"{less.mean:+.1f}{error}")
+        cells.append(difference_words(paired_difference(own / 100, others / 100)))
     minutes = [one.minutes for one in outcomes]
     cells.append("-" if np.isnan(minutes).all() else f"{np.nanmax(minutes):.1f}")
     return f"| {' | '.join(cells)} |"

@@ -60,6 +60,22 @@ class Table:
         return list(zip(self.columns, self.results, strict=True))
 
 
+def difference_words(less):
+    """A difference of shares in points, and its standard error where there is one."""
+    error = "" if np.isnan(less.error) else f" ± {100 * less.error:.1f}"
+    return f"{100 * less.mean:+.1f}{error}"
+
+
+def spread_words(means):
+    """The mean of the seeds that did not break down, in %, and the deviation over them."""
+    there = means[np.isfinite(means)]
+    if not len(there):
+        return "broke down"
+    over = f" ± {100 * there.std(ddof=1):.1f}" if len(there) > 1 else ""
+    lost = len(means) - len(there)
+    return f"{100 * there.mean():.1f}{over}" + (f" ({lost} broke down)" if lost else "")
+
+
 def methods_of(rows):
     return list(dict.fromkeys(row["method"] for row in rows))
 

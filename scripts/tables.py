@@ -262,6 +262,23 @@ def show_costs(runner, table, columns, seed):
             print("\n".join([f"== {title}", *said]))
 
 
+def resumable(program, folder, settings, work):
+    """Print what `work(leases)` gives in a folder that several processes may share.
+
+    Every error is one line, and the same command goes on from there.
+    """
+    try:
+        claim = claimed_folder(folder, settings, name=f"{program}.json", shared=True)
+        with claim, Leases(folder / "leases") as leases:
+            print(work(leases))
+    except InputError as error:
+        sys.exit(f"scripts/{program}: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/tables", description=__doc__.splitlines()[0])
     tables = ("1", "2", "3", "4", "masks")
@@ -326,19 +343,13 @@ def main():
     if given.dry_run:
         show_costs(Runner(given.out, given.data_dir), given.table, columns, seeds[0])
         return
-    try:
-        claim = claimed_folder(given.out, {"tables": given.scale}, name="tables.json", shared=True)
-        with claim, Leases(given.out / "leases") as leases:
-            if given.table == "masks":
-                print(make_masks(given, seeds, leases))
-            else:
-                print(make(given, columns, seeds, leases))
-    except InputError as error:
-        sys.exit(f"scripts/tables: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+
+    def work(leases):
+        if given.table == "masks":
+            return make_masks(given, seeds, leases)
+        return make(given, columns, seeds, leases)
+
+    resumable("tables", given.out, {"tables": given.scale}, work)
 
 
 if __name__ == "__main__":
