@@ -55,7 +55,8 @@ def flags_of(entry, value, base_rate):
 def name_of(kind, cell, entry, flags, seed):
     """Of a run's folder; other flags have another."""
     title = re.sub(r"\W+", "-", entry.title.lower())
-    return f"{kind}-{cell}-{title}-{digest_of(list(flags))[:8]}-seed{seed}"
+    digest = digest_of({"flags": list(flags)})
+    return f"{kind}-{cell}-{title}-{digest[:8]}-seed{seed}"
 
 
 def begun(runner, name, named, *flags):
