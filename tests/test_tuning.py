@@ -83,7 +83,9 @@ def test_uneven_classes_are_balanced():
 def test_a_rate_that_learns_nothing_is_not_taken():
     smooth = Rate(0.001, (), 0.4, SMOOTH + 0.1)
     tried = (smooth, Rate(0.003, (), 0.5, SMOOTH - 0.1), Rate(0.01, (), 0.52, SMOOTH - 0.3))
-    assert _chosen(tried) == 0.003
+    # 0.468 lies 0.68 of the way, in the logarithm, from the first to the second.
+    assert _chosen(tried) == pytest.approx(0.0021)
+    assert _crossing(tried) < 0.0021
     assert _chosen((smooth._replace(accuracy=0.5), *tried[1:])) == _crossing(tried)
 
 
@@ -205,6 +207,7 @@ def test_the_rate_is_where_smoothness_is_crossed():
     assert _crossing(tried) == pytest.approx(0.032)
     assert _crossing(tried[:1]) == 0.01
     assert _crossing(tried[1:]) == 0.1
+    assert _crossing((Rate(0.05 / 10**0.5, (), 0.0, SMOOTH - 0.1),)) == 0.016
 
 
 def test_the_range_test_finds_a_smooth_rate():

@@ -42,6 +42,8 @@ from ddpp_jax.tuning.found import REMEDY
 _TEACHING = "teaching.json"
 _LONG_EVALUATION = 0.02
 """Share of a run's time beyond which an evaluation of 1,000 epochs is cut to 300."""
+_LONG_ON_THE_WAY = 0.25
+"""Share of a run's time beyond which sets are not evaluated on the way, but at the end alone."""
 _EPOCHS_TO_TARGET = 2
 _SPARE = 0.85
 """Share of the time that is left which steps and evaluations are planned to take."""
@@ -269,26 +271,33 @@ def _length(
     search: Search, job: DistillJob, budget: Budget, costs: _Costs
 ) -> tuple[DistillJob, list[dict[str, Any]]]:
     """The job with as many steps as the time that is left allows, and what was derived."""
-    evaluation, on_the_way = job.evaluation, EVALUATIONS + 1  # One before the first step.
-    if search.sweep or ("eval_every" in search.fixed and not job.distillation.eval_every):
-        on_the_way = 1  # Of the last set.
+    evaluation = job.evaluation
     draws = job.random_draws if job.baselines and not search.sweep else 0
     networks = evaluation.networks / costs.quickly.networks
     epochs = evaluation.eval_epochs if "eval_epochs" in search.fixed else 1000
     one = costs.quick * networks * epochs / costs.quickly.eval_epochs
     if "eval_epochs" not in search.fixed and one > _LONG_EVALUATION * budget.seconds:
         epochs, one = 300, one * 300 / epochs
-    members = search.members
+    members, on_the_way = search.members, EVALUATIONS + 1  # One before the first step.
+    free = "eval_every" not in search.fixed and evaluation.which == "last"
+    long = free and members * EVALUATIONS * one > _LONG_ON_THE_WAY * budget.seconds
+    none = "eval_every" in search.fixed and not job.distillation.eval_every
+    if search.sweep or none or long:
+        on_the_way = 1  # Of the last set.
     evaluations = members * on_the_way + draws
     left = _SPARE * costs.left - evaluations * one
     steps, every = budget.steps(left, costs.step, members)
-    found = {"steps": steps, "eval_every": every, "eval_epochs": epochs}
-    why = {"steps": "what the time allows", "eval_epochs": "1,000 where that is quick, else 300"}
+    found = {"steps": steps, "eval_every": 0 if long else every, "eval_epochs": epochs}
+    why = {
+        "steps": "what the time allows",
+        "eval_epochs": "1,000 where that is quick, else 300",
+        "eval_every": "0, at the end alone, where evaluations on the way take long",
+    }
     said = [
         {"name": name, "value": found[name], "why": reason}
         for name, reason in why.items()
-        if name not in search.fixed
+        if name not in search.fixed and (name != "eval_every" or long)
     ]
-    if "steps" in search.fixed:
+    if "steps" in search.fixed and not long:
         found["eval_every"] = max(1, job.distillation.steps // EVALUATIONS)
     return search.with_found(job, found), said

@@ -87,7 +87,7 @@ def range_test(
     Rates go up or down by half a decade until the mean cosine crosses `SMOOTH`; the crossing is
     found between two neighbours by the logarithm of the rate. Where minibatches are noisy, or the
     task is hard, so low a rate may learn nothing; then the lowest is taken that reaches `LEARNT` of
-    the best accuracy on held-out images.
+    the best accuracy on held-out images, found in the same way.
 
     Args:
         key: decides initialisations and minibatches, which all rates share.
@@ -122,12 +122,8 @@ def range_test(
 
 
 def _chosen(tried: tuple[Rate, ...]) -> float:
-    """Where the cosine falls below `SMOOTH`, or above that the first rate that learns enough."""
-    smooth, best = _crossing(tried), max(one.accuracy for one in tried)
-    learnt = [one.rate for one in tried if one.accuracy >= LEARNT * best]
-    below = [one for one in tried if one.rate <= smooth]
-    enough = not below or below[-1].accuracy >= LEARNT * best
-    return smooth if enough else max(smooth, min(learnt))
+    """Where the cosine falls below `SMOOTH`, or above that where a network learns enough."""
+    return max(_crossing(tried), _learning(tried))
 
 
 def _crossing(tried: tuple[Rate, ...]) -> float:
@@ -135,10 +131,27 @@ def _crossing(tried: tuple[Rate, ...]) -> float:
     smooth = [one for one in tried if one.smoothness >= SMOOTH]
     rough = [one for one in tried if one.smoothness < SMOOTH]
     if not smooth or not rough:
-        return tried[0].rate if rough else tried[-1].rate
+        return _rounded((tried[0] if rough else tried[-1]).rate)
     low, high = smooth[-1], rough[0]
-    part = (low.smoothness - SMOOTH) / (low.smoothness - high.smoothness)
-    return float(f"{low.rate * (high.rate / low.rate) ** part:.2g}")
+    return _between(low, high, (low.smoothness - SMOOTH) / (low.smoothness - high.smoothness))
+
+
+def _learning(tried: tuple[Rate, ...]) -> float:
+    """The lowest rate with `LEARNT` of the best accuracy, to two digits."""
+    enough = LEARNT * max(one.accuracy for one in tried)
+    first = next(n for n, one in enumerate(tried) if one.accuracy >= enough)
+    if first == 0:
+        return _rounded(tried[0].rate)
+    low, high = tried[first - 1], tried[first]
+    return _between(low, high, (enough - low.accuracy) / (high.accuracy - low.accuracy))
+
+
+def _between(low: Rate, high: Rate, part: float) -> float:
+    return _rounded(low.rate * (high.rate / low.rate) ** part)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
 
 
 def _try(
