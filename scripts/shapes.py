@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 NOISE = 0.35
+TEST = 100
+"""Test images of each class; of fewer, chance alone would decide which of two sets is better."""
 TAIL = 8
 """A long tail: so many times the last class has half of what comes before."""
 
@@ -51,7 +53,7 @@ def write(path, *, classes, size, count, channels=1, tail=False, seed=0):
     falls = 0.5 ** (np.arange(classes) * TAIL / classes) if tail else np.ones(classes)
     counts = np.maximum(6, (count * falls).astype(int))
     x_train, y_train = part(rng, classes, size, counts, channels)
-    x_test, y_test = part(rng, classes, size, np.full(classes, min(100, count)), channels)
+    x_test, y_test = part(rng, classes, size, np.full(classes, TEST), channels)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 

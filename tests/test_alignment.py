@@ -8,7 +8,7 @@ import pytest
 import torch_layout
 from test_goldens import close
 
-from ddpp_jax.methods import PixelHParams, alignment, features
+from ddpp_jax.methods import PixelHParams, RealSource, alignment, features
 from ddpp_jax.methods.alignment import AlignmentLoops, align_features
 from ddpp_jax.methods.features import gradient_of, loss, weights
 from ddpp_jax.methods.pixels import begin, descend
@@ -113,9 +113,7 @@ SMALL = make_network(ConvNet(classes=3, width=4, depth=1, image_size=4, channels
 def method_of(loops, pool, steps=10):
     return align_features(
         SMALL,
-        lambda seed, done: None,
-        pool=pool,
-        real_batch=4,
+        RealSource(lambda seed, done: None, pool, 4),
         optimizer=optax.trace(0.5),
         loops=loops._replace(steps=steps),
     )

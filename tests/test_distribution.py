@@ -14,7 +14,7 @@ from test_goldens import close
 
 import ddpp_jax
 from ddpp_jax.core import augment
-from ddpp_jax.methods import PixelHParams, RealImages, match_distributions, pool_like
+from ddpp_jax.methods import PixelHParams, RealImages, RealSource, match_distributions, pool_like
 from ddpp_jax.methods.distribution import class_distance
 from ddpp_jax.methods.real import draw_places, over_classes, same_for_all
 from ddpp_jax.networks import ConvNet, make_network
@@ -68,9 +68,7 @@ def test_two_steps_with_momentum(golden):
     pools = [torch_layout.pool(golden["real"][step]) for step in (0, 1)]
     method = match_distributions(
         network,
-        lambda seed, done: None,
-        pool=pools[0],
-        real_batch=5,
+        RealSource(lambda seed, done: None, pools[0], 5),
         optimizer=optax.trace(float(golden["momentum"])),
         augment_fn=lambda key, images: images,
     )

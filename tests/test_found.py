@@ -78,6 +78,7 @@ def test_shapes_are_drawn_where_they_are_asked_for(run, tmp_path):
     with np.load(tmp_path / "out" / "shapes-3-16.npz") as arrays:
         assert arrays["x_train"].shape == (60, 16, 16, 1)
         np.testing.assert_array_equal(np.bincount(arrays["y_train"]), [20, 20, 20])
+        np.testing.assert_array_equal(np.bincount(arrays["y_test"]), [100, 100, 100])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from test_distribution import operation
 from test_goldens import close
 
 from ddpp_jax.core import augment
-from ddpp_jax.methods import GradientLoops, PixelHParams, match_gradients
+from ddpp_jax.methods import GradientLoops, PixelHParams, RealSource, match_gradients
 from ddpp_jax.methods.gradient import _trained, class_distance, row_distances
 from ddpp_jax.methods.pixels import begin, descend
 from ddpp_jax.methods.real import over_classes, same_for_all
@@ -132,9 +132,7 @@ def stepped(loops, augment_fn=None, seed=0):
     pool = torch_layout.pool(real)
     method = match_gradients(
         SMALL,
-        lambda seed, done: None,
-        pool=pool,
-        real_batch=4,
+        RealSource(lambda seed, done: None, pool, 4),
         optimizer=optax.trace(0.5),
         loops=loops,
         augment_fn=augment_fn,

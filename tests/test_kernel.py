@@ -9,7 +9,7 @@ import torch_layout
 from test_goldens import close
 from test_infinite import NETWORKS
 
-from ddpp_jax.methods import PixelHParams, induce_points
+from ddpp_jax.methods import PixelHParams, RealSource, induce_points
 from ddpp_jax.methods.kernel import coefficients, fit, predict
 from ddpp_jax.networks import Infinite, among
 from ddpp_jax.sets import DistilledSet
@@ -125,9 +125,7 @@ def test_kernel_is_the_mean_over_wide_networks():
 def method_of(pool, **options):
     return induce_points(
         Infinite(1),
-        lambda seed, done: None,
-        pool=pool,
-        target_batch=4,
+        RealSource(lambda seed, done: None, pool, 4),
         optimizer=optax.scale_by_adam(),
         ridge=1e-3,
         **options,

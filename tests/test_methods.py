@@ -29,6 +29,7 @@ from ddpp_jax.methods import (
     Inner,
     PixelHParams,
     RealImages,
+    RealSource,
     UnrolledHParams,
     align_features,
     alignment,
@@ -43,20 +44,20 @@ from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import read_rows
 
 
-def parts():
-    """What methods that read real images are made of."""
+def source(batch):
+    """What methods that read real images read, so many of each class."""
     data = small.dataset()
-    return {
-        "feed_fn": lambda seed, done: RealImages(data.x_train, data.y_train),
-        "pool": pool_like((4, 4, 1), data.y_train),
-    }
+    return RealSource(
+        lambda seed, done: RealImages(data.x_train, data.y_train),
+        pool_like((4, 4, 1), data.y_train),
+        batch,
+    )
 
 
 def by_distribution():
     return match_distributions(
         small.network(),
-        **parts(),
-        real_batch=5,
+        source(5),
         optimizer=optax.trace(0.5),
         augment_fn=lambda key, images: images,
     )
@@ -65,8 +66,7 @@ def by_distribution():
 def by_gradients(augment_fn=None):
     return match_gradients(
         small.network(),
-        **parts(),
-        real_batch=5,
+        source(5),
         optimizer=optax.trace(0.5),
         loops=GradientLoops(updates=2, epochs=2),
         augment_fn=augment_fn,
@@ -76,8 +76,7 @@ def by_gradients(augment_fn=None):
 def by_alignment():
     return align_features(
         small.network(),
-        **parts(),
-        real_batch=5,
+        source(5),
         optimizer=optax.trace(0.5),
         loops=AlignmentLoops(queries=8, steps=6),
         augment_fn=partial(augment, operations=("crop",)),
@@ -85,16 +84,13 @@ def by_alignment():
 
 
 def by_kernel():
-    return induce_points(
-        Infinite(1), **parts(), target_batch=4, optimizer=optax.scale_by_adam(), ridge=1e-3
-    )
+    return induce_points(Infinite(1), source(4), optimizer=optax.scale_by_adam(), ridge=1e-3)
 
 
 def by_unrolling(*operations):
     return unroll_truncated(
         small.network(),
-        **parts(),
-        target_batch=4,
+        source(4),
         optimizer=optax.scale_by_adam(),
         inner=Inner(
             3,

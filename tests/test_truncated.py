@@ -17,7 +17,14 @@ from processes import call
 from ddpp_jax.configs import UnrolledConfig, setting
 from ddpp_jax.core import augment
 from ddpp_jax.errors import InputError
-from ddpp_jax.methods import Inner, RealImages, UnrolledHParams, pool_like, unroll_truncated
+from ddpp_jax.methods import (
+    Inner,
+    RealImages,
+    RealSource,
+    UnrolledHParams,
+    pool_like,
+    unroll_truncated,
+)
 from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.pixels import Trained, descend_trained, labels_of
 from ddpp_jax.methods.truncated import evaluated
@@ -178,9 +185,11 @@ def make(**changes):
     given = {"inner": ADAM, "learns_labels": False} | changes
     return unroll_truncated(
         NETWORK,
-        lambda seed, done: RealImages(data.x_train, data.y_train),
-        pool=pool_like((4, 4, 1), data.y_train),
-        target_batch=4,
+        RealSource(
+            lambda seed, done: RealImages(data.x_train, data.y_train),
+            pool_like((4, 4, 1), data.y_train),
+            4,
+        ),
         optimizer=optax.scale_by_adam(),
         **given,
     )

@@ -1,13 +1,10 @@
 """The methods that read real images, made from a job's settings."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import optax
 
-from ddpp_jax._types import AugmentFn
 from ddpp_jax.configs import (
     AlignmentConfig,
     AugmentedConfig,
@@ -29,8 +26,8 @@ from ddpp_jax.methods import (
     Inner,
     Method,
     PixelHParams,
-    Pool,
     RealImages,
+    RealSource,
     Room,
     UnrolledHParams,
     Work,
@@ -41,28 +38,8 @@ from ddpp_jax.methods import (
     pool_like,
     unroll_truncated,
 )
-from ddpp_jax.networks import Infinite, Network
+from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.problem import Problem
-
-
-class _Real(NamedTuple):
-    """What methods that read real images have in common.
-
-    Attributes:
-        network: the architecture.
-        feed_fn: gives the training set.
-        pool: its shapes.
-        batch: real images of each class in an update.
-        optimizer: of the pixels, without its rate.
-        work: what the work of a step is estimated from.
-    """
-
-    network: Network
-    feed_fn: Callable[[int, int], Feed]
-    pool: Pool
-    batch: int
-    optimizer: optax.GradientTransformation
-    work: Work
 
 
 def from_real_images(
@@ -94,50 +71,55 @@ def from_real_images(
             held.append(RealImages(dataset.x_train, dataset.y_train, room))
         return held[0]
 
-    own = _Real(
-        network,
+    source = RealSource(
         feed_fn,
-        pool_like(
-            raw.x_train.shape[1:],
-            raw.y_train,
-            room,
-            stored=_hosted(raw.x_train, job.data),
-        ),
+        pool_like(raw.x_train.shape[1:], raw.y_train, room, stored=_hosted(raw.x_train, job.data)),
         min(settings.real_batch, smallest),
-        optimizer_of(settings),
         Work(image_operations, settings.ipc),
     )
+    optimizer = optimizer_of(settings)
     if isinstance(settings, KernelConfig):
-        return _kernel(job, settings, own, images=settings.ipc * raw.classes)
+        return induce_points(
+            infinite_of(job, settings),
+            source,
+            optimizer=optimizer,
+            ridge=settings.ridge,
+            learns_labels=settings.learn_labels,
+        )
     if isinstance(settings, UnrolledConfig):
-        return _unrolled(job, settings, own, images=settings.ipc * raw.classes)
+        return unroll_truncated(
+            network,
+            source,
+            optimizer=optimizer,
+            inner=_inner(job, settings, images=settings.ipc * raw.classes),
+            learns_labels=settings.learn_labels,
+        )
     assert isinstance(settings, AugmentedConfig)
     operations = settings.operations(job.data.operations)
     augment_fn = partial(augment, operations=operations)
     if isinstance(settings, DistributionConfig):
-        return match_distributions(
-            network,
-            feed_fn,
-            pool=own.pool,
-            real_batch=own.batch,
-            optimizer=own.optimizer,
-            augment_fn=augment_fn,
-            work=own.work,
-        )
+        return match_distributions(network, source, optimizer=optimizer, augment_fn=augment_fn)
     siamese = augment_fn if operations else None
     if isinstance(settings, GradientConfig):
+        loops = GradientLoops(*settings.loops, settings.network_rate, settings.network_batch)
         return match_gradients(
-            network,
-            feed_fn,
-            pool=own.pool,
-            real_batch=own.batch,
-            optimizer=own.optimizer,
-            loops=GradientLoops(*settings.loops, settings.network_rate, settings.network_batch),
-            augment_fn=siamese,
-            work=own.work,
+            network, source, optimizer=optimizer, loops=loops, augment_fn=siamese
         )
     assert isinstance(settings, AlignmentConfig)
-    return _aligned(settings, own, siamese, smallest=smallest)
+    return align_features(
+        network,
+        source,
+        optimizer=optimizer,
+        loops=AlignmentLoops(
+            settings.settled,
+            settings.moved,
+            settings.network_rate,
+            settings.network_batch,
+            min(AlignmentLoops().queries, smallest),
+            settings.steps,
+        ),
+        augment_fn=siamese,
+    )
 
 
 def _hosted(images: ImageArray, data: DataConfig) -> tuple[Stored, Numbers] | None:
@@ -148,59 +130,16 @@ def _hosted(images: ImageArray, data: DataConfig) -> tuple[Stored, Numbers] | No
     return images, numbers_like(images.pixel, images.image_shape, zca=zca, contrast=contrast)
 
 
-def _aligned(
-    settings: AlignmentConfig, own: _Real, augment_fn: AugmentFn | None, *, smallest: int
-) -> Method:
-    return align_features(
-        own.network,
-        own.feed_fn,
-        pool=own.pool,
-        real_batch=own.batch,
-        optimizer=own.optimizer,
-        loops=AlignmentLoops(
-            settings.settled,
-            settings.moved,
-            settings.network_rate,
-            settings.network_batch,
-            min(AlignmentLoops().queries, smallest),
-            settings.steps,
-        ),
-        augment_fn=augment_fn,
-        work=own.work,
-    )
-
-
-def _kernel(job: DistillJob, settings: KernelConfig, own: _Real, *, images: int) -> Method:
-    return induce_points(
-        infinite_of(job, settings),
-        own.feed_fn,
-        pool=own.pool,
-        target_batch=own.batch,
-        optimizer=own.optimizer,
-        ridge=settings.ridge,
-        learns_labels=settings.learn_labels,
-        images=images,
-    )
-
-
-def _unrolled(job: DistillJob, settings: UnrolledConfig, own: _Real, *, images: int) -> Method:
-    return unroll_truncated(
-        own.network,
-        own.feed_fn,
-        pool=own.pool,
-        target_batch=own.batch,
-        optimizer=own.optimizer,
-        inner=Inner(
-            settings.window,
-            settings.horizon,
-            settings.placement,
-            settings.network_rate,
-            settings.network_optimizer == "adam",
-            settings.student_batch or images,
-            partial(augment, operations=job.data.operations),
-        ),
-        learns_labels=settings.learn_labels,
-        operations=own.work.image,
+def _inner(job: DistillJob, settings: UnrolledConfig, *, images: int) -> Inner:
+    """How networks are trained on so many distilled images."""
+    return Inner(
+        settings.window,
+        settings.horizon,
+        settings.placement,
+        settings.network_rate,
+        settings.network_optimizer == "adam",
+        settings.student_batch or images,
+        partial(augment, operations=job.data.operations),
     )
 
 

@@ -11,7 +11,15 @@ from ddpp_jax.methods.matching import LEAST_SHARE, Parts
 from ddpp_jax.methods.method import Feed, Info, Method, Metric, steps_key
 from ddpp_jax.methods.pairs import OnDevice, Pair, Plan, Streamed, device_room, read_all
 from ddpp_jax.methods.pixels import PixelHParams
-from ddpp_jax.methods.real import Pool, RealImages, Room, Work, made_up_pool, pool_like
+from ddpp_jax.methods.real import (
+    Pool,
+    RealImages,
+    RealSource,
+    Room,
+    Work,
+    made_up_pool,
+    pool_like,
+)
 from ddpp_jax.methods.schedules import Schedule
 from ddpp_jax.methods.trajectory import Extensions, match_trajectories
 from ddpp_jax.methods.truncated import UnrolledHParams, unroll_truncated
@@ -37,6 +45,7 @@ __all__ = [
     "Plan",
     "Pool",
     "RealImages",
+    "RealSource",
     "Room",
     "Schedule",
     "Streamed",

@@ -1,6 +1,5 @@
 """Feature alignment: CAFE (Wang et al., CVPR 2022)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,14 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ddpp_jax._types import AugmentFn, Params, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.features import gradient_of
-from ddpp_jax.methods.method import (
-    Feed,
-    Info,
-    Method,
-    Metric,
-    all_finite,
-    finite_or_same,
-)
+from ddpp_jax.methods.method import Info, Method, Metric, all_finite, finite_or_same
 from ddpp_jax.methods.pixels import (
     PixelHParams,
     PixelState,
@@ -29,7 +21,7 @@ from ddpp_jax.methods.pixels import (
     distilled,
     network_training,
 )
-from ddpp_jax.methods.real import NO_WORK, Pool, Work, draw_places, in_parts, reading_pool
+from ddpp_jax.methods.real import Pool, RealSource, draw_places, in_parts, reading_pool
 from ddpp_jax.networks import Network
 from ddpp_jax.training import Training, map_over, train_epoch
 
@@ -110,14 +102,11 @@ class _Setting(NamedTuple):
 
 def align_features(
     network: Network,
-    feed_fn: Callable[[int, int], Feed],
+    source: RealSource,
     *,
-    pool: Pool,
-    real_batch: int,
     optimizer: optax.GradientTransformation,
     loops: AlignmentLoops,
     augment_fn: AugmentFn | None = None,
-    work: Work = NO_WORK,
 ) -> Method:
     """The method of aligning the features of real and of distilled images, layer by layer.
 
@@ -126,37 +115,34 @@ def align_features(
 
     Args:
         network: the architecture, a ConvNet.
-        feed_fn: `feed_fn(seed, done)`, the training set.
-        pool: its shapes.
-        real_batch: real images of each class for an update; no more than the smallest has.
+        source: of real images.
         optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         loops: when the network is trained further, and when another one is drawn.
         augment_fn: one draw for all real and all distilled images of a class in an update, and
             minibatches of the network's training; None is CAFE without DSA.
-        work: what the work of its steps is estimated from.
     """
     setting = _Setting(
         network,
-        real_batch,
+        source.batch,
         optimizer,
         loops,
         augment_fn,
         network_training(network, loops.rate, loops.batch, augment_fn),
     )
     start_fn = begin(optimizer)
-    own, classes = work.ipc, pool.counts.shape[0]
-    update_images = classes * (real_batch + (1 + _TRAINING) * own + loops.queries)
+    own, classes = source.work.ipc, source.classes
+    update_images = classes * (source.batch + (1 + _TRAINING) * own + loops.queries)
     epoch_images = classes * (_TRAINING * own + loops.queries)
     method = Method(
         lambda key, start: State(start_fn(key, start), jnp.int32(0)),
         partial(_step, setting),
-        feed_fn,
+        source.feed_fn,
         lambda state: distilled(state.pixels),
-        batch=pool,
+        batch=source.pool,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",
         held="the training set on the device",
-        operations=work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
+        operations=source.work.image * _WINDOW * (update_images + _WINDOW * epoch_images),
     )
     return reading_pool(method)
 

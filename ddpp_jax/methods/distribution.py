@@ -9,12 +9,7 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import AugmentFn, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
-from ddpp_jax.methods.method import (
-    Feed,
-    Info,
-    Method,
-    Metric,
-)
+from ddpp_jax.methods.method import Info, Method, Metric
 from ddpp_jax.methods.pixels import (
     PixelHParams,
     PixelState,
@@ -24,10 +19,9 @@ from ddpp_jax.methods.pixels import (
     told_by_class,
 )
 from ddpp_jax.methods.real import (
-    NO_WORK,
     Pool,
     Real,
-    Work,
+    RealSource,
     mean_in_parts,
     over_classes,
     reading_pool,
@@ -46,13 +40,10 @@ _TRAINING = 3
 
 def match_distributions(
     network: Network,
-    feed_fn: Callable[[int, int], Feed],
+    source: RealSource,
     *,
-    pool: Pool,
-    real_batch: int,
     optimizer: optax.GradientTransformation,
     augment_fn: AugmentFn,
-    work: Work = NO_WORK,
 ) -> Method:
     """The method of matching the mean features of each class in random networks.
 
@@ -61,12 +52,9 @@ def match_distributions(
 
     Args:
         network: the architecture.
-        feed_fn: `feed_fn(seed, done)`, the training set.
-        pool: its shapes.
-        real_batch: real images of each class in a step; no more than the smallest has.
+        source: of real images.
         optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         augment_fn: applied to the images of a class, one by one with the same key.
-        work: what the work of its steps is estimated from.
     """
 
     def step(
@@ -79,23 +67,24 @@ def match_distributions(
                 same_for_all(augment_fn, key, real),
                 same_for_all(augment_fn, key, own),
                 features_fn=lambda images: network.features_fn(params, images),
-                parts=network.parts(real_batch),
+                parts=network.parts(source.batch),
             )
 
-        by_class, gradient = over_classes(distance, key, pool, state.images, batch=real_batch)
+        by_class, gradient = over_classes(distance, key, pool, state.images, batch=source.batch)
         updated = descend(state, gradient, hparams.pixel_rate, optimizer)
         return told_by_class(state, updated, by_class)
 
+    work = source.work
     method = Method(
         begin(optimizer),
         step,
-        feed_fn,
+        source.feed_fn,
         distilled,
-        batch=pool,
+        batch=source.pool,
         metrics=METRICS,
         advice="lower --pixel-rate",
         held="the training set on the device",
-        operations=work.image * pool.counts.shape[0] * (real_batch + _TRAINING * work.ipc),
+        operations=work.image * source.classes * (source.batch + _TRAINING * work.ipc),
     )
     return reading_pool(method)
 

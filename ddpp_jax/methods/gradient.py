@@ -1,6 +1,5 @@
 """Gradient matching: DC (Zhao, Mopuri and Bilen, ICLR 2021) and DSA (Zhao and Bilen, ICML 2021)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ddpp_jax._types import AugmentFn, FloatArray, Images, Params, PRNGKey, Scalar, Targets
 from ddpp_jax.core import named_key, value_and_gradient
-from ddpp_jax.methods.method import Feed, Info, Method, Metric
+from ddpp_jax.methods.method import Info, Method, Metric
 from ddpp_jax.methods.pixels import (
     PixelHParams,
     PixelState,
@@ -23,10 +22,9 @@ from ddpp_jax.methods.pixels import (
     told_by_class,
 )
 from ddpp_jax.methods.real import (
-    NO_WORK,
     Pool,
     Real,
-    Work,
+    RealSource,
     over_classes,
     reading_pool,
     same_for_all,
@@ -79,14 +77,11 @@ class _Setting(NamedTuple):
 
 def match_gradients(
     network: Network,
-    feed_fn: Callable[[int, int], Feed],
+    source: RealSource,
     *,
-    pool: Pool,
-    real_batch: int,
     optimizer: optax.GradientTransformation,
     loops: GradientLoops,
     augment_fn: AugmentFn | None = None,
-    work: Work = NO_WORK,
 ) -> Method:
     """The method of matching, class by class, the gradients of a network's loss.
 
@@ -95,32 +90,30 @@ def match_gradients(
 
     Args:
         network: the architecture.
-        feed_fn: `feed_fn(seed, done)`, the training set.
-        pool: its shapes.
-        real_batch: real images of each class for an update; no more than the smallest has.
+        source: of real images.
         optimizer: of the pixels, without its rate: `optax.trace(0.5)` as published.
         loops: how the network is trained in between.
         augment_fn: DSA: one draw for all real and all distilled images of a class in an update, and
             minibatches of the network's training; None is DC.
-        work: what the work of its steps is estimated from.
     """
     setting = _Setting(
         network,
-        real_batch,
+        source.batch,
         optimizer,
         loops,
         augment_fn,
         network_training(network, loops.rate, loops.batch, augment_fn),
     )
-    matching = pool.counts.shape[0] * (_TRAINING * real_batch + _MATCHING * work.ipc)
-    training_between = loops.epochs * _TRAINING * pool.counts.shape[0] * work.ipc
+    work, classes = source.work, source.classes
+    matching = classes * (_TRAINING * source.batch + _MATCHING * work.ipc)
+    training_between = loops.epochs * _TRAINING * classes * work.ipc
     images = loops.updates * matching + (loops.updates - 1) * training_between
     method = Method(
         begin(optimizer),
         partial(_step, setting),
-        feed_fn,
+        source.feed_fn,
         distilled,
-        batch=pool,
+        batch=source.pool,
         metrics=METRICS,
         advice="lower --pixel-rate" + (" or --network-rate" if loops.updates > 1 else ""),
         held="the training set on the device",

@@ -1,6 +1,5 @@
 """Kernel inducing points: KIP (Nguyen, Chen and Lee, ICLR 2021; Nguyen et al., NeurIPS 2021)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias, cast
 
@@ -12,14 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ddpp_jax._types import Images, MapFn, OptState, PRNGKey, Scalar, Targets
 from ddpp_jax.core import named_key
-from ddpp_jax.methods.method import (
-    Feed,
-    Info,
-    Method,
-    Metric,
-    all_finite,
-    finite_or_same,
-)
+from ddpp_jax.methods.method import Info, Method, Metric, all_finite, finite_or_same
 from ddpp_jax.methods.pixels import (
     PixelHParams,
     Trained,
@@ -28,7 +20,7 @@ from ddpp_jax.methods.pixels import (
     labels_of,
     trained_set,
 )
-from ddpp_jax.methods.real import Pool, draw_places, reading_pool
+from ddpp_jax.methods.real import Pool, RealSource, draw_places, reading_pool
 from ddpp_jax.networks import Infinite, Variances, among, between
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.training import map_over
@@ -72,14 +64,11 @@ class _Setting(NamedTuple):
 
 def induce_points(
     network: Infinite,
-    feed_fn: Callable[[int, int], Feed],
+    source: RealSource,
     *,
-    pool: Pool,
-    target_batch: int,
     optimizer: optax.GradientTransformation,
     ridge: float = 1e-6,
     learns_labels: bool = False,
-    images: int = 0,
 ) -> Method:
     """The method of kernel regression from the distilled images to real ones.
 
@@ -89,31 +78,29 @@ def induce_points(
 
     Args:
         network: the infinitely wide network whose kernel it is.
-        feed_fn: `feed_fn(seed, done)`, the training set.
-        pool: its shapes.
-        target_batch: real images of each class in a step; no more than the smallest has.
+        source: of real images, whose labels are predicted.
         optimizer: of the pixels, without its rate: `optax.scale_by_adam()` as published.
         ridge: what is added to the kernel's diagonal, as a share of its mean.
         learns_labels: train the labels too. They are kept probabilities, which KIP's own need not
             be.
-        images: in the distilled set, where its work is to be told.
     """
-    setting = _Setting(network, target_batch, optimizer, ridge)
-    classes, side = pool.counts.shape[0], pool.images.shape[1]
+    setting = _Setting(network, source.batch, optimizer, ridge)
+    classes, side = source.classes, source.pool.images.shape[1]
 
     def init(key: PRNGKey, start: DistilledSet) -> KernelState:
         del key  # The images to start from are drawn already.
         trained, labels, alpha = begin_trained(start, classes if learns_labels else None)
         return KernelState(trained, labels, alpha, optimizer.init(cast(optax.Params, trained)))
 
-    pairs = classes * target_batch * images + images * (images + 1) // 2
+    images = classes * source.work.ipc
+    pairs = classes * source.batch * images + images * (images + 1) // 2
     entries = network.entries(side)
     method = Method(
         init,
         partial(_step, setting),
-        feed_fn,
+        source.feed_fn,
         lambda state: trained_set(state.trained, state.labels, state.alpha),
-        batch=pool,
+        batch=source.pool,
         metrics=METRICS,
         advice="lower --pixel-rate, or give a larger --ridge",
         operations=float(_OPERATIONS * pairs * entries),

@@ -13,7 +13,7 @@ from ddpp_jax._types import AugmentFn, FloatArray, Images, PRNGKey, Scalar
 from ddpp_jax.core import named_key
 from ddpp_jax.data import Numbers, Stored
 from ddpp_jax.methods.hosted import OnHost
-from ddpp_jax.methods.method import Method
+from ddpp_jax.methods.method import Feed, Method
 from ddpp_jax.training import everywhere, map_over
 
 Real: TypeAlias = Float[Array, "real height width channels"]
@@ -63,6 +63,27 @@ class Work(NamedTuple):
 
 NO_WORK = Work(0.0, 0)
 """For methods whose work is not to be estimated."""
+
+
+class RealSource(NamedTuple):
+    """What a method that reads real images reads.
+
+    Attributes:
+        feed_fn: `feed_fn(seed, done)`, the training set.
+        pool: its shapes.
+        batch: real images of each class in an update; no more than the smallest has.
+        work: what the work of the steps is estimated from.
+    """
+
+    feed_fn: Callable[[int, int], Feed]
+    pool: Pool
+    batch: int
+    work: Work = NO_WORK
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return self.pool.counts.shape[0]
 
 
 class RealImages:

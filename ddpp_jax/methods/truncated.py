@@ -4,7 +4,6 @@ The distilled images are trained by the loss on real images of a network that wa
 differentiated through a window of that training alone.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -18,14 +17,7 @@ from ddpp_jax._types import Images, OptState, Params, PRNGKey, Scalar, ScalarLik
 from ddpp_jax.core import named_key
 from ddpp_jax.methods.draws import draw
 from ddpp_jax.methods.matching import cut_of
-from ddpp_jax.methods.method import (
-    Feed,
-    Info,
-    Method,
-    Metric,
-    all_finite,
-    finite_or_same,
-)
+from ddpp_jax.methods.method import Info, Method, Metric, all_finite, finite_or_same
 from ddpp_jax.methods.pixels import (
     Trained,
     begin_trained,
@@ -33,7 +25,7 @@ from ddpp_jax.methods.pixels import (
     labels_of,
     trained_set,
 )
-from ddpp_jax.methods.real import Pool, draw_places, reading_pool
+from ddpp_jax.methods.real import Pool, RealSource, draw_places, reading_pool
 from ddpp_jax.methods.windows import Inner, begin_window, through_window
 from ddpp_jax.networks import Network
 from ddpp_jax.sets import DistilledSet
@@ -97,14 +89,11 @@ class _Setting(NamedTuple):
 
 def unroll_truncated(
     network: Network,
-    feed_fn: Callable[[int, int], Feed],
+    source: RealSource,
     *,
-    pool: Pool,
-    target_batch: int,
     optimizer: optax.GradientTransformation,
     inner: Inner,
     learns_labels: bool = False,
-    operations: float = 0.0,
 ) -> Method:
     """The method of training a fresh network on the set and descending its loss on real images.
 
@@ -115,16 +104,13 @@ def unroll_truncated(
 
     Args:
         network: the architecture.
-        feed_fn: `feed_fn(seed, done)`, the training set.
-        pool: its shapes.
-        target_batch: real images of each class in a step; no more than the smallest has.
+        source: of real images, by which a set is evaluated.
         optimizer: of pixels and labels, without their rates: `optax.scale_by_adam()` as published.
         inner: how networks are trained on the distilled images.
         learns_labels: train the labels too, as probabilities.
-        operations: of a forward pass of one image, floating-point; 0 where nobody asks.
     """
-    setting = _Setting(network, target_batch, optimizer, inner)
-    classes = pool.counts.shape[0]
+    setting = _Setting(network, source.batch, optimizer, inner)
+    classes = source.classes
 
     def init(key: PRNGKey, start: DistilledSet) -> UnrolledState:
         del key  # The images to start from are drawn already.
@@ -135,12 +121,12 @@ def unroll_truncated(
     method = Method(
         init,
         partial(_step, setting),
-        feed_fn,
+        source.feed_fn,
         lambda state: trained_set(state.trained, state.labels, state.alpha),
-        batch=pool,
+        batch=source.pool,
         metrics=METRICS,
         advice="lower --pixel-rate or --network-rate",
-        operations=operations * (_passes(inner) * inner.batch + 3 * classes * target_batch),
+        operations=source.work.image * (_passes(inner) * inner.batch + 3 * classes * source.batch),
         least_memory=(3 if inner.adam else 1) * inner.window * network.num_params,
         held=f"a window of {inner.window} steps of {network.num_params:,} parameters",
         remedy="lower --window, --width or --per-class",

@@ -296,19 +296,19 @@ def _update(case, network, x, y):
     pool = methods.Pool(real, places, jnp.full(CLASSES, count))
     order = jnp.argsort(y)
     start, optimizer = DistilledSet(x[order], y[order], 0.01), optax.trace(0.5)
-    own = {"pool": pool, "real_batch": REAL_BATCH, "optimizer": optimizer}
+    source = methods.RealSource(lambda seed, done: None, pool, REAL_BATCH)
     made = None
     if case.kind == "dm":
         made = methods.match_distributions(
-            network, lambda seed, done: None, augment_fn=lambda key, x: x, **own
+            network, source, optimizer=optimizer, augment_fn=lambda key, x: x
         )
     elif case.kind != "cafe":
         made = methods.match_gradients(
             network,
-            lambda seed, done: None,
+            source,
+            optimizer=optimizer,
             loops=methods.GradientLoops(),
             augment_fn=augment if case.kind == "dsa" else None,
-            **own,
         )
     if made is not None:
         hparams = methods.PixelHParams(0.1)
