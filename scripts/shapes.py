@@ -11,7 +11,7 @@ import numpy as np
 
 NOISE = 0.35
 TEST = 100
-"""Test images of each class; of fewer, chance alone would decide which of two sets is better."""
+"""Test images of each class: of fewer, chance decides too much."""
 TAIL = 8
 """A long tail: so many times the last class has half of what comes before."""
 
@@ -48,7 +48,7 @@ def part(rng, classes, size, counts, channels):
 
 
 def write(path, *, classes, size, count, channels=1, tail=False, seed=0):
-    """Write a dataset; with a tail, later classes have fewer training images."""
+    """Write a dataset with `TEST` test images of each class; a tail leaves later classes fewer."""
     rng = np.random.default_rng(seed)
     falls = 0.5 ** (np.arange(classes) * TAIL / classes) if tail else np.ones(classes)
     counts = np.maximum(6, (count * falls).astype(int))

@@ -9,7 +9,6 @@ from processes import call, call_once, start
 from test_resume import kill, wait_for
 
 from ddpp_jax.configs import job_of
-from ddpp_jax.progress import read_metrics
 from ddpp_jax.storage import read_sealed
 
 QUICK = "--budget 1s --width 8 --networks 2 --eval-epochs 30 --random-draws 2 --alpha-rate 0.02"
@@ -137,10 +136,6 @@ def test_a_search_that_is_killed_ends_the_same(own_data, tmp_path):
     assert (tmp_path / "run" / name).read_bytes() == (wholes / "run" / name).read_bytes()
     tunings = [read_sealed(place / "run" / "tuning.json") for place in (tmp_path, wholes)]
     assert tunings[0]["trials"] == tunings[1]["trials"]
-    # So short a time has none for evaluations on the way.
-    assert tunings[0]["settings"]["distillation"]["eval_every"] == 0
-    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert not any("accuracy" in row for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,8 @@ def same(found, wanted):
 def test_parts_give_the_same_bits(part, setting):
     # As users compile it; otherwise tests leave LLVM's optimisation out.
     compiled = {"xla_backend_optimization_level": 3}
+    if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
+        compiled["xla_cpu_use_fusion_emitters"] = True
     wanted = jax.jit(part, compiler_options=compiled)()
     with SAME_BITS[setting]():
         same(jax.jit(lambda: part(), compiler_options=compiled)(), wanted)

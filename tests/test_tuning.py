@@ -11,7 +11,17 @@ import optax
 import pytest
 import small
 
-from ddpp_jax.configs import METHODS, DistributionConfig, TrajectoryConfig, job_of, setting, untuned
+from ddpp_jax.cli.search import Search
+from ddpp_jax.cli.tune import _length
+from ddpp_jax.configs import (
+    METHODS,
+    DistributionConfig,
+    EvaluateConfig,
+    TrajectoryConfig,
+    job_of,
+    setting,
+    untuned,
+)
 from ddpp_jax.configs.distillation import Searched
 from ddpp_jax.data import balanced, seen_by_teachers
 from ddpp_jax.errors import InputError
@@ -22,7 +32,9 @@ from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
 from ddpp_jax.tuning import (
     PILOTS,
+    Asked,
     Budget,
+    Costs,
     Pieces,
     Pilot,
     epochs_as_one,
@@ -87,6 +99,41 @@ def test_a_rate_that_learns_nothing_is_not_taken():
     assert _chosen(tried) == pytest.approx(0.0021)
     assert _crossing(tried) < 0.0021
     assert _chosen((smooth._replace(accuracy=0.5), *tried[1:])) == _crossing(tried)
+
+
+@pytest.mark.parametrize(
+    ("quick", "sweep", "fixed", "every", "said"),
+    [
+        # An evaluation is 25 / 3 s; 510 s hold two of the last sets, three draws, four on the way.
+        (1.0, False, (), 108, ["steps", "eval_epochs"]),
+        (30.0, False, (), 0, ["steps", "eval_epochs", "eval_every"]),
+        (30.0, False, ("eval_every",), 100, ["steps", "eval_epochs"]),
+        (30.0, True, (), 100, ["steps", "eval_epochs"]),
+        (30.0, False, ("steps", "eval_epochs"), 0, ["eval_every"]),
+    ],
+)
+def test_the_length_of_a_run_and_what_is_said_of_it(quick, sweep, fixed, every, said):
+    search = Search(asked=untuned(), fixed=frozenset(fixed), seconds=240.0, members=2, sweep=sweep)
+    quickly = EvaluateConfig(networks=3, eval_epochs=200)
+    job, found = _length(search, untuned(), Budget(720), Costs(600.0, 1.0, quick), quickly)
+    assert job.distillation.eval_every == every
+    assert [one["name"] for one in found] == said
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "rate"),
+    [
+        ((0.0, 0.0, 0.0), 0.001),
+        ((0.5, 0.5, 0.5), 0.001),
+        # 0.45 lies 0.83 of the way from 0.2 to 0.5; a higher rate may teach less.
+        ((0.2, 0.5, 0.3), 0.0025),
+        ((0.1, 0.2, 0.5), 0.0082),
+    ],
+)
+def test_the_lowest_rate_that_learns_enough(accuracies, rate):
+    rough = [Rate(r, (), a, -1.0) for r, a in zip((0.001, 0.003, 0.01), accuracies, strict=True)]
+    assert _chosen(tuple(rough)) == pytest.approx(rate)
+    assert _chosen((Rate(0.05, (), 0.3, SMOOTH), *rough[3:])) == 0.05
 
 
 def test_whitening_is_for_small_colour_images():
@@ -191,7 +238,34 @@ def test_what_takes_longer_is_done_less():
     budget = Budget(720)
     few, many = budget.teachers_and_epochs(10.0), budget.teachers_and_epochs(0.1)
     assert few < many
-    assert budget.steps(600.0, 3.0, 2)[0] < budget.steps(600.0, 0.1, 2)[0]
+    slow, fast = (budget.length(Costs(600.0, step, 1.0), Asked(), members=2) for step in (3.0, 0.7))
+    assert slow < fast
+
+
+def test_a_run_is_as_long_as_the_time_allows():
+    """Of 600 s 510 are planned; two sets, each evaluated three times in 5 s, leave 480."""
+    length = Budget(720).length
+    costs = Costs(600.0, 1.0, 5.0)
+    assert length(costs, Asked(), members=2) == (240, 120)
+    assert length(costs, Asked(), members=2, draws=3) == (232, 116)
+    assert length(costs, Asked(every=0), members=2) == (250, 0)
+    # 490 s, and 2 s of steps with a tenth of 10 s of evaluations.
+    assert length(costs, Asked(every=10), members=2) == (163 // 2 * 2, 10)
+    assert length(costs, Asked(steps=7), members=2) == (7, 3)
+    assert length(Costs(0.0, 1.0, 5.0), Asked(), members=2) == (60, 30)
+    assert length(Costs(600.0, 0.01, 5.0), Asked(), members=2) == (1000, 500)
+
+
+def test_evaluations_that_take_long_are_made_at_the_end_alone():
+    """Two more of two sets are 184 s where one is 46, and a quarter of 720 is 180."""
+    length = Budget(720).length
+    assert length(Costs(600.0, 1.0, 44.0), Asked(), members=2)[1] > 0
+    assert length(Costs(600.0, 1.0, 46.0), Asked(), members=2) == (208, 0)
+    assert length(Costs(600.0, 1.0, 46.0), Asked(needed=True), members=2)[1] > 0
+    assert length(Costs(600.0, 1.0, 46.0), Asked(every=100), members=2)[1] == 100
+    # Of a run that steps by hand, or the least of them, make long, they are less than a quarter.
+    assert length(Costs(600.0, 1.0, 46.0), Asked(steps=5000), members=2) == (5000, 2500)
+    assert length(Costs(600.0, 10.0, 46.0), Asked(), members=2) == (60, 30)
 
 
 def test_smoothness_is_the_cosine_of_neighbouring_changes():

@@ -1,5 +1,6 @@
 """How much work the stages of a job are, and what a trial of them says."""
 
+import dataclasses
 import io
 import math
 
@@ -51,6 +52,24 @@ def test_operations_of_the_main_job_by_hand(places):
     assert 0.75 * image < found.epoch / (3 * 1442) < 1.35 * image
     assert found.step / found.epoch == pytest.approx(11 * 20 * 10 / (3 * 1442))
     assert found.evaluation / found.epoch == pytest.approx(5 * (3 * 1001 * 10 + 355) / (3 * 1442))
+
+
+@pytest.mark.parametrize(
+    ("method", "operations"),
+    [
+        # Passes of the real images of each of ten classes, and of the one distilled image.
+        ("dm", lambda s: 10 * (s.real_batch + 3)),
+        ("dc", lambda s: 10 * (3 * s.real_batch + 9)),
+        ("bptt", lambda s: 10 * (3 * s.real_batch + 12 * s.window + 1.5 * (s.horizon - s.window))),
+    ],
+)
+def test_operations_of_methods_that_read_real_images(method, operations, places):
+    job = setting("digits", method)
+    problem = prepare(job, places)
+    settings = dataclasses.replace(job.distillation, real_batch=100)
+    job = dataclasses.replace(job, distillation=settings)
+    made = make_method(job, Sources({0: problem}), image_operations=1.0).method
+    assert made.operations == pytest.approx(operations(settings))
 
 
 def test_every_setting_asks_for_teachers_that_reach_its_targets():

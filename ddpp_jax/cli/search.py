@@ -201,6 +201,8 @@ def size_up(search: Search) -> Sized:
         "members": search.members,
         "device": jax.default_backend(),
     }
+    if search.sweep:  # Whose sets are evaluated at the end alone, which leaves time for steps.
+        identity["sweep"] = True
     name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
     return Sized(Path("runs/tuning") / name, identity, search.with_found(asked, found))
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from ddpp_jax.planning.sources import data_in_memory
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.tuning import (
-    EVALUATIONS,
     SHARE,
     TUNING,
+    Asked,
     Budget,
+    Costs,
     RangeTest,
     epochs_as_one,
     first_alpha,
@@ -42,11 +42,7 @@ from ddpp_jax.tuning.found import REMEDY
 _TEACHING = "teaching.json"
 _LONG_EVALUATION = 0.02
 """Share of a run's time beyond which an evaluation of 1,000 epochs is cut to 300."""
-_LONG_ON_THE_WAY = 0.25
-"""Share of a run's time beyond which sets are not evaluated on the way, but at the end alone."""
 _EPOCHS_TO_TARGET = 2
-_SPARE = 0.85
-"""Share of the time that is left which steps and evaluations are planned to take."""
 
 
 def require_search(search: Search, found: Sized, places: Places) -> Dataset:
@@ -131,7 +127,8 @@ def _search(
     )
     job = search.with_found(job, raced.best["values"])
     left = budget.seconds - (time.monotonic() - began)
-    job, said = _length(search, job, budget, _Costs(left, raced.step, seconds, quick.config))
+    costs = Costs(left, raced.step, seconds)
+    job, said = _length(search, job, budget, costs, quick.config)
     write_json(
         folder / TUNING,
         {
@@ -217,7 +214,10 @@ def _derived_teaching(
     epoch_steps = -(-len(dataset.y_train) // job.teaching.teacher_batch)
     alpha = first_alpha(rate, span * epoch_steps, settings.student_steps)
     why = {
-        "teacher_rate": (rate, "the largest with a smooth trajectory, or that learns enough"),
+        "teacher_rate": (
+            rate,
+            "the largest with a smooth path, or the lowest that learns enough",
+        ),
         "epochs": (epochs, "what the time allows"),
         "teachers": (teachers, "what the time allows"),
         "target_epochs": (span, "two epochs, or as many as make about 40 steps"),
@@ -257,47 +257,42 @@ def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
     return next((u for u in range(found, 1, -1) if last(u) <= job.teaching.last_kept), 1)
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """Seconds that are left, of a step and of a quick evaluation, and how that is made."""
-
-    left: float
-    step: float
-    quick: float
-    quickly: EvaluateConfig
-
-
 def _length(
-    search: Search, job: DistillJob, budget: Budget, costs: _Costs
+    search: Search, job: DistillJob, budget: Budget, costs: Costs, quickly: EvaluateConfig
 ) -> tuple[DistillJob, list[dict[str, Any]]]:
-    """The job with as many steps as the time that is left allows, and what was derived."""
-    evaluation = job.evaluation
+    """The job with as many steps as the time that is left allows, and what was derived.
+
+    Args:
+        search: what is asked for.
+        job: with all else that was found.
+        budget: of the whole run.
+        costs: with the seconds of a quick evaluation.
+        quickly: how that is made.
+    """
+    evaluation, own, fixed = job.evaluation, job.distillation, search.fixed
     draws = job.random_draws if job.baselines and not search.sweep else 0
-    networks = evaluation.networks / costs.quickly.networks
-    epochs = evaluation.eval_epochs if "eval_epochs" in search.fixed else 1000
-    one = costs.quick * networks * epochs / costs.quickly.eval_epochs
-    if "eval_epochs" not in search.fixed and one > _LONG_EVALUATION * budget.seconds:
+    networks = evaluation.networks / quickly.networks
+    epochs = evaluation.eval_epochs if "eval_epochs" in fixed else 1000
+    one = costs.evaluation * networks * epochs / quickly.eval_epochs
+    if "eval_epochs" not in fixed and one > _LONG_EVALUATION * budget.seconds:
         epochs, one = 300, one * 300 / epochs
-    members, on_the_way = search.members, EVALUATIONS + 1  # One before the first step.
-    free = "eval_every" not in search.fixed and evaluation.which == "last"
-    long = free and members * EVALUATIONS * one > _LONG_ON_THE_WAY * budget.seconds
-    none = "eval_every" in search.fixed and not job.distillation.eval_every
-    if search.sweep or none or long:
-        on_the_way = 1  # Of the last set.
-    evaluations = members * on_the_way + draws
-    left = _SPARE * costs.left - evaluations * one
-    steps, every = budget.steps(left, costs.step, members)
-    found = {"steps": steps, "eval_every": 0 if long else every, "eval_epochs": epochs}
-    why = {
-        "steps": "what the time allows",
-        "eval_epochs": "1,000 where that is quick, else 300",
-        "eval_every": "0, at the end alone, where evaluations on the way take long",
-    }
+    asked = Asked(
+        own.steps if "steps" in fixed else None,
+        0 if search.sweep else own.eval_every if "eval_every" in fixed else None,
+        needed=evaluation.which != "last",
+    )
+    steps, every = budget.length(
+        costs._replace(evaluation=one), asked, members=search.members, draws=draws
+    )
+    found = {"steps": steps, "eval_epochs": epochs}
+    why = {"steps": "what the time allows", "eval_epochs": "1,000 where that is quick, else 300"}
+    if not search.sweep:
+        found["eval_every"] = every
+    if not every:
+        why["eval_every"] = "0, at the end alone, where evaluations on the way take long"
     said = [
         {"name": name, "value": found[name], "why": reason}
         for name, reason in why.items()
-        if name not in search.fixed and (name != "eval_every" or long)
+        if name in found and name not in fixed
     ]
-    if "steps" in search.fixed and not long:
-        found["eval_every"] = max(1, job.distillation.steps // EVALUATIONS)
     return search.with_found(job, found), said

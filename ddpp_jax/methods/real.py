@@ -71,7 +71,8 @@ class RealSource(NamedTuple):
     Attributes:
         feed_fn: `feed_fn(seed, done)`, the training set.
         pool: its shapes.
-        batch: real images of each class in an update; no more than the smallest has.
+        batch: real images of each class in a step, or in each of its updates; no more than the
+            smallest has.
         work: what the work of the steps is estimated from.
     """
 
@@ -82,7 +83,7 @@ class RealSource(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Classes of the training set."""
         return self.pool.counts.shape[0]
 
 

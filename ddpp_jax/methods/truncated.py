@@ -104,7 +104,7 @@ def unroll_truncated(
 
     Args:
         network: the architecture.
-        source: of real images, by which a set is evaluated.
+        source: of real images, on which the loss of a network is taken.
         optimizer: of pixels and labels, without their rates: `optax.scale_by_adam()` as published.
         inner: how networks are trained on the distilled images.
         learns_labels: train the labels too, as probabilities.

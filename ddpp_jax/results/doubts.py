@@ -17,7 +17,8 @@ _TEACHERS_LOSS = 0.95
 
 _ROUGH = 0.7
 """Mean cosine between what neighbouring first epochs of a teacher change, below which its path is
-no longer smooth; rates are chosen at 0.8 (`tuning.teaching`)."""
+no longer smooth. A rate that was found by the program is at 0.8, or the lowest that teaches enough
+(`tuning.teaching`), and then a lower one is no remedy."""
 
 
 class Evidence(NamedTuple):
@@ -115,7 +116,7 @@ def _of_teachers(evidence: Evidence, random: Mapping[str, Any] | None) -> _Cause
             "likely too high",
             lower,
         )
-    smoothness = evidence.smoothness_fn()
+    smoothness = None if evidence.found else evidence.smoothness_fn()
     if smoothness is not None and smoothness < _ROUGH:
         return (
             "From epoch to epoch the teachers turn, with a mean cosine of "

@@ -1,6 +1,6 @@
 """Settings for data that nobody has tuned: derived where that can be, and else found by trying."""
 
-from ddpp_jax.tuning.budget import EVALUATIONS, SHARE, Budget, seconds_of
+from ddpp_jax.tuning.budget import SHARE, Asked, Budget, Costs, seconds_of
 from ddpp_jax.tuning.found import PILOTS, TUNING, Trial, read_tuning
 from ddpp_jax.tuning.pilots import Pieces, Pilot, Race, race
 from ddpp_jax.tuning.sizes import (
@@ -13,11 +13,12 @@ from ddpp_jax.tuning.sizes import (
 from ddpp_jax.tuning.teaching import RangeTest, range_test, smoothness
 
 __all__ = [
-    "EVALUATIONS",
     "PILOTS",
     "SHARE",
     "TUNING",
+    "Asked",
     "Budget",
+    "Costs",
     "Pieces",
     "Pilot",
     "Race",

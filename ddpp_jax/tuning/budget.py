@@ -14,10 +14,36 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 4, 12
 _LEAST_TEACHERS, _MOST_TEACHERS = 3, 20
 _LEAST_STEPS, _MOST_STEPS = 60, 1000
 _LEAST_RUNG, _MOST_RUNG = 5, 100
-EVALUATIONS = 2
-"""On the way, the last of them of the last set."""
+_EVALUATIONS = 2
+"""Of a set on the way, the last of them of the last set; one more is made before the first step."""
+_ON_THE_WAY = 0.25
+"""Share of a run's time beyond which sets are evaluated at the end alone."""
+_SPARE = 0.85
+"""Share of the time that is left which steps and evaluations are planned to take."""
 
 _LAST_FIELD = 3
+
+
+class Costs(NamedTuple):
+    """Seconds that are left, of a step of one distillation, and of an evaluation of one set."""
+
+    left: float
+    step: float
+    evaluation: float
+
+
+class Asked(NamedTuple):
+    """What of a run's length is given by hand.
+
+    Attributes:
+        steps: of distillation.
+        every: steps between evaluations; 0 for one at the end alone.
+        needed: whether sets must be evaluated on the way.
+    """
+
+    steps: int | None = None
+    every: int | None = None
+    needed: bool = False
 
 
 class Budget(NamedTuple):
@@ -56,17 +82,39 @@ class Budget(NamedTuple):
         first = min(_MOST_RUNG, max(_LEAST_RUNG, first))
         return [first * (2 ** (rung + 1) - 1) for rung in range(len(fields))]
 
-    def steps(self, left: float, step: float, members: int) -> tuple[int, int]:
+    def length(
+        self, costs: Costs, asked: Asked, *, members: int, draws: int = 0
+    ) -> tuple[int, int]:
         """Distillation steps of the run itself, and after how many its sets are evaluated.
 
         Args:
-            left: seconds that are left for them.
-            step: seconds of a step of one distillation.
+            costs: seconds of what it is made of.
+            asked: what is given by hand.
             members: distillations that go side by side.
+            draws: sets of random real images that are evaluated too.
+
+        Returns:
+            The steps, and those between evaluations; 0 where these are made at the end alone.
         """
-        steps = int(max(0.0, left) / (step * members))
-        every = min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // EVALUATIONS
-        return every * EVALUATIONS, every
+        each = members * costs.evaluation
+        left = _SPARE * costs.left - each - draws * costs.evaluation
+        step = members * costs.step
+        if asked.every:
+            left, step = left - each, step + each / asked.every
+        steps = asked.steps or _steps(left, step)
+        if asked.every is not None:
+            return steps, asked.every
+        on_the_way = _EVALUATIONS * each
+        if not asked.needed and on_the_way > _ON_THE_WAY * max(self.seconds, steps * step):
+            return steps, 0
+        steps = asked.steps or _steps(left - on_the_way, step)
+        return steps, max(1, steps // _EVALUATIONS)
+
+
+def _steps(left: float, step: float) -> int:
+    """How many steps the time allows, as a multiple of the evaluations on the way."""
+    steps = int(max(0.0, left) / step)
+    return min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // _EVALUATIONS * _EVALUATIONS
 
 
 def _fields(pilots: int) -> list[int]:
