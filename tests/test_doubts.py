@@ -68,6 +68,8 @@ def test_teachers_that_turn_from_epoch_to_epoch_are_named():
     )
     smooth = evidence()._replace(smoothness_fn=lambda: 0.72)
     assert "--steps 400" in doubt(row(0.1), row(0.5), smooth)
+    # A rate that was found is the lowest at which teachers learn: a lower one would be no remedy.
+    assert "--steps 400" in doubt(row(0.1), row(0.5), rough._replace(found=True))
 
 
 def test_the_paths_of_teachers_are_read_for_doubted_sets_alone():
