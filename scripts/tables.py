@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import mask_table
+import mask_words
 from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
 
 import ddpp_jax
@@ -333,7 +334,7 @@ def make_masks(given, seeds, leases):
     pairs = [(cell, seed) for seed in seeds for cell in given.cells]
     found = each(pairs, lambda pair: mask_table.run_cell(runner, *pair, teacher_seed))
     results = {cell: [found[cell, seed] for seed in seeds] for cell in given.cells}
-    return mask_table.make(runner.folder, results, command, own_teachers=bool(own))
+    return mask_words.make(runner.folder, results, command, own_teachers=bool(own))
 
 
 def main():

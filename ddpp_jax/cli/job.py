@@ -177,12 +177,12 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
             found = evaluations.evaluate(
                 network,
                 outcome.distilled,
-                tests,
+                _tests(dataset),
                 report,
                 key=keys[member.title],
                 name=member.title,
             )
-            rows.append(member_row(member, outcome, found["test"]))
+            rows.append(member_row(member, outcome, found))
             settings = member.job.distillation
             if isinstance(settings, KernelConfig) and run.sweep is None:
                 rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
@@ -259,14 +259,20 @@ def _leaders(start: DistilledSet) -> DistilledSet:
     return start._replace(images=found[0], labels=found[1])
 
 
+def _tests(dataset: Dataset) -> Tests:
+    """What distilled sets are evaluated on: the test set, and training images kept apart."""
+    tests = {"test": (dataset.x_test, dataset.y_test)}
+    if len(dataset.y_held):
+        tests["held-out"] = (dataset.x_held, dataset.y_held)
+    return tests
+
+
 def _accuracies(
     evaluations: Evaluations, run: Run, dataset: Dataset, key: Any, small: DistilledSet
 ) -> dict[str, float]:
     """What an evaluation on the way finds."""
     quantities = {"test": "accuracy", "held-out": "held_out_accuracy"}
-    tests = {"test": (dataset.x_test, dataset.y_test)}
-    if len(dataset.y_held):
-        tests["held-out"] = (dataset.x_held, dataset.y_held)
+    tests = _tests(dataset)
     found = evaluations.evaluate(run.problem.network, small, tests, Report(None), key=key)
     means = {quantities[test]: evaluation.mean for test, evaluation in found.items()}
     return means | {f"{quantities[test]}_std": one.std for test, one in found.items()}

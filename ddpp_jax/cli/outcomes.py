@@ -14,7 +14,7 @@ from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob
 from ddpp_jax.data import Dataset, deviation
 from ddpp_jax.errors import InputError
-from ddpp_jax.evaluate import Tests, evaluate_by_kernel
+from ddpp_jax.evaluate import Evaluation, Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.planning.work import by_kernel
 from ddpp_jax.progress import Report, read_metrics
@@ -27,12 +27,16 @@ _FEW_TEACHERS, _FIRST_EPOCHS = 2, 3
 """The teachers and their epochs that tell how smooth all paths are, as where rates are chosen."""
 
 
-def member_row(member: MemberJob, outcome: distill.Outcome, evaluation: Any) -> dict[str, Any]:
-    """The row of `result.json` for one of the distillations."""
+def member_row(
+    member: MemberJob, outcome: distill.Outcome, found: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """The row of `result.json` for one of the distillations, by the evaluation of each test set."""
     small = outcome.distilled
     about = {name: small.origin[name] for name in ("ipc", "seed", "which", "step")}
-    row = tables.evaluated_row(member.title, len(small.labels), [evaluation], **about)
+    row = tables.evaluated_row(member.title, len(small.labels), [found["test"]], **about)
     row["means"] = outcome.means
+    if "held-out" in found:
+        row["held_out_mean"] = found["held-out"].mean
     return row if member.value is None else row | {"value": member.value}
 
 
@@ -55,7 +59,7 @@ def kernel_row(
         classes=dataset.classes,
         name=f"evaluate {name}",
     )
-    return member_row(member, outcome, found["test"]) | {"method": name}
+    return member_row(member, outcome, found) | {"method": name}
 
 
 def say_outcome(name: str, outcome: distill.Outcome, run: Run, report: Report) -> None:

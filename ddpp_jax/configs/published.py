@@ -115,9 +115,16 @@ _FEW = {
     "dc": {"steps": 300},
     "dsa": {"steps": 300, "siamese": "all"},
     "dm": {"steps": 500, "eval_every": 100, "siamese": "all"},
-    "cafe": {"steps": 50, "siamese": "all"},
+    "cafe": {"steps": 20, "siamese": "all"},
     "kip": {"steps": 50, "real_batch": 4},
-    "bptt": {"steps": 300, "pixel_rate": 0.03, "window": 20, "horizon": 60, "start": "real"},
+    "bptt": {
+        "steps": 300,
+        "pixel_rate": 0.03,
+        "window": 20,
+        "horizon": 60,
+        "real_batch": 50,
+        "start": "real",
+    },
 }
 _FEW_OF_TEN = _FEW | {"dc": {"steps": 50}, "dsa": {"steps": 50, "siamese": "all"}}
 _SMALL: dict[str, dict[str, dict[str, Any]]] = {

@@ -105,6 +105,7 @@ class _Row(TypedDict):
     settings: NotRequired[str]
     value: NotRequired[str]
     means: NotRequired[dict[str, float]]
+    held_out_mean: NotRequired[float]
 
 
 class _Spread(TypedDict):
