@@ -194,7 +194,7 @@ def tried_lines(cell, entries, tries):
     for entry in entries:
         own = tries[entry.title]
         figures = []
-        edge = ", at an edge" if best(own) in (min(own), max(own)) else ""
+        edge = ", at an edge" if max(own.values()) and best(own) in (min(own), max(own)) else ""
         for value, found in own.items():
             mark = "**" if value == best(own) else ""
             figures.append(f"{mark}{value:g}: {100 * found:.1f}{mark}")

@@ -82,6 +82,10 @@ def case_of(mask, group):
     return mask, group.words if mask in RANKED else ""
 
 
+ORDER = tuple(dict.fromkeys(case_of(mask, group) for group in GROUPS for mask in group.masks))
+"""Every case, as tables show them."""
+
+
 def run_cell(runner, cell, seed, teacher_seed):
     """The figures of one cell and seed: (mask, pruning) to accuracies, loss and share kept."""
     _, setting, vary = CELLS[cell]
@@ -115,11 +119,18 @@ def run_cell(runner, cell, seed, teacher_seed):
 
 
 def loss_over_all(path):
-    """The mean matching loss over the steps, of all parameters: of those kept a mask is ahead."""
-    rows = [row for row in read_metrics(path) if "loss" in row]
-    kept = [[1 - row[f"{part}_removed"] for part in ("numerator", "denominator")] for row in rows]
-    losses = [row["loss"] * way / square for row, (square, way) in zip(rows, kept, strict=True)]
-    return float(np.mean(losses))
+    """The mean matching loss over the steps, of all parameters: of those kept a mask is ahead.
+
+    Steps that were not finite, or that kept nothing of the way, are left out.
+    """
+    names = ("loss", "numerator_removed", "denominator_removed")
+    rows = [[row.get(name) for name in names] for row in read_metrics(path)]
+    losses = [
+        loss * (1 - way) / (1 - square)
+        for loss, square, way in rows
+        if None not in (loss, square, way) and square < 1 and way < 1
+    ]
+    return float(np.mean(losses)) if losses else float("nan")
 
 
 def means_of(results, case, quantity):
@@ -188,10 +199,9 @@ def table_of(cells):
     """A line for each cell and case."""
     lines = []
     for cell, results in cells.items():
-        every = dict.fromkeys(case for found in results for case in found)
-        cases = [case for case in every if case != (PLAIN, "")]
+        cases = [case for case in ORDER if any(case in found for found in results)]
         differences = compared(results, cases, "convnet")
-        for case in [(PLAIN, ""), *cases]:
+        for case in cases:
             found = means_of(results, case, "convnet")
             mean = found[np.isfinite(found)]
             difference = differences.get(case)
@@ -205,8 +215,8 @@ def table_of(cells):
                     "loss": float(np.nanmean(means_of(results, case, "loss"))),
                     "mean": float(mean.mean()),
                     "error": error_of(mean),
-                    "difference": difference.mean if difference else 0.0,
-                    "difference_error": difference.error if difference else 0.0,
+                    "difference": difference.mean if difference else float("nan"),
+                    "difference_error": difference.error if difference else float("nan"),
                 }
             )
     return lines

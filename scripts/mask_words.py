@@ -4,7 +4,16 @@ import csv
 
 import matplotlib.figure
 import numpy as np
-from mask_table import ARCHITECTURES, CELLS, PLAIN, compared, means_of, table_of, tests_of
+from mask_table import (
+    ARCHITECTURES,
+    CELLS,
+    ORDER,
+    PLAIN,
+    compared,
+    means_of,
+    table_of,
+    tests_of,
+)
 from table_files import machine
 
 from ddpp_jax.storage import Replacement
@@ -24,7 +33,7 @@ COLUMNS = [
 OF_TESTS = ["cell", "less", "seeds", "difference", "error", "p", "p_holm"]
 
 
-def markdown(cells, lines, tests, command):
+def markdown(cells, lines, tests, command, *, own_teachers):
     """The tests, the table of every cell, and what other architectures find."""
     said = ["| data, IPC | ratio at threshold 0.1 less | points | seeds | p | p, Holm |"]
     said += ["|---|---|---|---|---|---|"]
@@ -49,16 +58,20 @@ def markdown(cells, lines, tests, command):
                 f"{line['loss']:.4f} | {accuracy} | {less if line['mask'] != PLAIN else ''} |"
             )
         said += ["", *other_networks(results), ""]
+    teachers = (
+        "Each seed has teachers of its own."
+        if own_teachers
+        else "All seeds have the same teachers, and what is told is told of these."
+    )
     return "\n".join(
         [
             *said,
             "± is the standard error over seeds, of differences that of the paired ones. The first "
-            "table holds what was to be tested, by paired t-tests, corrected over all of its "
-            "lines (Holm); nothing else is tested. At a threshold the other masks that rank "
-            "parameters keep, in each step, as many as ratio would of their own student, random as "
-            "many of each tensor; signs and learned keep what they keep. A share is the same for "
-            "all. The loss is of all parameters, whatever is kept. Seeds share their teachers, so "
-            "that what is told is told of these, unless it says otherwise.",
+            "table holds what was to be tested, by paired t-tests, corrected over all of its lines "
+            "(Holm); nothing else is tested. At a threshold ratio and ratio-magnitude prune by "
+            "their own rule, the others that rank parameters as many in each step as ratio would "
+            "of their own student, random as many of each tensor; signs and learned keep what they "
+            f"keep. A share is the same for all. The loss is of all parameters. {teachers}",
             "",
             f"`{command}`; {machine()}",
         ]
@@ -66,7 +79,9 @@ def markdown(cells, lines, tests, command):
 
 
 def with_error(mean, error, form):
-    """A mean in percent and its standard error, where there is one."""
+    """A mean in percent and its standard error, where there is one; nothing of an unknown one."""
+    if np.isnan(mean):
+        return ""
     said = format(100 * mean, form)
     return said if np.isnan(error) else f"{said} ± {100 * error:.2f}"
 
@@ -102,23 +117,24 @@ def write_csv(path, columns, lines):
 def draw(path, lines):
     """The difference to plain matching of every case, with twice its standard error."""
     cells = list(dict.fromkeys(line["cell"] for line in lines))
-    shown = [line for line in lines if line["cell"] == cells[0] and line["mask"] != PLAIN]
+    known = {(line["mask"], line["pruning"]) for line in lines if line["mask"] != PLAIN}
+    shown = [case for case in ORDER if case in known]
+    place = {case: -number for number, case in enumerate(shown)}
     figure = matplotlib.figure.Figure(
         figsize=(3.2 * len(cells) + 2.6, 0.26 * len(shown) + 1.4), layout="constrained"
     )
     axes = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
     for ax, cell in zip(axes, cells, strict=True):
         own = [line for line in lines if line["cell"] == cell and line["mask"] != PLAIN]
-        places = np.arange(len(own))[::-1]
         ax.axvline(0, color="0.6", linewidth=0.8)
         ax.errorbar(
             [100 * line["difference"] for line in own],
-            places,
+            [place[line["mask"], line["pruning"]] for line in own],
             xerr=[200 * line["difference_error"] for line in own],
             fmt="o",
             markersize=4,
         )
-        ax.set_yticks(places, [f"{line['mask']} {line['pruning']}".strip() for line in own])
+        ax.set_yticks(list(place.values()), [" ".join(case).strip() for case in shown])
         ax.tick_params(labelsize=7)
         ax.set_title(CELLS[cell][0], fontsize=9)
         ax.set_xlabel("points of accuracy less no mask", fontsize=8)
@@ -131,7 +147,7 @@ def make(folder, results, command, *, own_teachers):
     """Leave the table's files, from what `run_cell` gave for each seed of a cell; its Markdown."""
     name = "masks-own-teachers" if own_teachers else "masks"
     lines, tests = table_of(results), tests_of(results)
-    text = markdown(results, lines, tests, command)
+    text = markdown(results, lines, tests, command, own_teachers=own_teachers)
     with Replacement(folder / f"{name}.md") as temporary:
         temporary.write_text(text + "\n")
     write_csv(folder / f"{name}.csv", COLUMNS, lines)

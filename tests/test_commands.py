@@ -269,6 +269,10 @@ def test_sets_of_a_run_by_name(finished):
     assert "best on held-out images (step" in done.stdout
     run = folder / "chosen-run"
     evaluated = [row for row in read_rows(run / "metrics.jsonl") if "accuracy" in row]
+    (row,) = json.loads((run / "result.json").read_text())["rows"]
+    best = max(evaluated, key=lambda row: row["held_out_accuracy"])
+    assert row["held_out_mean"] == pytest.approx(best["held_out_accuracy"])
+    assert "held_out_mean" not in (folder / "run" / "result.json").read_text()
     for which, quantity in (("best-held-out", "held_out_accuracy"), ("best-test", "accuracy")):
         best = max(evaluated, key=lambda row: row[quantity])
         name = f"evaluated-{which}"

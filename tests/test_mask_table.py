@@ -51,9 +51,11 @@ def commands(calls):
             means = {"loss": 0.5, "kept_fraction": 0.9}
             for mask in masks:
                 (out / f"mask-{mask}").mkdir()
-                removed = {"numerator_removed": 0.2, "denominator_removed": 0.1}
-                rows = [{"step": 0}, {"step": 1, "loss": 0.4} | removed]
-                rows += [{"step": 2, "loss": 0.6} | removed]
+                names = ("step", "loss", "numerator_removed", "denominator_removed")
+                steps = [(1, 0.4, 0.2, 0.1), (2, 0.6, 0.5, 0.0), (3, None, None, None)]
+                rows = [
+                    dict(zip(names, step, strict=True)) for step in [(0, 1.0, 1.0, 1.0), *steps]
+                ]
                 write_rows(out / f"mask-{mask}" / "metrics.jsonl", rows)
             seed = int(flags["--seed"])
             rows = [
@@ -103,9 +105,9 @@ def test_what_is_run_and_said(scripts, monkeypatch, tmp_path, capsys):
     ratio = found["cifar10-ipc1", "ratio", "threshold 0.1"]
     assert float(ratio["difference"]) == pytest.approx(differences.mean())
     assert float(ratio["difference_error"]) == pytest.approx(differences.std(ddof=1) / 2)
-    assert float(ratio["loss"]) == pytest.approx(0.5 * 0.9 / 0.8)
+    assert float(ratio["loss"]) == pytest.approx((0.4 * 0.9 / 0.8 + 0.6 / 0.5) / 2)
     text = capsys.readouterr().out
-    assert f"| ratio | threshold 0.1 | 90.0 | 0.5625 | {100 * float(ratio['mean']):.2f} ±" in text
+    assert f"| ratio | threshold 0.1 | 90.0 | 0.8250 | {100 * float(ratio['mean']):.2f} ±" in text
     assert "**CIFAR-100, 1** (4 seeds)" in text
     assert "| mask | vgg11, % | less none | resnet18, % | less none |" in text
     assert "| none | 20.0 |  | 10.0 |  |" in text
@@ -138,7 +140,8 @@ def test_what_was_to_be_tested_is_tested_and_nothing_else(scripts, monkeypatch, 
 def test_teachers_of_their_own(scripts, monkeypatch, tmp_path):
     calls = make(scripts, monkeypatch, tmp_path, "--own-teachers", "--cells", "cifar10-ipc10")
     assert not any("--teacher-seed" in call for call in calls)
-    assert (tmp_path / "masks-own-teachers.md").exists()
+    text = (tmp_path / "masks-own-teachers.md").read_text()
+    assert "Each seed has teachers of its own." in text
 
 
 def test_holms_correction_by_hand(scripts):
@@ -197,5 +200,35 @@ def test_a_mask_that_always_breaks_down_has_no_row(scripts, monkeypatch, tmp_pat
     make(scripts, monkeypatch, tmp_path, "--cells", "cifar10-ipc1")
     text = capsys.readouterr().out
     assert "| depth |" not in text
-    assert "| none |  | 90.0 | 0.5625 |" in text
-    assert "| CIFAR-10, 1 | none |" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| none |  | 90.0 |")]
+    assert "(1 broke down)" in line
+    with (tmp_path / "masks-tests.csv").open(newline="") as file:
+        assert [one["seeds"] for one in csv.DictReader(file)] == ["3", "4"]
+
+
+def test_masks_stand_in_one_order_whichever_came_first(scripts, monkeypatch, tmp_path):
+    whole = globals()["accuracies"]
+
+    def some(mask, seed, shift=0.0):
+        return None if (mask, seed, shift) == ("depth", 0, 0.0) else whole(mask, seed, shift)
+
+    monkeypatch.setitem(globals(), "accuracies", some)
+    make(scripts, monkeypatch, tmp_path, "--cells", "cifar10-ipc1")
+    with (tmp_path / "masks.csv").open(newline="") as file:
+        found = [(line["mask"], line["pruning"]) for line in csv.DictReader(file)]
+    assert tuple(found) == scripts.masks.ORDER
+
+
+def test_what_is_not_known_is_not_said_to_be_nothing(scripts, monkeypatch, tmp_path, capsys):
+    """The plain distillation of the only seed broke down."""
+    whole = globals()["accuracies"]
+
+    def some(mask, seed, shift=0.0):
+        return None if (mask, shift) == ("none", 0.0) else whole(mask, seed, shift)
+
+    monkeypatch.setitem(globals(), "accuracies", some)
+    make(scripts, monkeypatch, tmp_path, "--cells", "cifar10-ipc1")
+    text = capsys.readouterr().out
+    assert "| none |" not in text
+    (line, *_) = [line for line in text.splitlines() if line.startswith("| ratio | threshold 0.1")]
+    assert line.endswith("|  |")

@@ -192,5 +192,6 @@ def _check_row(row: Mapping[str, Any], classes: int) -> None:
         raise ValueError(f"a row has figures of {min(counts - {classes})} classes, not {classes}")
     if not row["accuracies"] or len(row["accuracies"]) != row["networks"]:
         raise ValueError("a row has not one accuracy for each network")
-    if not all(0 <= accuracy <= 1 for accuracy in (row["mean"], *row["accuracies"])):
+    means = (row["mean"], row.get("held_out_mean", 0))
+    if not all(0 <= accuracy <= 1 for accuracy in (*means, *row["accuracies"])):
         raise ValueError("a row has an accuracy that is not from 0 to 1")
