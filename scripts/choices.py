@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from choice_entries import BASE, CELLS, ENTRIES, Entry
-from mask_table import holm
-from scipy.stats import ttest_rel
+from mask_table import holm, paired
 from table_files import difference_words, machine, spread_words
 from tables import Runner, each, resumable
 
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.problem import TEACHERS
-from ddpp_jax.results import paired_difference
 from ddpp_jax.storage import (
     Replacement,
     digest_of,
@@ -208,18 +206,13 @@ def compared_lines(found):
     for cell, of_cell in found.items():
         means = {title: np.array([own.mean() for own in seeds]) for title, seeds in of_cell.items()}
         for title, own in means.items():
-            both = np.isfinite(own) & np.isfinite(means[BASE])
-            less = paired_difference(own[both], means[BASE][both]) if both.any() else None
-            told = title != BASE and less is not None and less.error > 1e-9
-            values.append(ttest_rel(own[both], means[BASE][both]).pvalue if told else np.nan)
+            less, _, p = paired(own, means[BASE])
+            values.append(p)  # Of MTT itself there is none.
             words = "" if title == BASE or less is None else difference_words(less)
             lines.append(f"| {cell} | {title} | {spread_words(own)} | {words} |")
-    values = np.array(values)
-    tested = np.isfinite(values)
-    values[tested] = holm(values[tested])
     return [
         f"{line} {p:.2g} |" if np.isfinite(p) else f"{line} |"
-        for line, p in zip(lines, values, strict=True)
+        for line, p in zip(lines, holm(values), strict=True)
     ]
 
 

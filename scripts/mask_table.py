@@ -138,56 +138,51 @@ def means_of(results, case, quantity):
     return np.array([np.mean(found.get(case, {}).get(quantity, np.nan)) for found in results])
 
 
-def compared(results, cases, network, other=(PLAIN, "")):
-    """The difference of each case to another one; none where no seed has both."""
-    found, others = {}, means_of(results, other, network)
-    for case in cases:
-        own = means_of(results, case, network)
-        both = np.isfinite(own) & np.isfinite(others)
-        if both.any():
-            found[case] = paired_difference(own[both], others[both])
-    return found
+def paired(own, others):
+    """The difference over the seeds that have both, how many these are, and its p-value.
 
-
-def tests_of(cells):
-    """A line for each question of each cell, with p-values corrected over all of them.
-
-    A p-value is NaN for one seed, and where all seeds differ alike: too few to be told apart.
+    None, 0 and NaN where there are none. The p-value, by a paired t-test, is NaN of one seed and
+    where all differ alike: too few to be told apart.
     """
-    lines = []
-    for cell, results in cells.items():
-        for other in QUESTIONS:
-            own, others = (means_of(results, case, "convnet") for case in (PAPERS, other))
-            both = np.isfinite(own) & np.isfinite(others)
-            if not both.any():
-                continue
-            less = paired_difference(own[both], others[both])
-            told = less.error > 1e-9
-            p = float(ttest_rel(own[both], others[both]).pvalue) if told else float("nan")
-            lines.append(
-                {
-                    "cell": cell,
-                    "less": other[0],
-                    "seeds": int(both.sum()),
-                    "difference": less.mean,
-                    "error": less.error,
-                    "p": p,
-                    "p_holm": float("nan"),
-                }
-            )
-    told = [line for line in lines if np.isfinite(line["p"])]
-    for line, corrected in zip(told, holm([line["p"] for line in told]), strict=True):
-        line["p_holm"] = float(corrected)
-    return lines
+    both = np.isfinite(own) & np.isfinite(others)
+    if not both.any():
+        return None, 0, np.nan
+    less = paired_difference(own[both], others[both])
+    p = float(ttest_rel(own[both], others[both]).pvalue) if less.error > 1e-9 else np.nan
+    return less, int(both.sum()), p
 
 
 def holm(values):
-    """P-values corrected so that the chance of any false finding among them stays below 5 %."""
-    order, corrected, highest = np.argsort(values), np.empty(len(values)), 0.0
-    for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(values) - place) * values[index]))
+    """P-values corrected so that the chance of any false finding among them stays below 5 %.
+
+    NaN are no tests, and stay.
+    """
+    count = np.isfinite(values).sum()
+    corrected, highest = np.full(len(values), np.nan), 0.0
+    for place, index in enumerate(np.argsort(values)[:count]):
+        highest = max(highest, min(1.0, (count - place) * values[index]))
         corrected[index] = highest
     return corrected
+
+
+def less_plain(results, case, network):
+    """The difference of a case to plain matching; None where no seed has both."""
+    plain = means_of(results, (PLAIN, ""), network)
+    return paired(means_of(results, case, network), plain)[0]
+
+
+def tests_of(cells):
+    """A line for each question of each cell, with p-values corrected over all of them."""
+    lines = []
+    for cell, results in cells.items():
+        for other in QUESTIONS:
+            values = (means_of(results, case, "convnet") for case in (PAPERS, other))
+            less, seeds, p = paired(*values)
+            if less is not None:
+                line = {"cell": cell, "less": other[0], "seeds": seeds, "difference": less.mean}
+                lines.append(line | {"error": less.error, "p": p})
+    corrected = holm([line["p"] for line in lines])
+    return [line | {"p_holm": p} for line, p in zip(lines, corrected, strict=True)]
 
 
 def error_of(means):
@@ -200,11 +195,10 @@ def table_of(cells):
     lines = []
     for cell, results in cells.items():
         cases = [case for case in ORDER if any(case in found for found in results)]
-        differences = compared(results, cases, "convnet")
         for case in cases:
             found = means_of(results, case, "convnet")
             mean = found[np.isfinite(found)]
-            difference = differences.get(case)
+            difference = less_plain(results, case, "convnet")
             lines.append(
                 {
                     "cell": cell,

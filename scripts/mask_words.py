@@ -9,7 +9,7 @@ from mask_table import (
     CELLS,
     ORDER,
     PLAIN,
-    compared,
+    less_plain,
     means_of,
     table_of,
     tests_of,
@@ -90,7 +90,7 @@ def other_networks(results):
     """What networks of other architectures reach on the sets, by mask."""
     every = dict.fromkeys(case for found in results for case in found)
     names = [n for n in ARCHITECTURES if np.isfinite(means_of(results, (PLAIN, ""), n)).any()]
-    cases = [case for case in every if all(case in compared(results, [case], n) for n in names)]
+    cases = [case for case in every if all(less_plain(results, case, name) for name in names)]
     if not names:
         return []
     lines = ["| mask | " + " | ".join(f"{name}, % | less none" for name in names) + " |"]
@@ -99,7 +99,7 @@ def other_networks(results):
         parts = []
         for name in names:
             mean = 100 * np.nanmean(means_of(results, case, name))
-            less = compared(results, [case], name)[case]
+            less = less_plain(results, case, name)
             words = with_error(less.mean, less.error, "+.2f")
             parts += [f"{mean:.1f}", "" if case[0] == PLAIN else words]
         lines.append(f"| {case[0]} | " + " | ".join(parts) + " |")
