@@ -12,13 +12,20 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["DDPP_TEST_CACHE"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Most of what tests take is compilation, and what LLVM optimises runs for moments.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-if metadata.version("jaxlib").startswith("0.10."):
+if metadata.version("jaxlib").startswith("0.10.") and "DDPP_TEST_BITS" not in os.environ:
     # XLA's older way of writing fused loops gives LLVM less to do. Later ones have it no more.
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import hypothesis
 import jax
 import pytest
+
+OLDER_LOOPS = "use_fusion_emitters" in os.environ["XLA_FLAGS"]
+"""Whether XLA writes fused loops in its older way.
+
+It rounds fused sums otherwise, so two programs that give the same bits as users compile them need
+not. Where DDPP_TEST_BITS is set, tests compile loops as users do.
+"""
 
 hypothesis.settings.register_profile("ddpp", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ddpp")

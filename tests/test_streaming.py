@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import small
+from conftest import OLDER_LOOPS
 from PIL import Image
 from test_commands import invoke  # noqa: F401
 from test_methods import MAKE, by_distribution, by_kernel, made
@@ -37,6 +38,10 @@ from ddpp_jax.sets import read_distilled
 from ddpp_jax.storage import Room, TeacherStore, read_rows
 from ddpp_jax.teachers import epochs
 
+to_the_bit = pytest.mark.skipif(
+    OLDER_LOOPS, reason="test_two_programs_have_the_same_bits_as_users_compile_them runs it"
+)
+
 REAL = sorted(set(MAKE) - {"ddpp", "mtt"})
 """Methods that read real images."""
 
@@ -48,6 +53,24 @@ def both(folder, **settings):
     return [normalised(raw, fit_transform(raw, zca=False, cache_dir=None)) for raw in raws]
 
 
+def test_two_programs_have_the_same_bits_as_users_compile_them():
+    """Runs the tests that are marked `to_the_bit`, where this process compiles otherwise."""
+    if not OLDER_LOOPS:
+        pytest.skip("they run in this process")
+    flags = ["-o", "addopts=", "-q", "--jaxtyping-packages=ddpp_jax,beartype.beartype", "-k"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", __file__, *flags, "have_the_same_bits or the_same_sets"],
+        env=os.environ | {"DDPP_TEST_BITS": "1"},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "9 passed, 1 skipped" in done.stdout
+
+
+@to_the_bit
 @pytest.mark.parametrize(
     "changes", [{}, {"balance": True}, {"teacher_optimizer": "gsam"}, {"teacher_batch": 100}]
 )
@@ -202,6 +225,7 @@ DISTIL = (
 )
 
 
+@to_the_bit
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
