@@ -19,6 +19,7 @@ from mask_table import holm, paired
 from table_files import difference_words, machine, spread_words
 from tables import Runner, each, resumable
 
+from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.problem import TEACHERS
 from ddpp_jax.storage import (
@@ -60,7 +61,7 @@ def begun(runner, name, named, *flags):
     That it breaks down is kept, so that it is found out once.
     """
     command, out = runner.command(name, "distill", named, *flags)
-    mark, metrics = runner.folder / "done" / f"{name}-broken.json", out / "metrics.jsonl"
+    mark, metrics = runner.folder / "done" / f"{out.name}-broken.json", out / "metrics.jsonl"
     if mark.exists() and read_json(mark) == {"command": command}:
         return None
     before = metrics.stat().st_mtime_ns if metrics.exists() else None
@@ -73,6 +74,24 @@ def begun(runner, name, named, *flags):
             raise
         write_json(mark, {"command": command})
         return None
+
+
+def attempts(runner, cell, entry, base_rate):
+    """The accuracy on held-out images of every try; 0 where a distillation breaks down.
+
+    Values that may differ between distillations side by side are tried so, which takes less time.
+    """
+    named, vary = CELLS[cell]
+    values = entry.tries(named)
+    if entry.knob not in setting(named, entry.method).distillation.SWEPT:
+        return in_order(values, lambda value: attempt(runner, cell, entry, value, base_rate))
+    swept = ("--sweep", f"{entry.knob}={','.join(f'{value:g}' for value in values)}")
+    flags = (*vary, *flags_of(entry, values[0], base_rate), *TRIED, *swept)
+    name = name_of("try", cell, entry, flags, SEED)
+    run = begun(runner, name, named, *flags, "--seed", str(SEED))
+    rows = [] if run is None else read_json(run / "result.json")["rows"]
+    found = {row["value"]: row["held_out_mean"] for row in rows}
+    return {value: found.get(value, 0.0) for value in values}
 
 
 def attempt(runner, cell, entry, value, base_rate):
@@ -94,10 +113,9 @@ def choose(runner, cell, entries):
     """Of each entry the accuracy of every value, tried with the pixel rate chosen for MTT."""
 
     def tried(entry, base_rate):
-        values = entry.tries(CELLS[cell][0])
-        return in_order(values, lambda value: attempt(runner, cell, entry, value, base_rate))
+        return attempts(runner, cell, entry, base_rate)
 
-    found = {BASE: tried(entries[0], None)}
+    found = {BASE: in_order(entries[:1], lambda entry: tried(entry, None))[entries[0]]}
     base_rate = best(found[BASE])
     others = in_order(
         entries[1:],

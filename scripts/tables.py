@@ -22,7 +22,15 @@ from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, w
 import ddpp_jax
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
-from ddpp_jax.storage import Leases, Replacement, claimed_folder, is_held, read_json, write_json
+from ddpp_jax.storage import (
+    Leases,
+    Replacement,
+    claimed_folder,
+    digest_of,
+    is_held,
+    read_json,
+    write_json,
+)
 
 OTHERS_OF = {"1": ("dsa", "dm", "cafe"), "2": ("kip",)}
 """Methods beside MTT and DDPP, by table."""
@@ -129,12 +137,17 @@ class Runner:
     def __init__(self, folder, data_dir, leases=None):
         self.folder, self.data_dir, self._leases = folder, data_dir, leases
 
-    def command(self, name, stage, setting, *flags):
-        """The arguments of `python -m` of one command, and the folder of its results."""
-        named = (setting,) if stage in ("distill", "select") else ()
-        out = self.folder / name
-        places = ("--data-dir", self.data_dir, "--out", str(out))
-        return [f"ddpp_jax.{stage}", *named, *flags, *places], out
+    def command(self, name, stage, named, *flags):
+        """The arguments of `python -m` of one command, and the folder of its results.
+
+        Where the named setting has changed since, it is another folder.
+        """
+        given = (named,) if stage in ("distill", "select") else ()
+        settings = settings_of(stage, named, flags)
+        out = self.folder / f"{name}-{digest_of(settings)[:8]}"
+        # The digits come with scikit-learn, and have no folder.
+        data = () if settings["data"]["dataset"] == "digits" else ("--data-dir", self.data_dir)
+        return [f"ddpp_jax.{stage}", *given, *flags, *data, "--out", str(out)], out
 
     def _run(self, stage, command, out):
         try:
@@ -151,14 +164,9 @@ class Runner:
             Elsewhere: another process is at it.
         """
         command, out = self.command(name, stage, named, *flags)
-        mark = self.folder / "done" / f"{name}.json"
+        mark = self.folder / "done" / f"{out.name}.json"
         cell = {"command": command, "version": ddpp_jax.__version__}
-        method = (
-            flags[flags.index("--method") + 1]
-            if stage == "distill" and "--method" in flags
-            else "ddpp"
-        )
-        cell["settings"] = dataclasses.asdict(setting(named, method))
+        cell["settings"] = settings_of(stage, named, flags)
         left = out / ("distilled.safetensors" if stage == "select" else "result.json")
 
         def lacks():
@@ -176,6 +184,13 @@ class Runner:
                 if self._leases is not None:
                     self._leases.give_back(name)
         return out
+
+
+def settings_of(stage, named, flags):
+    """The named settings that a command varies, or evaluates by."""
+    by_method = stage == "distill" and "--method" in flags
+    method = flags[flags.index("--method") + 1] if by_method else "ddpp"
+    return dataclasses.asdict(setting(named, method))
 
 
 def alone(stage):

@@ -5,11 +5,16 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 from processes import call, call_once, start
 from test_resume import kill, wait_for
 
-from ddpp_jax.configs import job_of
+from ddpp_jax.cli.search import search_from
+from ddpp_jax.configs import DataConfig, job_of, setting
+from ddpp_jax.data import side_for
+from ddpp_jax.errors import InputError
 from ddpp_jax.storage import read_sealed
+from ddpp_jax.tuning import Spent, found_names
 
 QUICK = "--budget 1s --width 8 --networks 2 --eval-epochs 30 --random-draws 2 --alpha-rate 0.02"
 HELD_OUT = 30
@@ -58,6 +63,10 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     assert config["teaching"]["teacher_rate"] == settings.teaching.teacher_rate
     assert config["distillation"]["optimizer"] == "adam"
     assert config["data"]["held_out"] == 0.25
+    assert tuning["seconds"] > 0
+    names = found_names(folder / "run" / "tuning.json")
+    assert {"teacher_rate", "pixel_rate", "steps", "depth"} <= names
+    assert not {"width", "alpha_rate", "eval_epochs"} & names  # They were given.
     accuracies = [trial["accuracy"] for trial in tuning["trials"]]
     last = max(trial["steps"] for trial in tuning["trials"])
     finalists = [trial for trial in tuning["trials"] if trial["steps"] == last]
@@ -184,6 +193,97 @@ def test_what_cannot_be_searched_is_refused_at_once(tmp_path, own_data, flags, l
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("runs/t*/*"))
+
+
+def photos(folder, sizes, classes=("cat", "dog")):
+    """A folder of grey pictures of some sizes, in turn."""
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for n in range(6):
+            width, height = sizes[n % len(sizes)]
+            pixels = np.full((height, width), 20 * n, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{n}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"),
+    [
+        ([(100, 80), (90, 70)], 64),
+        ([(40, 30), (500, 400), (20, 30)], 16),
+        ([(48, 32)], 32),
+        ([(5, 6)], 8),
+        ([(24, 24)], None),
+    ],
+)
+def test_folders_of_photos_need_no_size(tmp_path, sizes, side):
+    folder = photos(tmp_path / "photos", sizes)
+    assert side_for(DataConfig(dataset=str(folder))) == side
+    done = call(tmp_path, "distill", "--dataset", "photos", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    fixed = call(tmp_path, "distill", "--dataset", "photos", "--image-size", "none", "--dry-run")
+    assert ("give --image-size" in fixed.stderr) == (side is not None)
+
+
+def test_a_class_of_one_image_is_named(tmp_path):
+    labels = np.array([0] * 9 + [1])
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8)).astype(np.uint8)
+    names = np.array(["many", "single"])
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "one.npz", **arrays, class_names=names)
+    done = call(tmp_path, "distill", "--dataset", "one.npz")
+    assert done.returncode == 2
+    assert "class single has one training image" in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--methods", "ddpp"]])
+def test_a_folder_with_another_run_is_refused_before_the_search(tmp_path, own_data, more):
+    place = tmp_path / "run" / ("ddpp" if "--methods" in more else "")
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    done = call(tmp_path, "distill", "--dataset", str(own_data), "--out", "run", *more)
+    assert done.returncode == 2
+    assert "holds a run, and the settings for this one are yet to be found" in done.stderr
+    assert not (tmp_path / "runs" / "tuning").exists()
+
+
+def test_a_budget_without_a_search_is_said(tmp_path):
+    done = call(tmp_path, "distill", "digits", "--budget", "9m", "--dry-run")
+    assert "Nothing follows from --budget" in done.stdout + done.stderr
+    odd = call(tmp_path, "distill", "digits", "--budget", "soon", "--dry-run")
+    assert odd.returncode == 2
+    assert "--budget is 'soon'" in odd.stderr
+
+
+def test_settings_of_the_digits_for_other_data_are_said(tmp_path, own_data):
+    flags = ["--dataset", str(own_data), "--no-auto", "--dry-run"]
+    done = call(tmp_path, "distill", *flags)
+    assert "those of the digits, where no flag says otherwise" in done.stdout
+    named = call(tmp_path, "distill", "--settings", "digits", *flags)
+    assert "those of the digits" not in named.stdout
+
+
+def test_a_search_augments_as_the_named_setting_does():
+    for method in ("dsa", "dm", "cafe"):
+        job, _ = search_from(setting("cifar10-small-ipc1", method), method)
+        assert job.distillation.siamese == "all"
+        # Settings of another method, which augment nothing.
+        job, _ = search_from(setting("cifar10-small-ipc1"), method)
+        assert job.distillation.siamese == "all"
+    job, _ = search_from(setting("digits", "dm"), "dm")
+    assert job.distillation.siamese == "augment"
+    job, _ = search_from(setting("cifar10-small-ipc1", "dc"), "dc")
+    assert job.distillation.siamese == "none"
+
+
+def test_time_that_was_spent_before_counts(tmp_path, monkeypatch):
+    now = iter([10.0, 13.0, 100.0, 102.0])
+    monkeypatch.setattr("ddpp_jax.tuning.found.time.monotonic", lambda: next(now))
+    Spent(tmp_path).keep()
+    assert Spent(tmp_path).seconds == 5.0
+    (tmp_path / "spent.json").write_text('{"seconds": 1.0}')
+    with pytest.raises(InputError, match="damaged"):
+        Spent(tmp_path)
 
 
 def test_a_file_of_settings_that_is_none(tmp_path):

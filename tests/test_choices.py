@@ -31,21 +31,35 @@ class Commands:
     def __init__(self):
         self.calls, self.refuses, self.breaks = [], False, (None, None)
 
-    def __call__(self, command, *, check):
-        assert check
-        self.calls.append(command)
-        if self.refuses:
-            raise subprocess.CalledProcessError(2, command)
+    def accuracy(self, command):
         rate = float(value_of(command, "--pixel-rate") or 10)
         accuracy = 0.5 - 0.1 * abs(np.log10(rate / 30))
         accuracy += 0.05 * (value_of(command, "--match") == "nearest")
         accuracy += 0.1 * float(value_of(command, "--image-average") or 0)
         accuracy -= 0.2 * ("--learn-labels" in command)
-        accuracy += 0.01 * (value_of(command, "--method") == "ddpp")
+        return accuracy + 0.01 * (value_of(command, "--method") == "ddpp")
+
+    def __call__(self, command, *, check):
+        assert check
+        self.calls.append(command)
+        if self.refuses:
+            raise subprocess.CalledProcessError(2, command)
+        accuracy = self.accuracy(command)
         out = Path(value_of(command, "--out"))
         out.mkdir(parents=True, exist_ok=True)
         write_rows(out / "metrics.jsonl", [{"step": 1, "loss": 0.5}])
-        if value_of(command, "--label-rate") in ("18.0", "0.22"):
+        if "--sweep" in command:
+            knob, _, values = value_of(command, "--sweep").partition("=")
+            at = command.index(f"--{knob}") + 1
+            rows = [
+                {"value": float(value), "held_out_mean": self.accuracy(varied)}
+                for value in values.split(",")
+                if (knob, value) not in (("label-rate", "18"), ("label-rate", "0.22"))
+                and (varied := [*command[:at], value, *command[at + 1 :]])
+            ]
+            (out / "result.json").write_text(json.dumps({"rows": rows}))
+            return
+        if value_of(command, "--sam-rho") in ("0.3", "0.1"):
             raise subprocess.CalledProcessError(2, command)
         flag, at_seed = self.breaks
         if flag in command and value_of(command, "--seed") == at_seed:
@@ -96,12 +110,13 @@ def test_the_best_on_held_out_images_is_chosen(run):
     assert "| digits | DSA | `--pixel-rate`, at an edge |" in shown
     assert "| digits | MTT | `--pixel-rate` |" in shown
     assert "**0.9:" in shown
-    assert len(calls) == 10
+    assert len(calls) == 2  # All values side by side.
     for command in calls:
         assert value_of(command, "--held-out") == "0.1"
         assert value_of(command, "--seed") == "100"
+        assert "--data-dir" not in command  # The digits have none.
     again, calls = run("methods", "--cells", "digits", "--only", "DSA")
-    assert len(calls) == 10
+    assert len(calls) == 2
     assert again.strip().endswith(shown.strip().split("\n\n")[-1])
 
 
@@ -133,6 +148,24 @@ def test_a_try_that_breaks_down_is_not_chosen_and_found_out_once(run):
     again, _ = run("parts", "--cells", "digits", "--only", "learned labels")
     assert len(calls) == before
     assert "18: 0.0 |" in again
+
+
+def test_tries_with_teachers_of_their_own_go_one_by_one(run):
+    shown, calls = run("parts", "--cells", "digits", "--only", "flat teachers")
+    assert len(calls) == 1 + 5
+    assert "0.1: 0.0, 0.3: 0.0 |" in shown  # They break down.
+    run("parts", "--cells", "digits", "--only", "flat teachers")
+    assert len(calls) == 1 + 5
+
+
+def test_other_settings_are_tried_anew(run, monkeypatch):
+    import tables
+
+    _, calls = run("parts", "--cells", "digits", "--only", "flat teachers")
+    changed = {"data": {"dataset": "digits"}, "steps": 7}
+    monkeypatch.setattr(tables, "settings_of", lambda *_: changed)
+    run("parts", "--cells", "digits", "--only", "flat teachers")
+    assert len(calls) == 2 * (1 + 5)  # Those that broke down, too.
 
 
 def test_a_command_that_is_refused_ends_it_whatever_was_there(run, monkeypatch):
@@ -176,8 +209,11 @@ def test_learned_labels_join_what_leaves_them_hard(script):
 def test_kip_is_tried_where_its_kernel_is_affordable(run):
     _, calls = run("methods", "--cells", "cifar10-16-ipc1")
     methods = [value_of(command, "--method") for command in calls]
-    assert {name: methods.count(name) for name in methods} == {"mtt": 5, "ddpp": 5, "kip": 5}
-    assert all(value_of(command, "--image-size") == "16" for command in calls)
+    assert methods == ["mtt", "ddpp", "kip"]
+    for command in calls:
+        assert value_of(command, "--image-size") == "16"
+        assert value_of(command, "--data-dir") == "data"
+        assert len(value_of(command, "--sweep").split(",")) == 5
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,20 @@ def test_a_loss_near_one_is_doubted_whatever_the_accuracy():
 
 
 def test_teachers_that_do_not_learn_are_named_first():
-    said = doubt(row(0.1), row(0.5), evidence(teachers=(2.3, 2.3)))
+    still = evidence(teachers=(2.3, 2.3))
+    said = doubt(row(0.1), row(0.5), still)
+    assert "rate is likely too high" in said
     assert "--teacher-rate 0.02" in said
+    assert "--teacher-rate 0.02" in doubt(
+        row(0.1), row(0.5), still._replace(smoothness_fn=lambda: 0.1)
+    )
+
+
+def test_teachers_that_go_straight_and_nowhere_are_too_slow():
+    slow = evidence(teachers=(2.3, 2.3))._replace(smoothness_fn=lambda: 0.99)
+    said = doubt(row(0.1), row(0.5), slow)
+    assert "on a straight path, so their rate is likely too low" in said
+    assert "--teacher-rate 0.5," in said
 
 
 def test_one_epoch_says_nothing_of_the_teachers_rate():
@@ -69,7 +81,12 @@ def test_teachers_that_turn_from_epoch_to_epoch_are_named():
     smooth = evidence()._replace(smoothness_fn=lambda: 0.72)
     assert "--steps 400" in doubt(row(0.1), row(0.5), smooth)
     # A rate that was found is the lowest at which teachers learn: a lower one would be no remedy.
-    assert "--steps 400" in doubt(row(0.1), row(0.5), rough._replace(found=True))
+    found = rough._replace(found={"teacher_rate"})
+    assert "--steps 400, or a run with a larger --budget," in doubt(row(0.1), row(0.5), found)
+    # One that was given by hand may be, whatever else was found.
+    assert "--teacher-rate 0.02" in doubt(
+        row(0.1), row(0.5), rough._replace(found={"pixel_rate", "alpha"})
+    )
 
 
 def test_the_paths_of_teachers_are_read_for_doubted_sets_alone():
@@ -96,7 +113,8 @@ def test_steps_that_were_skipped_for_their_gradient_count_too():
 
 def test_nothing_is_said_of_the_rate_of_imported_teachers():
     found = evidence(teachers=(2.3, 2.3), imported="mine")._replace(smoothness_fn=lambda: 0.1)
-    assert "--steps 400" in doubt(row(0.1), row(0.5), found)
+    said = doubt(row(0.1), row(0.5), found)
+    assert said.endswith("try --method ddpp --steps 400 in a new folder")
 
 
 def test_teachers_that_are_worse_than_random_images_are_named():
@@ -104,6 +122,9 @@ def test_teachers_that_are_worse_than_random_images_are_named():
     assert "reach 20.0 %" in doubt(row(0.1), row(0.5), weak)
     assert "--teacher-rate 0.5" in doubt(row(0.1), row(0.5), weak)
     assert "--steps" in doubt(row(0.1), row(0.5), weak._replace(teachers=0.9))
+    assert "--balance" in doubt(row(0.1), row(0.5), weak)
+    even = evidence(balance=True)._replace(teachers=0.2)
+    assert "--balance" not in doubt(row(0.1), row(0.5), even)
 
 
 def test_an_alpha_that_falls_at_once_is_named():
@@ -116,6 +137,29 @@ def test_an_alpha_that_rises_without_end_is_named():
     said = doubt(row(0.1), row(0.5), found)
     assert "Alpha rose from 0.01 to 1" in said
     assert "--alpha 0.03 --alpha-rate 1e-05" in said
+
+
+def test_an_alpha_at_which_students_hardly_move_is_named_before_the_pixels():
+    low = evidence((1.0, 1.0), (1e-5, 1e-5), change=0.01)._replace(usual_alpha=0.04)
+    said = doubt(row(0.1), row(0.5), low)
+    assert "Students hardly move at an alpha of 1e-05" in said
+    assert "--alpha 0.04," in said
+    usual = low._replace(usual_alpha=1e-4)
+    assert "--pixel-rate 100" in doubt(row(0.1), row(0.5), usual)
+
+
+def test_steps_that_were_passed_over_are_named():
+    rows = [{"step": n, "loss": 0.9, "passed_over": n > 1} for n in (1, 2, 3)]
+    found = Evidence(rows, 0.01, (), SETTINGS | {"skip_above": 0.5})
+    said = doubt(row(0.1), row(0.5), found)
+    assert "2 of 3 steps changed nothing, since their loss was above 0.5" in said
+    assert "--skip-above none" in said
+
+
+def test_targets_are_no_nearer_than_some_twenty_steps():
+    far = evidence(losses=(1.0, 0.99), target_epochs=14)._replace(epochs_as_one=7)
+    assert "--target-epochs 7," in doubt(row(0.9), row(0.5), far)
+    assert "--teacher-rate 0.033" in doubt(row(0.9), row(0.5), far._replace(epochs_as_one=14))
 
 
 def test_pixels_that_hardly_move_or_fly_are_named():

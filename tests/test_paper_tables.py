@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ class Commands:
             raise subprocess.CalledProcessError(-9, command)
         flags = {command[i]: command[i + 1] for i in range(len(command) - 1)}
         stage, out = flags["-m"].removeprefix("ddpp_jax."), Path(flags["--out"])
-        seed = int(flags["--seed"]) if "--seed" in flags else int(out.name[-1])
+        seed = int(flags.get("--seed") or re.search(r"seed(\d+)", out.name)[1])
         if stage == "distill":
             methods = OF_METHOD[flags.get("--method", "ddpp")]
         elif "mtt" in " ".join(command):
@@ -130,9 +131,8 @@ def test_cells_that_another_process_is_at_come_last(script, monkeypatch, tmp_pat
 
         found = script.each([0, 1, 2], fn)
         assert order == [1, 2, 0]
-        assert {seed: place.name for seed, place in found.items()} == {
-            seed: f"cell-{seed}" for seed in range(3)
-        }
+        names = {seed: place.name.rpartition("-")[0] for seed, place in found.items()}
+        assert names == {seed: f"cell-{seed}" for seed in range(3)}
         assert len(looks) == 1
         assert len(commands.calls) == 3
         assert theirs.take("cell-1"), "what is done is given back"
@@ -149,7 +149,9 @@ def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
     monkeypatch.setitem(SETTINGS, "digits", other)
     runner.call("cell", "select", "digits", "--seed", "2")
     assert len(commands.calls) == 3
-    (tmp_path / "cell" / "distilled.safetensors").unlink()
+    assert len(list(tmp_path.glob("cell-*"))) == 2  # Other settings, another folder.
+    for left in tmp_path.glob("cell-*/distilled.safetensors"):
+        left.unlink()
     runner.call("cell", "select", "digits", "--seed", "2")
     assert len(commands.calls) == 4
 

@@ -30,6 +30,7 @@ from ddpp_jax.methods.matching import Variables
 from ddpp_jax.methods.updates import State, update
 from ddpp_jax.progress import Report
 from ddpp_jax.sets import DistilledSet
+from ddpp_jax.training import Sharpness
 from ddpp_jax.tuning import (
     PILOTS,
     Asked,
@@ -284,17 +285,27 @@ def test_the_rate_is_where_smoothness_is_crossed():
     assert _crossing((Rate(0.05 / 10**0.5, (), 0.0, SMOOTH - 0.1),)) == 0.016
 
 
-def test_the_range_test_finds_a_smooth_rate():
+def rates_of_small(sharpness=None):
     data = small.dataset()
     data = dataclasses.replace(data, x_held=data.x_test, y_held=data.y_test)
-    found = range_test(
+    return range_test(
         jax.random.key(0),
         small.network(),
         data,
         batch_size=8,
         operations=(),
         report=Report(None),
+        sharpness=sharpness,
     )
+
+
+def test_rates_are_tried_by_the_steps_that_teachers_make():
+    plain, flat = rates_of_small(), rates_of_small(Sharpness(0.5, 0.0, adaptive=False))
+    assert flat.tried[0].losses != plain.tried[0].losses
+
+
+def test_the_range_test_finds_a_smooth_rate():
+    found = rates_of_small()
     rates = [one.rate for one in found.tried]
     smooth = [one.smoothness >= SMOOTH for one in found.tried]
     assert smooth == sorted(smooth, reverse=True)

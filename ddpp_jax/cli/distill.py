@@ -27,8 +27,9 @@ from ddpp_jax.cli.search import (
 )
 from ddpp_jax.cli.several import asks_for_several, methods_in, parse_each, run_each
 from ddpp_jax.cli.shown import Joined, Shown, dry_run, report_of
-from ddpp_jax.cli.tune import find_settings, require_search
+from ddpp_jax.cli.tune import find_settings, require_new, require_search
 from ddpp_jax.configs import (
+    SETTINGS,
     DistillJob,
     Places,
     check_method,
@@ -82,6 +83,7 @@ class _Request:
         self._search: Search | None = None
         self._name: str | None = None
         self._flags: frozenset[str] = frozenset()
+        self._of_digits = False
         self.hooks = Hooks(
             kind_fn=lambda command: _Distill[type(command.config.distillation)],
             base_fn=self._base,
@@ -107,6 +109,8 @@ class _Request:
         whose = self._whose(job)
         if whose is not None:
             report.say(f"Settings of {job.distillation.title}: {whose}")
+        elif search is None and self._of_digits and job.data.dataset != "digits":
+            report.say("Settings: those of the digits, where no flag says otherwise; name others")
         unused = sorted(self._flags & {field.name for field in dataclasses.fields(job.teaching)})
         if unused and job.distillation.last_epoch is None:
             flags = ", ".join(map(flag, unused))
@@ -117,6 +121,9 @@ class _Request:
         if idle:
             flags = ", ".join(map(flag, idle))
             report.warn(f"Nothing follows from {flags} with the other settings")
+        if search is None and "budget" in self._flags:
+            seconds_of(command.budget)
+            report.warn("Nothing follows from --budget, since no settings are searched")
         if search is not None:
             if cluster.count() > 1:
                 raise InputError(
@@ -127,6 +134,9 @@ class _Request:
             sized = size_up(search)
             tuning = sized.folder / TUNING
             raw = None if sized.is_over else require_search(search, sized, command.places)
+            place = out or command.out
+            if raw is not None and place is not None:
+                require_new(place)
             say_search(search, sized, report)
             if raw is None:
                 job = found_in(search, tuning)
@@ -155,11 +165,13 @@ class _Request:
         check_method(method or "ddpp")
         name = name or published_name(flags)
         if wants_search(name, flags):
-            job, fixed = search_from(None if name is None else base(name), method)
+            # Other settings may be of another method than the one that is asked for.
+            own = method if name in SETTINGS else None
+            job, fixed = search_from(None if name is None else base(name, own), method)
             fixed |= given_names(job, flags)
             self._search = Search(asked=job, fixed=fixed, seconds=0.0)
             return job
-        self._name = name or "digits"
+        self._name, self._of_digits = name or "digits", name is None
         return base(name, method)
 
     @property

@@ -11,7 +11,7 @@ from ddpp_jax import distill
 from ddpp_jax.cli.baseline import RANDOM
 from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
-from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob
+from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob, TrajectoryConfig
 from ddpp_jax.data import Dataset, deviation
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation, Tests, evaluate_by_kernel
@@ -21,10 +21,13 @@ from ddpp_jax.progress import Report, read_metrics
 from ddpp_jax.report import pictures
 from ddpp_jax.results import Evidence, doubt, tables
 from ddpp_jax.sets import DistilledSet, set_path
-from ddpp_jax.tuning import TUNING, smoothness
+from ddpp_jax.tuning import TUNING, epochs_as_one, first_alpha, found_names, smoothness
 
 _FEW_TEACHERS, _FIRST_EPOCHS = 2, 3
-"""The teachers and their epochs that tell how smooth all paths are, as where rates are chosen."""
+"""The teachers and their epochs that tell how smooth all paths are, as where rates are chosen.
+
+Where an epoch has few SGD steps, several count as one, as there.
+"""
 
 
 def member_row(
@@ -102,7 +105,9 @@ def doubts_of(
         if outcome is None or member.title not in by_method:
             continue
         settings, job = member.job.distillation, member.job
-        moved = np.asarray(outcome.distilled.images) - starts[member.title].images
+        # The one that is chosen may be the set that the steps began with.
+        last = distill.read_finished(run.place(member))
+        moved = np.asarray(last.images) - starts[member.title].images
         evidence = Evidence(
             rows=read_metrics(
                 run.place(member) / "metrics.jsonl", steps=settings.steps, warn_fn=lambda _: None
@@ -111,10 +116,12 @@ def doubts_of(
             teacher_losses=_teacher_losses(run, job.seed) if run.needs_teachers else [],
             settings=dataclasses.asdict(settings)
             | dataclasses.asdict(job.teaching)
-            | {"method": job.method},
-            found=(run.folder / TUNING).exists(),
+            | {"method": run.job.method},
+            found=found_names(run.folder / TUNING),
             teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
-            smoothness_fn=partial(_smoothness, run, job),
+            smoothness_fn=partial(_smoothness, run, job, _unit(job, dataset)),
+            usual_alpha=_usual_alpha(job, dataset),
+            epochs_as_one=_unit(job, dataset),
         )
         line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)
         found += [] if line is None else [line]
@@ -129,16 +136,30 @@ def _teacher_losses(run: Run, seed: int) -> list[float]:
     return np.asarray(losses).mean(axis=0).tolist() if losses else []
 
 
-def _smoothness(run: Run, job: DistillJob) -> float | None:
+def _unit(job: DistillJob, dataset: Dataset) -> int:
+    return epochs_as_one(len(dataset.y_train), job.teaching.teacher_batch)
+
+
+def _usual_alpha(job: DistillJob, dataset: Dataset) -> float | None:
+    """What a search would begin with for these teachers; None of a method without them."""
+    settings = job.distillation
+    if not isinstance(settings, TrajectoryConfig):
+        return None
+    steps = settings.target_epochs * -(-len(dataset.y_train) // job.teaching.teacher_batch)
+    return first_alpha(job.teaching.teacher_rate, steps, settings.student_steps)
+
+
+def _smoothness(run: Run, job: DistillJob, unit: int) -> float | None:
     """That of the first epochs of a few teachers; None where they are too few, or lost."""
-    last = min(job.distillation.last_epoch or 0, _FIRST_EPOCHS)
+    last = min((job.distillation.last_epoch or 0) // unit, _FIRST_EPOCHS)
     if last < 2:
         return None
+    epochs = range(0, last * unit + 1, unit)
     problem = run.problems[job.seed]
     few = range(min(_FEW_TEACHERS, job.teaching.teachers))
     size = problem.network.num_params
     try:
-        paths = [problem.store.read(index, range(last + 1), num_params=size) for index in few]
+        paths = [problem.store.read(index, epochs, num_params=size) for index in few]
     except InputError:
         return None  # The set is told about all the same.
     return smoothness(np.diff(np.stack(paths, axis=1), axis=0))

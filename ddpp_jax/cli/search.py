@@ -10,13 +10,22 @@ import jax
 import numpy as np
 
 from ddpp_jax.cli.arguments import flag_names, named
-from ddpp_jax.configs import SETTINGS, DistillJob, KernelConfig, digest, job_of, untuned
-from ddpp_jax.data import Dataset, load_raw
+from ddpp_jax.configs import (
+    SETTINGS,
+    AugmentedConfig,
+    DistillJob,
+    KernelConfig,
+    digest,
+    job_of,
+    untuned,
+)
+from ddpp_jax.data import Dataset, load_raw, side_for
 from ddpp_jax.errors import InputError
 from ddpp_jax.networks import Infinite
 from ddpp_jax.planning.identities import identity_of
 from ddpp_jax.progress import Report
 from ddpp_jax.tuning import (
+    GIVEN,
     SHARE,
     TUNING,
     held_out_for,
@@ -28,6 +37,9 @@ from ddpp_jax.tuning import (
 _SECONDS_OF_AN_ENTRY = {True: 1e-7, False: 1e-9}
 """What an entry of the covariance of two images takes with its gradient, on a CPU or elsewhere."""
 _STEPS_OF_A_SEARCH = 60
+_LONGER = {"steps", "teachers", "epochs", "segments", "student_steps"}
+"""Settings that, given by hand, make a run as long as they will."""
+
 _LEAST_KERNEL_BATCH, _MOST_KERNEL_BATCH = 2, 500
 
 
@@ -68,8 +80,9 @@ def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob
     """What a search sets out from, and what of it is fixed.
 
     Args:
-        kept: a named setting, of which the data, the network, the number of images and the
-            evaluation stay; None where none is named.
+        kept: a named setting, of which the data, the network, the number of images, the evaluation
+            and what real and distilled images are augmented by alike stay; None where none is
+            named.
         method: of distillation, where one is asked for.
     """
     if kept is None:
@@ -78,6 +91,11 @@ def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob
     stages = (kept.data, kept.model, kept.evaluation)
     fixed = {field.name for stage in stages for field in dataclasses.fields(stage)} - {"held_out"}
     data = dataclasses.replace(kept.data, held_out=kept.data.held_out or job.data.held_out)
+    settings = dataclasses.replace(job.distillation, ipc=kept.distillation.ipc)
+    if isinstance(settings, AugmentedConfig) and isinstance(kept.distillation, AugmentedConfig):
+        settings = dataclasses.replace(settings, siamese=kept.distillation.siamese)
+    elif isinstance(settings, AugmentedConfig) and not data.operations and job.method != "dc":
+        settings = dataclasses.replace(settings, siamese="all")  # As where nothing is kept.
     job = dataclasses.replace(
         job,
         data=data,
@@ -86,7 +104,7 @@ def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob
         random_draws=kept.random_draws,
         baselines=kept.baselines,
         seed=kept.seed,
-        distillation=dataclasses.replace(job.distillation, ipc=kept.distillation.ipc),
+        distillation=settings,
     )
     return job, frozenset(fixed)
 
@@ -146,9 +164,12 @@ def say_search(search: Search, sized: Sized, report: Report) -> None:
     if sized.is_over:
         report.say(f"Settings for {data}: as found before")
         return
+    whole = f"; the whole run takes about {SHARE} times that"
+    if search.sweep or search.fixed & _LONGER:  # That may take any time.
+        whole = ""
     report.say(
-        f"Settings for {data}: found by trying, in about {time}; the whole run takes about {SHARE} "
-        "times that. --settings NAME, or any flag, fixes what it names"
+        f"Settings for {data}: found by trying, in about {time}{whole}. --settings NAME, or any "
+        "flag, fixes what it names"
     )
 
 
@@ -180,16 +201,20 @@ def found_in(search: Search, path: Path) -> DistillJob:
 def size_up(search: Search) -> Sized:
     """What follows from the data of a search, which are read for it."""
     asked = search.asked
-    plain = dataclasses.replace(asked.data, held_out=None)
-    raw = load_raw(plain)
+    plain, free = dataclasses.replace(asked.data, held_out=None), "image_size" not in search.fixed
+    side = side_for(plain) if free and plain.image_size is None else None
+    raw = load_raw(plain if side is None else dataclasses.replace(plain, image_size=side))
+    counts = np.bincount(raw.y_train)
+    if counts.min() < 2:
+        raise InputError(
+            f"class {raw.class_names[int(counts.argmin())]} has one training image, and none can "
+            "be held out to choose settings by; leave the class out, or give --settings"
+        )
     size, _, channels = raw.x_train.shape[1:]
     images = asked.distillation.ipc * raw.classes
-    found = settings_for(
-        size,
-        channels,
-        np.bincount(raw.y_train).tolist(),
-        resize="image_size" not in search.fixed,
-    ) | {
+    found = settings_for(size, channels, counts.tolist(), resize=free)
+    found |= {} if side is None else {"image_size": side}
+    found |= {
         "held_out": held_out_for(len(raw.y_train)),
         "student_batch": student_batch_for(images, raw.classes),
     }
@@ -205,6 +230,32 @@ def size_up(search: Search) -> Sized:
         identity["sweep"] = True
     name = f"{raw.name}-ipc{asked.distillation.ipc}-{digest(identity)}"
     return Sized(Path("runs/tuning") / name, identity, search.with_found(asked, found))
+
+
+def said_of(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
+    """What follows from the data alone, and why."""
+    why = {
+        "image_size": "128 at most, as published ImageNet subsets have; 64 if sizes differ",
+        "depth": "blocks until the map is about 4 pixels wide",
+        "width": "32 on the CPU, the published 128 elsewhere",
+        "balance": "where a class has over three times the images of another",
+        "zca": "whitening for colour images up to 32x32",
+        "held_out": "kept apart to choose by",
+        "teacher_batch": "an epoch of about 20 steps",
+        "student_batch": "all images, or about one of each class",
+    }
+    if isinstance(job.distillation, KernelConfig):
+        why["real_batch"] = "targets of each class that the time allows"
+    values = {
+        field.name: getattr(stage, field.name)
+        for stage in (job.data, job.model, job.teaching, job.distillation)
+        for field in dataclasses.fields(stage)
+    }
+    return [
+        (name, values[name], GIVEN if name in search.fixed else reason)
+        for name, reason in why.items()
+        if name in values
+    ]
 
 
 def _kernel_batch(search: Search, raw: Dataset, found: Mapping[str, Any]) -> int:

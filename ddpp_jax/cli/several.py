@@ -127,6 +127,13 @@ def _show(folders: Sequence[Path], own: Path | None, report: Report) -> None:
     rows = {
         (row["method"], *row["accuracies"]): row for result in results for row in result["rows"]
     }
+    epochs = {result["config"]["evaluation"]["eval_epochs"] for result in results}
+    if len(epochs) > 1:
+        shown = " and ".join(f"{count:,}" for count in sorted(epochs))
+        report.warn(
+            f"Networks were trained for {shown} epochs, so these methods are not evaluated alike; "
+            f"--eval-epochs {min(epochs)} evaluates all by as many"
+        )
     every: dict[str, Any] = results[0] | {"rows": list(rows.values())}
     every["doubts"] = [line for result in results for line in result.get("doubts", [])]
     show(every, report)

@@ -1,7 +1,6 @@
 """Settings found for data that nobody has tuned, before `distill` runs with them."""
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 
 from ddpp_jax.cli.demands import check, check_kernel
 from ddpp_jax.cli.pilots import Quick, pieces_of, pilots_of
-from ddpp_jax.cli.search import Search, Sized, found_in
+from ddpp_jax.cli.search import Search, Sized, found_in, said_of
 from ddpp_jax.configs import (
     DistillJob,
     EvaluateConfig,
@@ -25,13 +24,16 @@ from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sources import data_in_memory
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
+from ddpp_jax.teachers import sharpness_of
 from ddpp_jax.tuning import (
+    GIVEN,
     SHARE,
     TUNING,
     Asked,
     Budget,
     Costs,
     RangeTest,
+    Spent,
     epochs_as_one,
     first_alpha,
     race,
@@ -72,6 +74,20 @@ def require_search(search: Search, found: Sized, places: Places) -> Dataset:
     return raw
 
 
+def require_new(folder: Path) -> None:
+    """Refuse the folder for a run whose settings are yet to be found, where it holds another run.
+
+    Raises:
+        InputError: it does, or it is not to be had.
+    """
+    if any((folder / name).exists() for name in ("config.json", ".config.json")):
+        raise InputError(
+            f"{folder} holds a run, and the settings for this one are yet to be found, so it is "
+            "another; choose another --out"
+        )
+    check_free(folder, {}, proven=False)
+
+
 def find_settings(
     search: Search, found: Sized, raw: Dataset, places: Places, report: Report
 ) -> DistillJob:
@@ -85,19 +101,26 @@ def find_settings(
     keep_programs(places.cache_dir)
     with claimed_folder(folder, identity, name="config.json", proven=True):
         if not path.exists():
-            with report.run(folder, identity):
-                _search(search, job, raw, (places, folder), report)
+            spent = Spent(folder)
+            try:
+                with report.run(folder, identity):
+                    _search(search, job, raw, (places, folder, spent), report)
+            finally:
+                spent.keep()
     return found_in(search, path)
 
 
 def _search(
-    search: Search, job: DistillJob, raw: Dataset, where: tuple[Places, Path], report: Report
+    search: Search,
+    job: DistillJob,
+    raw: Dataset,
+    where: tuple[Places, Path, Spent],
+    report: Report,
 ) -> None:
     """Find what is to be tried, and write what was found."""
-    places, folder = where
-    began, budget = time.monotonic(), Budget(SHARE * search.seconds)
+    (places, folder, spent), budget = where, Budget(SHARE * search.seconds)
     derived: list[dict[str, Any]] = [
-        {"name": name, "value": value, "why": why} for name, value, why in _said(search, job)
+        {"name": name, "value": value, "why": why} for name, value, why in said_of(search, job)
     ]
     problem = prepare(job, places, raw)
     dataset = load(job, problem, places, report)
@@ -106,17 +129,22 @@ def _search(
     if job.distillation.last_epoch is not None:
         job, rates, said = _teaching(search, job, problem, (seen, budget), folder, report)
         derived += said
+        spent.keep()
         problem = prepare(job, places, raw)
         require_teaching(job, problem, places)
         train_teachers(job, problem, dataset, report)
+        spent.keep()
     quick = Quick(job, problem, seen)
     real_rate, seconds = quick.best_rate_on_real_images(report)
     job = search.with_found(job, {"real_rate": real_rate})
-    derived.append(
-        {"name": "real_rate", "value": job.real_rate, "why": "the best on held-out images"}
-    )
+    rate_words = [("real_rate", job.real_rate, "the best of four on real images, held-out ones")]
     if job.distillation.last_epoch is None:
         job = search.with_found(job, {"alpha": real_rate})
+        rate_words.append(("alpha", job.distillation.alpha, "the best of these rates"))
+    derived += [
+        {"name": name, "value": value, "why": GIVEN if name in search.fixed else why}
+        for name, value, why in rate_words
+    ]
     pilots = pilots_of(search, job, _unit(search, job, seen))
     raced = race(
         pilots,
@@ -126,8 +154,7 @@ def _search(
         report,
     )
     job = search.with_found(job, raced.best["values"])
-    left = budget.seconds - (time.monotonic() - began)
-    costs = Costs(left, raced.step, seconds)
+    costs = Costs(budget.seconds - spent.seconds, raced.step, seconds)
     job, said = _length(search, job, budget, costs, quick.config)
     write_json(
         folder / TUNING,
@@ -136,36 +163,13 @@ def _search(
             "derived": derived + said,
             "rates": rates,
             "trials": raced.trials,
+            "seconds": spent.seconds,
         },
     )
 
 
 def _without_place(job: DistillJob) -> dict[str, Any]:
     return dataclasses.asdict(job.data) | {"data_dir": None}
-
-
-def _said(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
-    """What follows from the data alone, and why."""
-    why = {
-        "image_size": "128 at most, as the published ImageNet subsets have",
-        "depth": "blocks until the map is about 4 pixels wide",
-        "width": "32 on the CPU, the published 128 elsewhere",
-        "balance": "where a class has over three times the images of another",
-        "zca": "whitening for colour images up to 32x32",
-        "held_out": "kept apart to choose by",
-        "teacher_batch": "an epoch of 20 steps or more",
-        "student_batch": "all images, or about one of each class",
-    }
-    values = {
-        field.name: getattr(stage, field.name)
-        for stage in (job.data, job.model, job.teaching, job.distillation)
-        for field in dataclasses.fields(stage)
-    }
-    return [
-        (name, values[name], "as given" if name in search.fixed else reason)
-        for name, reason in why.items()
-        if name in values
-    ]
 
 
 def _teaching(
@@ -190,6 +194,7 @@ def _teaching(
             operations=job.data.operations,
             report=report,
             epochs=_unit(search, job, dataset),
+            sharpness=sharpness_of(job.teaching),
         )
         kept = _derived_teaching(search, job, dataset, budget, tested)
         write_json(path, kept)

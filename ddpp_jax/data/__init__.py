@@ -32,7 +32,7 @@ from ddpp_jax.data.dataset import (
     test_fingerprint,
 )
 from ddpp_jax.data.given import EXPORT_FORMAT, RANGE_FILE, GivenSet, read_given
-from ddpp_jax.data.loading import dataset_of, load_dataset, load_raw
+from ddpp_jax.data.loading import dataset_of, load_dataset, load_raw, side_for
 from ddpp_jax.data.normalising import Numbers, normalise, numbers_like
 from ddpp_jax.data.records import Keys, Records, records_source
 from ddpp_jax.data.sampling import (
@@ -144,6 +144,7 @@ __all__ = [
     "seen_by_teachers",
     "shape_words",
     "shuffled_by_class",
+    "side_for",
     "small_record",
     "tensor_array",
     "test_fingerprint",

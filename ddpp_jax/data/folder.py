@@ -1,5 +1,6 @@
 """Folders of images, one folder a class."""
 
+import statistics
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ Classes: TypeAlias = Mapping[str, list[Path]]
 _OF_THE_SYSTEM = {"thumbs.db", "desktop.ini"}
 _VALIDATION = ("val", "valid", "validation")
 _PARTS = {"train", "test", *_VALIDATION}
+_MIXED_SIDE, _LEAST_SIDE = 64, 8
 
 
 def folder_source(
@@ -51,11 +53,7 @@ def folder_source(
             not an image.
     """
     folder = folder.resolve()
-    if not classes_only and is_tiny_imagenet(folder):
-        train, test, notes = tiny_imagenet_sides(folder)
-        _complete(train, folder / "train")
-    else:
-        train, test, notes = _sides(folder, classes_only=classes_only)
+    train, test, notes = _laid_out(folder, classes_only=classes_only)
     names = tuple(train)
     sides = [_files(classes, names, notes) for classes in (train, test) if classes]
     every = [file for files in sides for file in files]
@@ -99,6 +97,33 @@ def folder_source(
         notes=(*notes, *lines),
         files_fn=lambda: [picture.file for picture, _ in every if isinstance(picture.file, Path)],
     )
+
+
+def mixed_side(folder: Path) -> int | None:
+    """A side for the images of a folder that are not square or not of one size; None if they are.
+
+    It is 64 pixels, as of Tiny ImageNet, or where half of the images are smaller, the power of two
+    that half of them reach; at least 8.
+
+    Raises:
+        InputError: the folders are not laid out as `folder_source` wants them, or a file is not an
+            image.
+    """
+    train, test, _ = _laid_out(folder.resolve(), classes_only=False)
+    files = [file for classes in (train, test) for file in _files(classes, tuple(train), [])]
+    sizes = {header.size for _, header in files}
+    if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1:
+        return None
+    middle = statistics.median_low(min(header.size) for _, header in files)
+    return min(_MIXED_SIDE, max(_LEAST_SIDE, 2 ** (middle.bit_length() - 1)))
+
+
+def _laid_out(folder: Path, *, classes_only: bool) -> tuple[Classes, Classes, list[str]]:
+    """The files to train on, those to test on (none if that is not apart), and what was assumed."""
+    if classes_only or not is_tiny_imagenet(folder):
+        return _sides(folder, classes_only=classes_only)
+    train, test, notes = tiny_imagenet_sides(folder)
+    return _complete(train, folder / "train"), test, notes
 
 
 def _files(

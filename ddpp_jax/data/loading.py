@@ -12,7 +12,7 @@ from ddpp_jax.data.arrays import digits_source, is_npy_folder, npy_source, npz_s
 from ddpp_jax.data.checks import Pixels, require_memory, shape_words
 from ddpp_jax.data.dataset import Dataset, Part, Source, held_out, normalised, raw_dataset
 from ddpp_jax.data.fingerprints import kept_fingerprint
-from ddpp_jax.data.folder import folder_source
+from ddpp_jax.data.folder import folder_source, mixed_side
 from ddpp_jax.data.sampling import HELD_OUT, per_class_subset, stratified_split
 from ddpp_jax.data.stored import Stored
 from ddpp_jax.data.tfds import prepared_folder, tfds_source
@@ -176,6 +176,23 @@ def _source(config: DataConfig) -> Source:
             f"--dataset {config.dataset}: {path} {held}; wanted a folder of images or an .npz file"
         )
     return tfds_source(None, config)
+
+
+def side_for(config: DataConfig) -> int | None:
+    """The side to bring images to that have to be resized; None for those that do not.
+
+    They have to be where they are a folder's and not square, or not of one size; see `mixed_side`.
+
+    Raises:
+        InputError: the folder does not hold images class by class.
+    """
+    path = _path(config)
+    if config.dataset == "digits" or not path.is_dir() or is_npy_folder(path):
+        return None
+    try:
+        return mixed_side(path) if prepared_folder(path) is None else None
+    except OSError as error:
+        raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
 
 
 def _path(config: DataConfig) -> Path:

@@ -1,6 +1,6 @@
 """Whether a distilled set is worth anything, and what most likely went wrong where it is not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 NEAR_ONE = 0.95
@@ -11,6 +11,9 @@ _STILL, _FAR = 0.05, 20.0
 
 _FELL, _ROSE = 0.3, 10.0
 """Alpha in a tenth of the steps, and at the end, relative to the first."""
+
+_LOW = 0.05
+"""Alpha at the end, relative to what would be a usual one, below which students hardly move."""
 
 _TEACHERS_LOSS = 0.95
 """The loss of the last epoch relative to the first, above which teachers learn nothing."""
@@ -26,13 +29,16 @@ class Evidence(NamedTuple):
 
     Attributes:
         rows: of `metrics.jsonl`.
-        change: the root mean square of how far pixels moved, in deviations of the data.
+        change: the root mean square of how far pixels moved to the last set, in deviations of the
+            data.
         teacher_losses: the mean loss of each epoch over the teachers; empty without teachers.
-        settings: of the method and the teachers, by name; `method` is its name.
+        settings: of the method and the teachers, by name; `method` is that of the run.
         teachers: the test accuracy of the teachers, from 0 to 1; None without teachers.
-        found: whether the settings were found by the program.
+        found: the names of the settings that the program found.
         smoothness_fn: the mean cosine between what the first epochs of the teachers change; None
             without teachers, or with too few epochs to tell.
+        usual_alpha: what a search would begin with; None without teachers.
+        epochs_as_one: how many epochs have some 20 SGD steps, where one has fewer.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -40,8 +46,10 @@ class Evidence(NamedTuple):
     teacher_losses: Sequence[float]
     settings: Mapping[str, Any]
     teachers: float | None = None
-    found: bool = False
+    found: Collection[str] = ()
     smoothness_fn: Callable[[], float | None] = lambda: None
+    usual_alpha: float | None = None
+    epochs_as_one: int = 1
 
 
 def doubt(
@@ -72,17 +80,21 @@ def doubt(
 
 def _cause(evidence: Evidence, loss: float | None, random: Mapping[str, Any] | None) -> str:
     """The likely cause, and what to try."""
+    settings = evidence.settings
     cause, flags = (
         _of_losses(evidence)
+        or _of_passed(evidence)
+        or _of_low_alpha(evidence, loss)
         or _of_pixels(evidence)
         or _of_teachers(evidence, random)
         or _of_alpha(evidence)
         or _of_targets(evidence, loss)
-        or ("More steps are likely needed", f"--steps {4 * evidence.settings['steps']}")
+        or ("More steps are likely needed", f"--steps {4 * settings['steps']}")
     )
     auto = "with a larger --budget" if evidence.found else "with --auto"
-    method = evidence.settings["method"]
-    return f"{cause}: try --method {method} {flags}, or a run {auto}, in a new folder"
+    # Settings are not searched for teachers that were imported.
+    other = f", or a run {auto}," if settings.get("imported") is None else ""
+    return f"{cause}: try --method {settings['method']} {flags}{other} in a new folder"
 
 
 _Cause: TypeAlias = tuple[str, str]
@@ -105,19 +117,41 @@ def _of_losses(evidence: Evidence) -> _Cause | None:
     )
 
 
+def _of_passed(evidence: Evidence) -> _Cause | None:
+    passed, most = sum(bool(row.get("passed_over")) for row in evidence.rows), len(evidence.rows)
+    if 2 * passed <= most:
+        return None
+    above = evidence.settings["skip_above"]
+    return (
+        f"{passed} of {most} steps changed nothing, since their loss was above {above:g}",
+        "--skip-above none",
+    )
+
+
+def _of_low_alpha(evidence: Evidence, loss: float | None) -> _Cause | None:
+    alphas, usual = _alphas(evidence), evidence.usual_alpha
+    near_one = loss is not None and loss > NEAR_ONE
+    if not alphas or usual is None or not near_one or alphas[-1] >= _LOW * usual:
+        return None
+    return (
+        f"Students hardly move at an alpha of {alphas[-1]:.2g}, so it is likely too low",
+        f"--alpha {usual:g}",
+    )
+
+
 def _of_teachers(evidence: Evidence, random: Mapping[str, Any] | None) -> _Cause | None:
     losses, rate = evidence.teacher_losses, evidence.settings.get("teacher_rate")
     if rate is None or evidence.settings.get("imported") is not None:
         return None  # Nothing follows from their rate.
-    lower = f"--teacher-rate {rate / 5:.2g}"
+    lower, higher = (f"--teacher-rate {new:.2g}" for new in (rate / 5, 5 * rate))
+    smoothness = evidence.smoothness_fn()
     if len(losses) > 1 and not losses[-1] < _TEACHERS_LOSS * losses[0]:
-        return (
-            f"The teachers' loss goes from {losses[0]:.2f} to {losses[-1]:.2f}, so their rate is "
-            "likely too high",
-            lower,
-        )
-    smoothness = None if evidence.found else evidence.smoothness_fn()
-    if smoothness is not None and smoothness < _ROUGH:
+        went = f"The teachers' loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+        if smoothness is not None and smoothness >= _ROUGH:
+            return f"{went} on a straight path, so their rate is likely too low", higher
+        return f"{went}, so their rate is likely too high", lower
+    found = "teacher_rate" in evidence.found
+    if smoothness is not None and smoothness < _ROUGH and not found:
         return (
             "From epoch to epoch the teachers turn, with a mean cosine of "
             f"{smoothness:.2f} between two changes (0.8 is a smooth path), so their rate is likely "
@@ -125,17 +159,21 @@ def _of_teachers(evidence: Evidence, random: Mapping[str, Any] | None) -> _Cause
             lower,
         )
     if evidence.teachers is not None and random and evidence.teachers < random["mean"]:
+        uneven = "" if evidence.settings.get("balance") else ", or --balance if classes are uneven"
         return (
             f"The teachers themselves reach {100 * evidence.teachers:.1f} %, so they have learnt "
             "too little",
-            f"--teacher-rate {5 * rate:.2g}, or more --epochs, or --balance where classes are "
-            "uneven",
+            f"{higher}, or more --epochs{uneven}",
         )
     return None
 
 
+def _alphas(evidence: Evidence) -> list[float]:
+    return [row["alpha"] for row in evidence.rows if isinstance(row.get("alpha"), float)]
+
+
 def _of_alpha(evidence: Evidence) -> _Cause | None:
-    alphas = [row["alpha"] for row in evidence.rows if isinstance(row.get("alpha"), float)]
+    alphas = _alphas(evidence)
     if not alphas:
         return None
     early, rate = alphas[len(alphas) // 10], evidence.settings["alpha_rate"] / 10
@@ -173,8 +211,8 @@ def _of_targets(evidence: Evidence, loss: float | None) -> _Cause | None:
     settings = evidence.settings
     if loss is None or loss <= NEAR_ONE or "target_epochs" not in settings:
         return None
-    if settings["target_epochs"] > 1:
-        return "Targets are likely too far", "--target-epochs 1"
+    if settings["target_epochs"] > evidence.epochs_as_one:
+        return "Targets are likely too far", f"--target-epochs {evidence.epochs_as_one}"
     if settings.get("imported") is not None:
         return None
     rate = settings["teacher_rate"]

@@ -21,7 +21,7 @@ from ddpp_jax.core import augment, flatten_params
 from ddpp_jax.data import Dataset
 from ddpp_jax.networks import Network
 from ddpp_jax.progress import Report
-from ddpp_jax.training import Training, accuracies, over_members, train_epoch
+from ddpp_jax.training import Sharpness, Training, accuracies, over_members, train_epoch
 
 SMOOTH = 0.8
 """The least mean cosine between the changes of neighbouring epochs."""
@@ -65,11 +65,13 @@ class _How(NamedTuple):
         network: the architecture.
         batch_size: of the SGD.
         operations: of the augmentation.
+        sharpness: of steps towards flat minima; None for plain SGD.
     """
 
     network: Network
     batch_size: int
     operations: tuple[str, ...]
+    sharpness: Sharpness | None
 
 
 def range_test(
@@ -81,6 +83,7 @@ def range_test(
     operations: tuple[str, ...],
     report: Report,
     epochs: int = 1,
+    sharpness: Sharpness | None = None,
 ) -> RangeTest:
     """The largest learning rate with a smooth trajectory, by short trainings at some rates.
 
@@ -97,9 +100,10 @@ def range_test(
         operations: of the augmentation.
         report: told of every rate.
         epochs: so many count as one here, where an epoch is a few SGD steps.
+        sharpness: of the teachers' steps towards flat minima; None for plain SGD.
     """
     given = (jnp.asarray(dataset.x_train), jnp.asarray(dataset.y_train))
-    train = partial(_unit, _How(network, batch_size, operations), epochs)
+    train = partial(_unit, _How(network, batch_size, operations, sharpness), epochs)
     seconds: list[float] = []
 
     def tried(rate: float) -> Rate:
@@ -231,6 +235,7 @@ def _train(
         how.batch_size,
         augment_fn=partial(augment, operations=how.operations),
         parts_fn=how.network.parts,
+        sharpness=how.sharpness,
     )
     params, _, loss = train_epoch(
         jax.random.fold_in(key, number),
