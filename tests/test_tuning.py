@@ -257,6 +257,14 @@ def test_a_run_is_as_long_as_the_time_allows():
     assert length(Costs(600.0, 0.01, 5.0), Asked(), members=2) == (1000, 500)
 
 
+def test_a_run_makes_as_many_steps_as_its_best_pilot_had():
+    length = Budget(720).length
+    assert length(Costs(0.0, 1.0, 5.0), Asked(least=475), members=2) == (476, 238)
+    assert length(Costs(0.0, 1.0, 46.0), Asked(least=70), members=2) == (70, 0)
+    assert length(Costs(600.0, 1.0, 5.0), Asked(least=70), members=2) == (240, 120)
+    assert length(Costs(0.0, 1.0, 5.0), Asked(steps=7, least=70), members=2) == (7, 3)
+
+
 def test_evaluations_that_take_long_are_made_at_the_end_alone():
     """Two more of two sets are 184 s where one is 46, and a quarter of 720 is 180."""
     length = Budget(720).length

@@ -155,7 +155,7 @@ def _search(
     )
     job = search.with_found(job, raced.best["values"])
     costs = Costs(budget.seconds - spent.seconds, raced.step, seconds)
-    job, said = _length(search, job, budget, costs, quick.config)
+    job, said = _length(search, job, budget, costs, quick.config, raced.best["steps"])
     write_json(
         folder / TUNING,
         {
@@ -263,7 +263,12 @@ def _unit(search: Search, job: DistillJob, dataset: Dataset) -> int:
 
 
 def _length(
-    search: Search, job: DistillJob, budget: Budget, costs: Costs, quickly: EvaluateConfig
+    search: Search,
+    job: DistillJob,
+    budget: Budget,
+    costs: Costs,
+    quickly: EvaluateConfig,
+    shown: int,
 ) -> tuple[DistillJob, list[dict[str, Any]]]:
     """The job with as many steps as the time that is left allows, and what was derived.
 
@@ -273,6 +278,7 @@ def _length(
         budget: of the whole run.
         costs: with the seconds of a quick evaluation.
         quickly: how that is made.
+        shown: the steps after which the best pilot was chosen.
     """
     evaluation, own, fixed = job.evaluation, job.distillation, search.fixed
     draws = job.random_draws if job.baselines and not search.sweep else 0
@@ -285,12 +291,16 @@ def _length(
         own.steps if "steps" in fixed else None,
         0 if search.sweep else own.eval_every if "eval_every" in fixed else None,
         needed=evaluation.which != "last",
+        least=shown,
     )
     steps, every = budget.length(
         costs._replace(evaluation=one), asked, members=search.members, draws=draws
     )
     found = {"steps": steps, "eval_epochs": epochs}
-    why = {"steps": "what the time allows", "eval_epochs": "1,000 where that is quick, else 300"}
+    why = {
+        "steps": "what the time allows, and what pilots had",
+        "eval_epochs": "1,000 where that is quick, else 300",
+    }
     if not search.sweep:
         found["eval_every"] = every
     if not every:

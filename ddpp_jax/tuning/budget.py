@@ -39,11 +39,13 @@ class Asked(NamedTuple):
         steps: of distillation.
         every: steps between evaluations; 0 for one at the end alone.
         needed: whether sets must be evaluated on the way.
+        least: steps that the pilots were chosen by; a run whose steps are not given makes as many.
     """
 
     steps: int | None = None
     every: int | None = None
     needed: bool = False
+    least: int = 0
 
 
 class Budget(NamedTuple):
@@ -101,20 +103,20 @@ class Budget(NamedTuple):
         step = members * costs.step
         if asked.every:
             left, step = left - each, step + each / asked.every
-        steps = asked.steps or _steps(left, step)
+        steps = asked.steps or _steps(left, step, asked.least)
         if asked.every is not None:
             return steps, asked.every
         on_the_way = _EVALUATIONS * each
         if not asked.needed and on_the_way > _ON_THE_WAY * max(self.seconds, steps * step):
             return steps, 0
-        steps = asked.steps or _steps(left - on_the_way, step)
+        steps = asked.steps or _steps(left - on_the_way, step, asked.least)
         return steps, max(1, steps // _EVALUATIONS)
 
 
-def _steps(left: float, step: float) -> int:
+def _steps(left: float, step: float, least: int) -> int:
     """How many steps the time allows, as a multiple of the evaluations on the way."""
-    steps = int(max(0.0, left) / step)
-    return min(_MOST_STEPS, max(_LEAST_STEPS, steps)) // _EVALUATIONS * _EVALUATIONS
+    most, least = int(max(0.0, left) / step), -(-least // _EVALUATIONS) * _EVALUATIONS
+    return min(_MOST_STEPS, max(_LEAST_STEPS, least, most // _EVALUATIONS * _EVALUATIONS))
 
 
 def _fields(pilots: int) -> list[int]:
