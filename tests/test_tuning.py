@@ -116,8 +116,7 @@ def test_a_rate_that_learns_nothing_is_not_taken():
 def test_the_length_of_a_run_and_what_is_said_of_it(quick, sweep, fixed, every, said):
     search = Search(asked=untuned(), fixed=frozenset(fixed), seconds=240.0, members=2, sweep=sweep)
     quickly = EvaluateConfig(networks=3, eval_epochs=200)
-    job, found = _length(search, untuned(), Budget(720), Costs(600.0, 1.0, quick), quickly, 300)
-    assert job.distillation.steps >= 300
+    job, found = _length(search, untuned(), Budget(720), Costs(600.0, 1.0, quick), quickly, 100)
     assert job.distillation.eval_every == every
     assert [one["name"] for one in found] == said
 

@@ -298,7 +298,7 @@ def _length(
     )
     found = {"steps": steps, "eval_epochs": epochs}
     why = {
-        "steps": "what the time allows, and what pilots had",
+        "steps": "what the time allows, or as many as the best pilot had",
         "eval_epochs": "1,000 where that is quick, else 300",
     }
     if not search.sweep:
