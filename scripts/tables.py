@@ -203,10 +203,16 @@ def rows_of(folder, seed):
     return [row | SAME | {"seed": seed} for row in read_json(folder / "result.json")["rows"]]
 
 
-def distillation(column, seed, method="ddpp"):
-    """What a `Runner` takes to distil the sets of a column and to evaluate them."""
+def distillation(column, seed, method="ddpp", table=None):
+    """What a `Runner` takes to distil the sets of a column and to evaluate them.
+
+    Table 2 has no MTT, and so its runs of DDPP have none.
+    """
     flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0", *column.vary)
     name = column.setting + "".join(f"-{word}" for word in column.vary if word.isdecimal())
+    if method == "ddpp" and table == "2":
+        flags = (*flags, "--no-baselines")
+        name += "-alone"
     if method == "ddpp":
         return f"distill-{name}-seed{seed}", "distill", column.setting, *flags
     flags = ("--method", method, *flags)
@@ -215,7 +221,7 @@ def distillation(column, seed, method="ddpp"):
 
 def cells(runner, table, column, seed):
     """Every row of one column and seed."""
-    run = runner.call(*distillation(column, seed))
+    run = runner.call(*distillation(column, seed, table=table))
     if column.flags:
         name = f"evaluate-{column.setting}-{column.architecture}-seed{seed}"
         flags = (str(run / "mtt"), str(run), "--architectures", column.architecture, *column.flags)
@@ -267,7 +273,7 @@ def show_costs(runner, table, columns, seed):
     """Print what each distillation of a table will take on this machine; start none."""
     for column in {column.setting: column for column in columns}.values():
         for method in ("ddpp", *OTHERS_OF.get(table, ())):
-            name, *cell = distillation(column, seed, method)
+            name, *cell = distillation(column, seed, method, table)
             command, _ = runner.command(name, *cell)
             command = [sys.executable, "-m", *command, "--dry-run"]
             done = subprocess.run(command, capture_output=True, text=True)

@@ -63,6 +63,7 @@ class Commands:
         seed = int(flags.get("--seed") or re.search(r"seed(\d+)", out.name)[1])
         if stage == "distill":
             methods = OF_METHOD[flags.get("--method", "ddpp")]
+            methods = methods[1:2] if "--no-baselines" in command else methods
         elif "mtt" in " ".join(command):
             methods = OF_METHOD["ddpp"][:2]
         else:
