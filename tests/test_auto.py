@@ -1,6 +1,7 @@
 """A dataset of one's own and nothing else: the whole job, with settings that it finds itself."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     assert (folder / "run" / "tuning.png").stat().st_size > 1000
     page = (folder / "run" / "report.html").read_text()
     assert "How the settings were found" in page
+    assert re.search(r"were found by the program, in \d+\.\d s\.", page)
     config = json.loads((folder / "run" / "config.json").read_text())["config"]
     settings = job_of(tuning["settings"])
     assert config["teaching"]["teacher_rate"] == settings.teaching.teacher_rate
