@@ -6,20 +6,11 @@ Every entry has one setting that is chosen, with as many values as all others.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chosen import CELLS, HALVED
 from table_files import RANDOM
-from tables import HALF
 
 from ddpp_jax.configs import setting
 
-HALVED = "cifar10-16-ipc1"
-"""The cell of CIFAR-10 that has KIP, beside MTT and DDPP: two cores can afford its kernel."""
-CELLS = {
-    "digits": ("digits", ()),
-    "cifar10-ipc1": ("cifar10-small-ipc1", ()),
-    "cifar10-ipc10": ("cifar10-small-ipc10", ()),
-    HALVED: ("cifar10-small-ipc1", HALF),
-}
-"""The named setting of a cell and what varies it."""
 FACTORS = (1 / 9, 1 / 3, 1, 3, 9)
 BASE = "MTT"
 

@@ -14,7 +14,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from choice_entries import BASE, CELLS, ENTRIES, Entry
+from choice_entries import BASE, ENTRIES, Entry
+from chosen import CELLS, Choice, write_chosen
 from mask_table import holm, paired
 from table_files import difference_words, machine, spread_words
 from tables import Runner, each, resumable
@@ -234,6 +235,19 @@ def compared_lines(found):
     ]
 
 
+def choices_of(entries, tries):
+    """What was chosen for each method of each cell, for `scripts/tables`."""
+    return [
+        Choice(
+            *(cell, entry.method, entry.knob, f"{best(own):g}", f"{len(own)}"),
+            f"{100 * max(own.values()):.1f}",
+        )
+        for cell in tries
+        for entry in entries[cell]
+        if max((own := tries[cell][entry.title]).values()) > 0
+    ]
+
+
 def make(given, runner):
     """All that was asked for, as Markdown."""
     entries = {
@@ -249,6 +263,8 @@ def make(given, runner):
             lacking = ", ".join(set(given.only) - {entry.title for entry in own})
             raise InputError(f"{lacking} is not tried on {cell}; leave it out of --only or --cells")
     tries = {cell: choose(runner, cell, own) for cell, own in entries.items()}
+    if given.what == "methods":
+        write_chosen(runner.folder / "chosen.csv", choices_of(entries, tries))
     said = ["| data, IPC | what | chosen | held-out accuracy by value, % |", "|---|---|---|---|"]
     said += [line for cell, own in tries.items() for line in tried_lines(cell, entries[cell], own)]
     if given.seeds:

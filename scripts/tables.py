@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mask_table
 import mask_words
+from chosen import HALF, choice_of, read_chosen
 from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
 
 import ddpp_jax
@@ -51,8 +52,7 @@ METHODS = {
 # What all rows of a column share, whichever command they come from.
 SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
 ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18")
-HALF = ("--image-size", "16", "--depth", "2")
-"""Images on which two cores can afford KIP's kernel."""
+CHOSEN = read_chosen()
 SECONDS_BETWEEN_LOOKS = 5
 """At cells that other processes are at."""
 
@@ -140,11 +140,12 @@ class Runner:
     def command(self, name, stage, named, *flags):
         """The arguments of `python -m` of one command, and the folder of its results.
 
-        Where the named setting has changed since, it is another folder.
+        Where the flags or the named setting have changed since, it is another folder.
         """
         given = (named,) if stage in ("distill", "select") else ()
         settings = settings_of(stage, named, flags)
-        out = self.folder / f"{name}-{digest_of(settings)[:8]}"
+        digest = digest_of({"settings": settings, "flags": list(flags)})
+        out = self.folder / f"{name}-{digest[:8]}"
         # The digits come with scikit-learn, and have no folder.
         data = () if settings["data"]["dataset"] == "digits" else ("--data-dir", self.data_dir)
         return [f"ddpp_jax.{stage}", *given, *flags, *data, "--out", str(out)], out
@@ -209,14 +210,28 @@ def distillation(column, seed, method="ddpp", table=None):
     Table 2 has no MTT, and so its runs of DDPP have none.
     """
     flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0", *column.vary)
+    if (choice := chosen_for(table, column, method)) is not None:
+        flags = (*flags, f"--{choice.knob}", choice.value)
     name = column.setting + "".join(f"-{word}" for word in column.vary if word.isdecimal())
-    if method == "ddpp" and table == "2":
+    if method == "ddpp" and (table == "2" or apart(table, column)):
         flags = (*flags, "--no-baselines")
-        name += "-alone"
     if method == "ddpp":
         return f"distill-{name}-seed{seed}", "distill", column.setting, *flags
     flags = ("--method", method, *flags)
     return f"distill-{method}-{name}-seed{seed}", "distill", column.setting, *flags
+
+
+def chosen_for(table, column, method):
+    """What was chosen on held-out images for a method; None where its named setting stands."""
+    if table not in OTHERS_OF:
+        return None
+    return choice_of(CHOSEN, column.setting, column.vary, method)
+
+
+def apart(table, column):
+    """Whether MTT and DDPP have chosen settings that differ, so that no run can hold both."""
+    own = [chosen_for(table, column, method) for method in ("mtt", "ddpp")]
+    return len({one and (one.knob, one.value) for one in own}) > 1
 
 
 def cells(runner, table, column, seed):
@@ -242,7 +257,10 @@ def cells(runner, table, column, seed):
 
 def others(runner, table, column, seed):
     """The rows of the methods beside MTT and DDPP."""
-    runs = [runner.call(*distillation(column, seed, method)) for method in OTHERS_OF[table]]
+    methods = OTHERS_OF[table]
+    if table == "1" and apart(table, column):
+        methods = (*methods, "mtt")
+    runs = [runner.call(*distillation(column, seed, method, table)) for method in methods]
     return [row for run in runs for row in rows_of(run, seed)]
 
 
@@ -332,6 +350,19 @@ def parse():
     return given
 
 
+def chosen_words(table, columns):
+    """Which settings were chosen for the columns of a table, of how many; nothing if none was."""
+    said = [
+        f"{column.title}: {method.upper()} `--{choice.knob} {choice.value}` of {choice.tries}"
+        for column in columns
+        for method in ("mtt", "ddpp", *OTHERS_OF.get(table, ()))
+        if (choice := chosen_for(table, column, method)) is not None
+    ]
+    if not said:
+        return ""
+    return f"\n\nChosen on held-out training images (`scripts/choices methods`): {'; '.join(said)}."
+
+
 def make(given, columns, seeds, leases):
     """Run the cells of a table and leave its files; its Markdown."""
     runner, name = Runner(given.out, given.data_dir, leases), f"table{given.table}"
@@ -339,6 +370,7 @@ def make(given, columns, seeds, leases):
     table = Table(given.table, given.scale, columns, results)
     command = f"scripts/tables {given.table} --scale {given.scale} --data-dir DATA"
     text = markdown(table, seeds, f"{command} --seeds {given.seeds}")
+    text += chosen_words(given.table, columns)
     with Replacement(given.out / f"{name}.md") as temporary:
         temporary.write_text(text + "\n")
     write_csv(given.out / f"{name}.csv", table)

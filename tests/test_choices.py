@@ -104,10 +104,12 @@ def test_as_many_values_are_tried_for_every_entry(script):
                 assert all(value > 0 for value in values)
 
 
-def test_the_best_on_held_out_images_is_chosen(run):
+def test_the_best_on_held_out_images_is_chosen(run, tmp_path):
     shown, calls = run("methods", "--cells", "digits", "--only", "DSA")
     assert "**30: 50.0**" in shown  # MTT's own rate on the digits, 10, times three.
     assert "| digits | DSA | `--pixel-rate`, at an edge |" in shown
+    left = (tmp_path / "out" / "chosen.csv").read_text().splitlines()
+    assert left[1:] == ["digits,mtt,pixel-rate,30,5,50.0", "digits,dsa,pixel-rate,0.9,5,34.8"]
     assert "| digits | MTT | `--pixel-rate` |" in shown
     assert "**0.9:" in shown
     assert len(calls) == 2  # All values side by side.

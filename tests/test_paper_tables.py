@@ -36,6 +36,7 @@ MEANS = {
 OF_METHOD = {
     "ddpp": list(MEANS)[-3:],
     "kip": ["KIP", "KIP by its kernel"],
+    "mtt": ["MTT (no pruning)", "full data (the teachers)"],
     **{name.lower(): [name] for name in ("DSA", "DM", "CAFE")},
 }
 
@@ -150,11 +151,45 @@ def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
     monkeypatch.setitem(SETTINGS, "digits", other)
     runner.call("cell", "select", "digits", "--seed", "2")
     assert len(commands.calls) == 3
-    assert len(list(tmp_path.glob("cell-*"))) == 2  # Other settings, another folder.
+    assert len(list(tmp_path.glob("cell-*"))) == 3  # Other flags or settings, another folder.
     for left in tmp_path.glob("cell-*/distilled.safetensors"):
         left.unlink()
     runner.call("cell", "select", "digits", "--seed", "2")
     assert len(commands.calls) == 4
+
+
+CSV = """cell,method,knob,value,tries,held_out
+cifar10-ipc1,mtt,pixel-rate,30,5,40.0
+cifar10-ipc1,ddpp,pixel-rate,{ddpp},5,41.0
+cifar10-ipc1,dm,pixel-rate,3,5,35.0
+cifar10-16-ipc1,kip,pixel-rate,0.1,5,20.0
+"""
+
+
+@pytest.mark.parametrize(("ddpp", "runs"), [("30", 1), ("10", 2)])
+def test_tables_take_what_was_chosen(script, monkeypatch, tmp_path, ddpp, runs):
+    (tmp_path / "chosen.csv").write_text(CSV.format(ddpp=ddpp))
+    monkeypatch.setattr(script, "CHOSEN", script.read_chosen(tmp_path / "chosen.csv"))
+    commands = Commands()
+    run(script, monkeypatch, tmp_path / "out", commands)
+    distilled = [command for command in commands.calls if "ddpp_jax.distill" in command]
+    first = [command for command in distilled if "cifar10-small-ipc1" in command]
+    methods = [flag_of(command, "--method") or "ddpp" for command in first]
+    assert methods.count("mtt") == (runs - 1) * 3
+    rates = {flag_of(c, "--method") or "ddpp": flag_of(c, "--pixel-rate") for c in first}
+    both = {"ddpp": ddpp, "dm": "3", "dsa": None, "cafe": None}
+    assert rates == both | ({"mtt": "30"} if runs == 2 else {})
+    assert all(flag_of(c, "--pixel-rate") is None for c in distilled if c not in first)
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert f"DDPP `--pixel-rate {ddpp}` of 5" in text
+    assert "DM `--pixel-rate 3` of 5" in text
+    assert "KIP" not in text.rpartition("Chosen on held-out")[2]
+    for row in ("MTT (no pruning)", "DDPP (threshold 0.1)"):
+        assert f"| {row} |" in text
+
+
+def flag_of(command, name):
+    return command[command.index(name) + 1] if name in command else None
 
 
 def test_a_folder_of_something_else_is_refused(script, monkeypatch, tmp_path):
