@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from choice_entries import BASE, ENTRIES, Entry
-from chosen import CELLS, Choice, write_chosen
+from chosen import CELLS, Choice, read_chosen, write_chosen
 from mask_table import holm, paired
 from table_files import difference_words, machine, spread_words
 from tables import Runner, each, resumable
@@ -91,7 +91,7 @@ def attempts(runner, cell, entry, base_rate):
     name = name_of("try", cell, entry, flags, SEED)
     run = begun(runner, name, named, *flags, "--seed", str(SEED))
     rows = [] if run is None else read_json(run / "result.json")["rows"]
-    found = {row["value"]: row["held_out_mean"] for row in rows}
+    found = {float(row["value"]): row["held_out_mean"] for row in rows}
     return {value: found.get(value, 0.0) for value in values}
 
 
@@ -264,7 +264,8 @@ def make(given, runner):
             raise InputError(f"{lacking} is not tried on {cell}; leave it out of --only or --cells")
     tries = {cell: choose(runner, cell, own) for cell, own in entries.items()}
     if given.what == "methods":
-        write_chosen(runner.folder / "chosen.csv", choices_of(entries, tries))
+        left = runner.folder / "chosen.csv"
+        write_chosen(left, [*read_chosen(left).values(), *choices_of(entries, tries)])
     said = ["| data, IPC | what | chosen | held-out accuracy by value, % |", "|---|---|---|---|"]
     said += [line for cell, own in tries.items() for line in tried_lines(cell, entries[cell], own)]
     if given.seeds:

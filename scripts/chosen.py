@@ -45,10 +45,11 @@ def read_chosen(path=FILE):
 
 
 def write_chosen(path, choices):
-    """Write the choices."""
+    """Write the choices; the last of a cell and method stands."""
+    last = {(one.cell, one.method): one for one in choices}
     with Replacement(path) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerows([Choice._fields, *choices])
+        rows.writerows([Choice._fields, *last.values()])
 
 
 def choice_of(chosen, named, vary, method):

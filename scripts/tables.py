@@ -127,6 +127,11 @@ COLUMNS = {
 }
 
 
+OF_TABLE_1 = {
+    (column.setting, column.vary) for scale in ("small", "paper") for column in COLUMNS["1", scale]
+}
+
+
 class Elsewhere(Exception):  # noqa: N818 - nothing went wrong
     """Another process runs this command now."""
 
@@ -207,13 +212,14 @@ def rows_of(folder, seed):
 def distillation(column, seed, method="ddpp", table=None):
     """What a `Runner` takes to distil the sets of a column and to evaluate them.
 
-    Table 2 has no MTT, and so its runs of DDPP have none.
+    Table 2 has no MTT, and so its runs of DDPP have none, unless Table 1 has the same ones.
     """
     flags = ("--seed", str(seed), "--random-draws", "0", "--eval-every", "0", *column.vary)
     if (choice := chosen_for(table, column, method)) is not None:
         flags = (*flags, f"--{choice.knob}", choice.value)
     name = column.setting + "".join(f"-{word}" for word in column.vary if word.isdecimal())
-    if method == "ddpp" and (table == "2" or apart(table, column)):
+    alone = table == "2" and (column.setting, column.vary) not in OF_TABLE_1
+    if method == "ddpp" and (alone or apart(table, column)):
         flags = (*flags, "--no-baselines")
     if method == "ddpp":
         return f"distill-{name}-seed{seed}", "distill", column.setting, *flags
@@ -230,8 +236,13 @@ def chosen_for(table, column, method):
 
 def apart(table, column):
     """Whether MTT and DDPP have chosen settings that differ, so that no run can hold both."""
-    own = [chosen_for(table, column, method) for method in ("mtt", "ddpp")]
+    own = [chosen_for(table, column, method) for method in ("mtt", "ddpp") if table == "1"]
     return len({one and (one.knob, one.value) for one in own}) > 1
+
+
+def beside(table, column):
+    """The methods that have a run of their own beside that of DDPP."""
+    return (*OTHERS_OF.get(table, ()), *(("mtt",) if apart(table, column) else ()))
 
 
 def cells(runner, table, column, seed):
@@ -257,9 +268,7 @@ def cells(runner, table, column, seed):
 
 def others(runner, table, column, seed):
     """The rows of the methods beside MTT and DDPP."""
-    methods = OTHERS_OF[table]
-    if table == "1" and apart(table, column):
-        methods = (*methods, "mtt")
+    methods = beside(table, column)
     runs = [runner.call(*distillation(column, seed, method, table)) for method in methods]
     return [row for run in runs for row in rows_of(run, seed)]
 
@@ -290,7 +299,7 @@ def each(keys, fn):
 def show_costs(runner, table, columns, seed):
     """Print what each distillation of a table will take on this machine; start none."""
     for column in {column.setting: column for column in columns}.values():
-        for method in ("ddpp", *OTHERS_OF.get(table, ())):
+        for method in ("ddpp", *beside(table, column)):
             name, *cell = distillation(column, seed, method, table)
             command, _ = runner.command(name, *cell)
             command = [sys.executable, "-m", *command, "--dry-run"]
@@ -355,7 +364,7 @@ def chosen_words(table, columns):
     said = [
         f"{column.title}: {method.upper()} `--{choice.knob} {choice.value}` of {choice.tries}"
         for column in columns
-        for method in ("mtt", "ddpp", *OTHERS_OF.get(table, ()))
+        for method in (*(("mtt",) if table == "1" else ()), "ddpp", *OTHERS_OF.get(table, ()))
         if (choice := chosen_for(table, column, method)) is not None
     ]
     if not said:

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import call, call_once, start
+from rich.console import Console
 from test_resume import kill, wait_for
 
+from ddpp_jax.cli import several
 from ddpp_jax.cli.search import search_from
 from ddpp_jax.configs import DataConfig, job_of, setting
 from ddpp_jax.data import side_for
 from ddpp_jax.errors import InputError
+from ddpp_jax.progress import Report
 from ddpp_jax.storage import read_sealed
 from ddpp_jax.tuning import Spent, found_names
 
@@ -225,6 +228,8 @@ def test_folders_of_photos_need_no_size(tmp_path, sizes, side):
     assert done.returncode == 0, done.stderr
     fixed = call(tmp_path, "distill", "--dataset", "photos", "--image-size", "none", "--dry-run")
     assert ("give --image-size" in fixed.stderr) == (side is not None)
+    cropped = side_for(DataConfig(dataset=str(folder), crop=True))
+    assert cropped == (side if len(sizes) > 1 else None)  # Else they are square once cropped.
 
 
 def test_a_class_of_one_image_is_named(tmp_path):
@@ -236,6 +241,8 @@ def test_a_class_of_one_image_is_named(tmp_path):
     done = call(tmp_path, "distill", "--dataset", "one.npz")
     assert done.returncode == 2
     assert "class single has one training image" in done.stderr
+    few = call(tmp_path, "distill", "--dataset", "one.npz", "--per-class", "1")
+    assert "give a larger --per-class" in few.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--methods", "ddpp"]])
@@ -247,6 +254,16 @@ def test_a_folder_with_another_run_is_refused_before_the_search(tmp_path, own_da
     assert done.returncode == 2
     assert "holds a run, and the settings for this one are yet to be found" in done.stderr
     assert not (tmp_path / "runs" / "tuning").exists()
+
+
+def test_folders_of_all_methods_are_looked_at_before_the_first_search(tmp_path, own_data):
+    (tmp_path / "run" / "ddpp").mkdir(parents=True)
+    (tmp_path / "run" / "ddpp" / "config.json").write_text("{}")
+    flags = ["--dataset", str(own_data), "--out", "run", "--methods", "dm,ddpp"]
+    done = call(tmp_path, "distill", *flags)
+    assert done.returncode == 2
+    assert "holds a run, and the settings for this one are yet to be found" in done.stderr
+    assert not (tmp_path / "run" / "dm").exists()
 
 
 def test_a_budget_without_a_search_is_said(tmp_path):
@@ -263,6 +280,8 @@ def test_settings_of_the_digits_for_other_data_are_said(tmp_path, own_data):
     assert "those of the digits, where no flag says otherwise" in done.stdout
     named = call(tmp_path, "distill", "--settings", "digits", *flags)
     assert "those of the digits" not in named.stdout
+    other = call(tmp_path, "distill", "--method", "dm", *flags)
+    assert "those of the digits, where no flag says otherwise" in other.stdout
 
 
 def test_a_search_augments_as_the_named_setting_does():
@@ -274,8 +293,32 @@ def test_a_search_augments_as_the_named_setting_does():
         assert job.distillation.siamese == "all"
     job, _ = search_from(setting("digits", "dm"), "dm")
     assert job.distillation.siamese == "augment"
+    # What DC and DSA augment by suits neither the other.
+    job, _ = search_from(setting("cifar10-small-ipc1", "dsa"), "dc")
+    assert job.distillation.siamese == "none"
+    job, _ = search_from(setting("cifar10-small-ipc1", "dc"), "dsa")
+    assert job.distillation.siamese == "all"
     job, _ = search_from(setting("cifar10-small-ipc1", "dc"), "dc")
     assert job.distillation.siamese == "none"
+
+
+def test_methods_that_are_evaluated_otherwise_are_named(tmp_path, capsys):
+    """As where one search finds that an evaluation of 1,000 epochs is quick, and another not."""
+    folders = []
+    for name, epochs in (("dm", 300), ("dsa", 1000)):
+        folder = tmp_path / name
+        flags = f"--method {name} --steps 1 --width 4 --eval-epochs {epochs} --networks 1"
+        done = call(
+            tmp_path, "distill", "digits", *shlex.split(flags), "--no-baselines", "--out", name
+        )
+        assert done.returncode == 0, done.stderr
+        folders.append(folder)
+    several._show(folders, tmp_path / "page.html", Report(Console(width=400)))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "trained for 300 and 1,000 epochs" in said
+    assert "--eval-epochs 300, in a new folder" in said
+    several._show(folders[:1], tmp_path / "page.html", Report(Console(width=400)))
+    assert "not evaluated alike" not in capsys.readouterr().out
 
 
 def test_time_that_was_spent_before_counts(tmp_path, monkeypatch):

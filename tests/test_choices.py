@@ -52,7 +52,7 @@ class Commands:
             knob, _, values = value_of(command, "--sweep").partition("=")
             at = command.index(f"--{knob}") + 1
             rows = [
-                {"value": float(value), "held_out_mean": self.accuracy(varied)}
+                {"value": value, "held_out_mean": self.accuracy(varied)}
                 for value in values.split(",")
                 if (knob, value) not in (("label-rate", "18"), ("label-rate", "0.22"))
                 and (varied := [*command[:at], value, *command[at + 1 :]])
@@ -120,6 +120,18 @@ def test_the_best_on_held_out_images_is_chosen(run, tmp_path):
     again, calls = run("methods", "--cells", "digits", "--only", "DSA")
     assert len(calls) == 2
     assert again.strip().endswith(shown.strip().split("\n\n")[-1])
+
+
+def test_what_was_chosen_before_stays(run, tmp_path):
+    run("methods", "--cells", "digits", "--only", "DSA")
+    run("methods", "--cells", "cifar10-16-ipc1", "--only", "KIP")
+    run("methods", "--cells", "digits", "--only", "DM")
+    rows = (tmp_path / "out" / "chosen.csv").read_text().splitlines()[1:]
+    assert [tuple(row.split(",")[:2]) for row in rows] == [
+        *(("digits", "mtt"), ("digits", "dsa")),
+        *(("cifar10-16-ipc1", "mtt"), ("cifar10-16-ipc1", "kip")),
+        ("digits", "dm"),
+    ]
 
 
 def test_what_gains_is_combined_and_compared_by_seed(run):

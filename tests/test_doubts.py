@@ -130,6 +130,8 @@ def test_teachers_that_are_worse_than_random_images_are_named():
 def test_an_alpha_that_falls_at_once_is_named():
     said = doubt(row(0.1), row(0.5), evidence((1.0, *(0.5,) * 9), (0.1, *(0.001,) * 9)))
     assert "--alpha 0.05 --alpha-rate 1e-05" in said
+    fell = evidence((1.0, *(0.99,) * 9), (0.1, *(0.001,) * 9))._replace(usual_alpha=0.1)
+    assert "--alpha 0.05 --alpha-rate 1e-05" in doubt(row(0.1), row(0.5), fell)
 
 
 def test_an_alpha_that_rises_without_end_is_named():

@@ -188,6 +188,33 @@ def test_tables_take_what_was_chosen(script, monkeypatch, tmp_path, ddpp, runs):
         assert f"| {row} |" in text
 
 
+def test_table_2_takes_no_choice_of_mtt(script, monkeypatch, tmp_path):
+    rows = CSV.format(ddpp=10).replace("cifar10-ipc1", "digits")
+    (tmp_path / "chosen.csv").write_text(rows)
+    monkeypatch.setattr(script, "CHOSEN", script.read_chosen(tmp_path / "chosen.csv"))
+    commands = Commands()
+    run(script, monkeypatch, tmp_path / "out", commands, table="2")
+    assert all(flag_of(command, "--method") in (None, "kip") for command in commands.calls)
+    rates = [flag_of(c, "--pixel-rate") for c in commands.calls if flag_of(c, "--image-size")]
+    assert rates == [None, "0.1"] * 3 or rates == ["0.1", None] * 3
+    text = (tmp_path / "out" / "table2.md").read_text().rpartition("Chosen on held-out")[2]
+    assert "DDPP `--pixel-rate 10` of 5; CIFAR-10 at 16x16, 1: KIP `--pixel-rate 0.1`" in text
+    assert "MTT" not in text
+
+
+def test_dry_runs_are_of_all_that_a_table_distils(script, monkeypatch, tmp_path):
+    (tmp_path / "chosen.csv").write_text(CSV.format(ddpp=10))
+    monkeypatch.setattr(script, "CHOSEN", script.read_chosen(tmp_path / "chosen.csv"))
+    one, ten = script.COLUMNS["1", "small"]
+    assert script.beside("1", one) == ("dsa", "dm", "cafe", "mtt")
+    assert script.beside("1", ten) == ("dsa", "dm", "cafe")
+    assert script.beside("2", one) == ("kip",)
+    # The paper's columns of Table 2 are distilled for Table 1, with MTT beside.
+    same = script.COLUMNS["2", "paper"][0]
+    assert "--no-baselines" not in script.distillation(same, 0, table="2")
+    assert "--no-baselines" in script.distillation(script.COLUMNS["2", "small"][0], 0, table="2")
+
+
 def flag_of(command, name):
     return command[command.index(name) + 1] if name in command else None
 

@@ -11,11 +11,12 @@ from typing import Any, Generic, NoReturn
 from ddpp_jax import cluster
 from ddpp_jax.cli.arguments import alone, flag_names, named
 from ddpp_jax.cli.environment import require_device
-from ddpp_jax.cli.flags import Hooks, base, parse_varied, run_with_setting
+from ddpp_jax.cli.flags import DIGITS_INSTEAD, Hooks, base, parse_varied, run_with_setting
 from ddpp_jax.cli.job import check_distill, run_distill
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.search import (
     Search,
+    Sized,
     found_in,
     given_names,
     published_name,
@@ -40,6 +41,7 @@ from ddpp_jax.configs import (
 )
 from ddpp_jax.configs.checks import flag
 from ddpp_jax.configs.jobs import Config
+from ddpp_jax.data import Dataset
 from ddpp_jax.errors import InputError
 from ddpp_jax.planning.sources import require_in_memory
 from ddpp_jax.progress import Report
@@ -76,6 +78,27 @@ _ABOUT = (
 )
 
 
+def _begun(search: Search, places: Places, out: Path | None) -> tuple[Sized, Dataset | None]:
+    """The sizes of a search, and its data, or None where it is over.
+
+    Raises:
+        InputError: it cannot be made, or its run has no folder.
+    """
+    if cluster.count() > 1:
+        raise InputError(
+            "settings are found by one process alone; find them first by the same command with "
+            "--processes 1 and --print-settings"
+        )
+    require_in_memory(places, "a search for settings")
+    sized = size_up(search)
+    if sized.is_over:
+        return sized, None
+    raw = require_search(search, sized, places)
+    if out is not None:
+        require_new(out)
+    return sized, raw
+
+
 class _Request:
     """What one command line asks for: settings to vary, and maybe a search for better ones."""
 
@@ -109,8 +132,8 @@ class _Request:
         whose = self._whose(job)
         if whose is not None:
             report.say(f"Settings of {job.distillation.title}: {whose}")
-        elif search is None and self._of_digits and job.data.dataset != "digits":
-            report.say("Settings: those of the digits, where no flag says otherwise; name others")
+        if search is None and self._of_digits and job.data.dataset != "digits":
+            report.say(DIGITS_INSTEAD)
         unused = sorted(self._flags & {field.name for field in dataclasses.fields(job.teaching)})
         if unused and job.distillation.last_epoch is None:
             flags = ", ".join(map(flag, unused))
@@ -125,18 +148,8 @@ class _Request:
             seconds_of(command.budget)
             report.warn("Nothing follows from --budget, since no settings are searched")
         if search is not None:
-            if cluster.count() > 1:
-                raise InputError(
-                    "settings are found by one process alone; find them first by the same command "
-                    "with --processes 1 and --print-settings"
-                )
-            require_in_memory(command.places, "a search for settings")
-            sized = size_up(search)
+            sized, raw = _begun(search, command.places, out or command.out)
             tuning = sized.folder / TUNING
-            raw = None if sized.is_over else require_search(search, sized, command.places)
-            place = out or command.out
-            if raw is not None and place is not None:
-                require_new(place)
             say_search(search, sized, report)
             if raw is None:
                 job = found_in(search, tuning)
@@ -174,10 +187,17 @@ class _Request:
         self._name, self._of_digits = name or "digits", name is None
         return base(name, method)
 
-    @property
-    def searches(self) -> bool:
-        """Whether settings are to be found."""
-        return self._search is not None
+    def require(self, command: _Distill[Any], out: Path | None) -> None:
+        """Refuse what the command would be refused for before its first step.
+
+        Raises:
+            InputError: it would be.
+        """
+        search = self._search_of(command)
+        if search is None:
+            check_distill(command.config, command.places, out)
+        else:
+            _begun(search, command.places, out)
 
     def _whose(self, job: DistillJob) -> str | None:
         """Where the settings come from, where they are nobody's published ones."""
@@ -217,9 +237,7 @@ def _run_several(program: str, given: list[str]) -> None:
     report = report_of(found[0].shown, program, given)
     above = found[0].out
     for name, (request, command) in commands.items():  # Refused before any begins.
-        if not request.searches:
-            out = None if above is None else above / name
-            check_distill(command.config, command.places, out)
+        request.require(command, None if above is None else above / name)
 
     def run(name: str, out: Path | None, beside: Path | None) -> Path | None:
         request, command = commands[name]

@@ -22,6 +22,9 @@ from ddpp_jax.storage import expanded, read_json
 _OF_THE_DIGITS = ("teachers", "select", "search", "continual", "audit --attack")
 """Commands that vary the settings of the digits where none are named."""
 
+DIGITS_INSTEAD = "Settings: those of the digits, where no flag says otherwise; name others"
+"""What is said where other data are given and no settings."""
+
 _OF_SETS = ("evaluate", "audit")
 """Commands that take sets by position, and a named setting by a flag."""
 
@@ -106,7 +109,7 @@ def run_with_setting(
         others = command.config.data != first.config.data
         named_one = _setting_name(name, given)[0]
         if named_one is None and name in _OF_THE_DIGITS and others:
-            report.say("Settings: those of the digits, where no flag says otherwise; name others")
+            report.say(DIGITS_INSTEAD)
         work(command, report)
 
     run_command(name, arguments, body)

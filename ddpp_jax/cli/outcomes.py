@@ -12,7 +12,7 @@ from ddpp_jax.cli.baseline import RANDOM
 from ddpp_jax.cli.real import infinite_of
 from ddpp_jax.cli.runs import Run, made_of
 from ddpp_jax.configs import DistillJob, KernelConfig, MemberJob, TrajectoryConfig
-from ddpp_jax.data import Dataset, deviation
+from ddpp_jax.data import Dataset, deviation, seen_by_teachers
 from ddpp_jax.errors import InputError
 from ddpp_jax.evaluate import Evaluation, Tests, evaluate_by_kernel
 from ddpp_jax.planning.problem import TEACHERS
@@ -99,12 +99,13 @@ def doubts_of(
 ) -> list[str]:
     """What speaks against each distilled set, in lines; empty where nothing does."""
     by_method = {row["method"]: row for row in rows}
-    found = []
+    found, names = list[str](), _found(run)
     for member in run.members:
         outcome = outcomes.get(member.title)
         if outcome is None or member.title not in by_method:
             continue
         settings, job = member.job.distillation, member.job
+        unit = _unit(job, dataset)
         # The one that is chosen may be the set that the steps began with.
         last = distill.read_finished(run.place(member))
         moved = np.asarray(last.images) - starts[member.title].images
@@ -117,11 +118,11 @@ def doubts_of(
             settings=dataclasses.asdict(settings)
             | dataclasses.asdict(job.teaching)
             | {"method": run.job.method},
-            found=found_names(run.folder / TUNING),
+            found=names,
             teachers=by_method[TEACHERS]["mean"] if TEACHERS in by_method else None,
-            smoothness_fn=partial(_smoothness, run, job, _unit(job, dataset)),
+            smoothness_fn=partial(_smoothness, run, job, unit),
             usual_alpha=_usual_alpha(job, dataset),
-            epochs_as_one=_unit(job, dataset),
+            epochs_as_one=unit,
         )
         line = doubt(by_method[member.title], by_method.get(RANDOM), evidence)
         found += [] if line is None else [line]
@@ -136,17 +137,31 @@ def _teacher_losses(run: Run, seed: int) -> list[float]:
     return np.asarray(losses).mean(axis=0).tolist() if losses else []
 
 
+def _found(run: Run) -> set[str]:
+    """The settings that were found; a damaged file says nothing, and the set is told about."""
+    try:
+        return found_names(run.folder / TUNING)
+    except InputError:
+        return set()
+
+
 def _unit(job: DistillJob, dataset: Dataset) -> int:
-    return epochs_as_one(len(dataset.y_train), job.teaching.teacher_batch)
+    """How many epochs count as one; of imported teachers, whose minibatches are not known, one."""
+    teaching = job.teaching
+    if teaching.imported is not None:
+        return 1
+    seen = seen_by_teachers(dataset, balance=teaching.balance)
+    return epochs_as_one(seen, teaching.teacher_batch)
 
 
 def _usual_alpha(job: DistillJob, dataset: Dataset) -> float | None:
-    """What a search would begin with for these teachers; None of a method without them."""
-    settings = job.distillation
-    if not isinstance(settings, TrajectoryConfig):
+    """What a search would begin with for these teachers; None where nothing tells."""
+    settings, teaching = job.distillation, job.teaching
+    if not isinstance(settings, TrajectoryConfig) or teaching.imported is not None:
         return None
-    steps = settings.target_epochs * -(-len(dataset.y_train) // job.teaching.teacher_batch)
-    return first_alpha(job.teaching.teacher_rate, steps, settings.student_steps)
+    seen = seen_by_teachers(dataset, balance=teaching.balance)
+    steps = settings.target_epochs * -(-seen // teaching.teacher_batch)
+    return first_alpha(teaching.teacher_rate, steps, settings.student_steps)
 
 
 def _smoothness(run: Run, job: DistillJob, unit: int) -> float | None:

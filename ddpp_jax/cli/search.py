@@ -92,10 +92,8 @@ def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob
     fixed = {field.name for stage in stages for field in dataclasses.fields(stage)} - {"held_out"}
     data = dataclasses.replace(kept.data, held_out=kept.data.held_out or job.data.held_out)
     settings = dataclasses.replace(job.distillation, ipc=kept.distillation.ipc)
-    if isinstance(settings, AugmentedConfig) and isinstance(kept.distillation, AugmentedConfig):
-        settings = dataclasses.replace(settings, siamese=kept.distillation.siamese)
-    elif isinstance(settings, AugmentedConfig) and not data.operations and job.method != "dc":
-        settings = dataclasses.replace(settings, siamese="all")  # As where nothing is kept.
+    if isinstance(settings, AugmentedConfig) and settings.siamese != "none":
+        settings = dataclasses.replace(settings, siamese=_siamese(kept, settings))
     job = dataclasses.replace(
         job,
         data=data,
@@ -107,6 +105,14 @@ def search_from(kept: DistillJob | None, method: str | None) -> tuple[DistillJob
         distillation=settings,
     )
     return job, frozenset(fixed)
+
+
+def _siamese(kept: DistillJob, settings: AugmentedConfig) -> str:
+    """What a method augments by: as a method does that is kept, and never by nothing."""
+    own = kept.distillation
+    if isinstance(own, AugmentedConfig) and own.operations(kept.data.operations):
+        return own.siamese
+    return settings.siamese if kept.data.operations else "all"
 
 
 def wants_search(name: str | None, flags: Sequence[str]) -> bool:
@@ -206,9 +212,10 @@ def size_up(search: Search) -> Sized:
     raw = load_raw(plain if side is None else dataclasses.replace(plain, image_size=side))
     counts = np.bincount(raw.y_train)
     if counts.min() < 2:
+        remedy = "leave the class out" if plain.per_class is None else "give a larger --per-class"
         raise InputError(
             f"class {raw.class_names[int(counts.argmin())]} has one training image, and none can "
-            "be held out to choose settings by; leave the class out, or give --settings"
+            f"be held out to choose settings by; {remedy}, or give --settings"
         )
     size, _, channels = raw.x_train.shape[1:]
     images = asked.distillation.ipc * raw.classes
@@ -235,13 +242,13 @@ def size_up(search: Search) -> Sized:
 def said_of(search: Search, job: DistillJob) -> list[tuple[str, Any, str]]:
     """What follows from the data alone, and why."""
     why = {
-        "image_size": "128 at most, as published ImageNet subsets have; 64 if sizes differ",
+        "image_size": "as they come, 128 at most; 64 at most of a folder of unequal ones",
         "depth": "blocks until the map is about 4 pixels wide",
         "width": "32 on the CPU, the published 128 elsewhere",
         "balance": "where a class has over three times the images of another",
         "zca": "whitening for colour images up to 32x32",
         "held_out": "kept apart to choose by",
-        "teacher_batch": "an epoch of about 20 steps",
+        "teacher_batch": "an epoch of some 20 steps or more",
         "student_batch": "all images, or about one of each class",
     }
     if isinstance(job.distillation, KernelConfig):

@@ -1,5 +1,6 @@
 """Settings found for data that nobody has tuned, before `distill` runs with them."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ddpp_jax.planning.problem import Problem, load, prepare, train_teachers
 from ddpp_jax.planning.programs import keep_programs
 from ddpp_jax.planning.sources import data_in_memory
 from ddpp_jax.progress import Report
+from ddpp_jax.sets import DistilledSet
 from ddpp_jax.storage import claimed_folder, read_sealed, write_json
 from ddpp_jax.teachers import sharpness_of
 from ddpp_jax.tuning import (
@@ -105,8 +107,10 @@ def find_settings(
             try:
                 with report.run(folder, identity):
                     _search(search, job, raw, (places, folder, spent), report)
-            finally:
-                spent.keep()
+            except BaseException:
+                with contextlib.suppress(OSError):  # What went wrong first is to be told.
+                    spent.keep()
+                raise
     return found_in(search, path)
 
 
@@ -146,9 +150,16 @@ def _search(
         for name, value, why in rate_words
     ]
     pilots = pilots_of(search, job, _unit(search, job, seen))
+    pieces = pieces_of(job, problem, dataset, quick, stream=places.read == "stream")
+
+    def score(small: DistilledSet) -> float:
+        found = pieces.score_fn(small)
+        spent.keep()
+        return found
+
     raced = race(
         pilots,
-        pieces_of(job, problem, dataset, quick, stream=places.read == "stream"),
+        pieces._replace(score_fn=score),
         lambda step: budget.rungs(len(pilots), step),
         folder,
         report,

@@ -99,8 +99,10 @@ def folder_source(
     )
 
 
-def mixed_side(folder: Path) -> int | None:
+def mixed_side(folder: Path, *, crop: bool) -> int | None:
     """A side for the images of a folder that are not square or not of one size; None if they are.
+
+    Images of one size that are cropped to their middle are square.
 
     It is 64 pixels, as of Tiny ImageNet, or where half of the images are smaller, the power of two
     that half of them reach; at least 8.
@@ -112,7 +114,7 @@ def mixed_side(folder: Path) -> int | None:
     train, test, _ = _laid_out(folder.resolve(), classes_only=False)
     files = [file for classes in (train, test) for file in _files(classes, tuple(train), [])]
     sizes = {header.size for _, header in files}
-    if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1:
+    if len(sizes) == 1 and (crop or len(set(next(iter(sizes)))) == 1):
         return None
     middle = statistics.median_low(min(header.size) for _, header in files)
     return min(_MIXED_SIDE, max(_LEAST_SIDE, 2 ** (middle.bit_length() - 1)))

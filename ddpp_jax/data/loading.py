@@ -190,7 +190,7 @@ def side_for(config: DataConfig) -> int | None:
     if config.dataset == "digits" or not path.is_dir() or is_npy_folder(path):
         return None
     try:
-        return mixed_side(path) if prepared_folder(path) is None else None
+        return mixed_side(path, crop=config.crop) if prepared_folder(path) is None else None
     except OSError as error:
         raise InputError(f"--dataset {config.dataset} cannot be read: {words(error)}") from error
 

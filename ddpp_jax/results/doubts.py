@@ -13,7 +13,7 @@ _FELL, _ROSE = 0.3, 10.0
 """Alpha in a tenth of the steps, and at the end, relative to the first."""
 
 _LOW = 0.05
-"""Alpha at the end, relative to what would be a usual one, below which students hardly move."""
+"""Alpha relative to what would be a usual one, below which students hardly move."""
 
 _TEACHERS_LOSS = 0.95
 """The loss of the last epoch relative to the first, above which teachers learn nothing."""
@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
         found: the names of the settings that the program found.
         smoothness_fn: the mean cosine between what the first epochs of the teachers change; None
             without teachers, or with too few epochs to tell.
-        usual_alpha: what a search would begin with; None without teachers.
+        usual_alpha: what a search would begin with; None without teachers of its own.
         epochs_as_one: how many epochs have some 20 SGD steps, where one has fewer.
     """
 
@@ -131,7 +131,7 @@ def _of_passed(evidence: Evidence) -> _Cause | None:
 def _of_low_alpha(evidence: Evidence, loss: float | None) -> _Cause | None:
     alphas, usual = _alphas(evidence), evidence.usual_alpha
     near_one = loss is not None and loss > NEAR_ONE
-    if not alphas or usual is None or not near_one or alphas[-1] >= _LOW * usual:
+    if not alphas or usual is None or not near_one or max(alphas) >= _LOW * usual:
         return None
     return (
         f"Students hardly move at an alpha of {alphas[-1]:.2g}, so it is likely too low",
