@@ -149,7 +149,9 @@ class Runner:
         """
         given = (named,) if stage in ("distill", "select") else ()
         settings = settings_of(stage, named, flags)
-        digest = digest_of({"settings": settings, "flags": list(flags)})
+        # Wherever the folder lies.
+        own = [Path(f).name if f.startswith(f"{self.folder}/") else f for f in flags]
+        digest = digest_of({"settings": settings, "flags": own})
         out = self.folder / f"{name}-{digest[:8]}"
         # The digits come with scikit-learn, and have no folder.
         data = () if settings["data"]["dataset"] == "digits" else ("--data-dir", self.data_dir)

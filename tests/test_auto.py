@@ -62,7 +62,7 @@ def test_the_run_keeps_how_its_settings_were_found(found):
     assert (folder / "run" / "tuning.png").stat().st_size > 1000
     page = (folder / "run" / "report.html").read_text()
     assert "How the settings were found" in page
-    assert re.search(r"were found by the program, in \d+\.\d s\.", page)
+    assert re.search(r"were found by the program, in \d+\.\d min\.", page)
     config = json.loads((folder / "run" / "config.json").read_text())["config"]
     settings = job_of(tuning["settings"])
     assert config["teaching"]["teacher_rate"] == settings.teaching.teacher_rate
@@ -264,6 +264,7 @@ def test_folders_of_all_methods_are_looked_at_before_the_first_search(tmp_path, 
     assert done.returncode == 2
     assert "holds a run, and the settings for this one are yet to be found" in done.stderr
     assert not (tmp_path / "run" / "dm").exists()
+    assert not (tmp_path / "runs" / "tuning").exists()
 
 
 def test_a_budget_without_a_search_is_said(tmp_path):

@@ -46,6 +46,7 @@ def script(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     import tables
 
+    monkeypatch.setattr(tables, "CHOSEN", {})  # Whatever is chosen beside it.
     return tables
 
 

@@ -39,7 +39,7 @@ from ddpp_jax.storage import Room, TeacherStore, read_rows
 from ddpp_jax.teachers import epochs
 
 to_the_bit = pytest.mark.skipif(
-    OLDER_LOOPS, reason="test_two_programs_have_the_same_bits_as_users_compile_them runs it"
+    OLDER_LOOPS, reason="test_streams_have_the_same_bits_with_loops_as_users_have_them runs it"
 )
 
 REAL = sorted(set(MAKE) - {"ddpp", "mtt"})
@@ -53,7 +53,7 @@ def both(folder, **settings):
     return [normalised(raw, fit_transform(raw, zca=False, cache_dir=None)) for raw in raws]
 
 
-def test_two_programs_have_the_same_bits_as_users_compile_them():
+def test_streams_have_the_same_bits_with_loops_as_users_have_them():
     """Runs the tests that are marked `to_the_bit`, where this process compiles otherwise."""
     if not OLDER_LOOPS:
         pytest.skip("they run in this process")

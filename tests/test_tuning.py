@@ -257,6 +257,16 @@ def test_a_run_is_as_long_as_the_time_allows():
     assert length(Costs(600.0, 0.01, 5.0), Asked(), members=2) == (1000, 500)
 
 
+def test_the_steps_of_the_best_pilot_reach_the_run():
+    search = Search(asked=untuned(), fixed=frozenset(), seconds=240.0, members=2)
+    quickly, costs = EvaluateConfig(networks=3, eval_epochs=200), Costs(600.0, 10.0, 1.0)
+    steps = [
+        _length(search, untuned(), Budget(720), costs, quickly, shown)[0].distillation.steps
+        for shown in (7, 100, 300)
+    ]
+    assert steps == [60, 100, 300]
+
+
 def test_a_run_makes_as_many_steps_as_its_best_pilot_had():
     length = Budget(720).length
     assert length(Costs(0.0, 1.0, 5.0), Asked(least=475), members=2) == (476, 238)

@@ -196,8 +196,10 @@ class _Request:
         search = self._search_of(command)
         if search is None:
             check_distill(command.config, command.places, out)
-        else:
-            _begun(search, command.places, out)
+            return
+        sized, raw = _begun(search, command.places, out)
+        if raw is None:
+            check_distill(found_in(search, sized.folder / TUNING), command.places, out)
 
     def _whose(self, job: DistillJob) -> str | None:
         """Where the settings come from, where they are nobody's published ones."""

@@ -138,7 +138,7 @@ def _teacher_losses(run: Run, seed: int) -> list[float]:
 
 
 def _found(run: Run) -> set[str]:
-    """The settings that were found; a damaged file says nothing, and the set is told about."""
+    """The settings that were found; none where the file is damaged, which ends no run."""
     try:
         return found_names(run.folder / TUNING)
     except InputError:

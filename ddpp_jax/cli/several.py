@@ -132,7 +132,8 @@ def _show(folders: Sequence[Path], own: Path | None, report: Report) -> None:
         shown = " and ".join(f"{count:,}" for count in sorted(epochs))
         report.warn(
             f"Networks were trained for {shown} epochs, so these methods are not evaluated alike; "
-            f"--eval-epochs {min(epochs)}, in a new folder, evaluates all by as many"
+            f"--eval-epochs {min(epochs)}, in a new folder, evaluates all by as many (and searches "
+            "settings again that were found)"
         )
     every: dict[str, Any] = results[0] | {"rows": list(rows.values())}
     every["doubts"] = [line for result in results for line in result.get("doubts", [])]

@@ -10,7 +10,7 @@ import ddpp_jax
 from ddpp_jax.report import svg
 from ddpp_jax.report.auditing import audit_values
 from ddpp_jax.report.comparison import comparison_values
-from ddpp_jax.report.costs import costs, duration
+from ddpp_jax.report.costs import costs
 from ddpp_jax.report.drawings import values_words
 from ddpp_jax.report.images import method_values
 from ddpp_jax.report.read import Method, Run, read_run
@@ -277,7 +277,7 @@ def _tuning(run: Run) -> dict[str, Any]:
     ]
     return {
         "svg": svg.trials(trials),
-        "time": duration(run.tuning["seconds"]) if "seconds" in run.tuning else None,
+        "minutes": run.tuning["seconds"] / 60 if "seconds" in run.tuning else None,
         "derived": [
             (one["name"].replace("_", " "), flat({"": one["value"]})[0][1], one["why"])
             for one in run.tuning["derived"]

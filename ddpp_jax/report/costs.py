@@ -33,12 +33,12 @@ def costs(run: Run) -> dict[str, Any]:
             stage["done"] = f"{row['done']:,} of {stage['total']:,} {stage['unit']}s"
     for name, stage in stages.items():
         seconds = stage["seconds"] + lasting.get(name, 0.0)
-        stage["time"] = duration(seconds)
+        stage["time"] = _duration(seconds)
     if stages:
         stages["the whole run"] = {
             "name": "the whole run, with starting, loading and drawing",
             "done": "",
-            "time": duration(sum(_seconds_of_processes(run))),
+            "time": _duration(sum(_seconds_of_processes(run))),
             "memory": max(stage["memory"] for stage in stages.values()),
             "device": max(stage["device"] for stage in stages.values()),
         }
@@ -67,8 +67,7 @@ def _seconds_of_processes(run: Run) -> list[float]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """A time in words."""
+def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     return str(datetime.timedelta(seconds=round(seconds)))
