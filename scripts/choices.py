@@ -113,16 +113,14 @@ def in_order(keys, fn):
 def choose(runner, cell, entries):
     """Of each entry the accuracy of every value, tried with the pixel rate chosen for MTT."""
 
-    def tried(entry, base_rate):
-        return attempts(runner, cell, entry, base_rate)
+    def tried(entry, base_rate=None):
+        rate = base_rate if entry.method in ("mtt", "ddpp") else None
+        return attempts(runner, cell, entry, rate)
 
-    found = {BASE: in_order(entries[:1], lambda entry: tried(entry, None))[entries[0]]}
-    base_rate = best(found[BASE])
-    others = in_order(
-        entries[1:],
-        lambda entry: tried(entry, base_rate if entry.method in ("mtt", "ddpp") else None),
-    )
-    return found | {entry.title: outcome for entry, outcome in others.items()}
+    found = in_order(entries[:1], tried)
+    base_rate = best(found[entries[0]])
+    found |= in_order(entries[1:], lambda entry: tried(entry, base_rate))
+    return {entry.title: outcome for entry, outcome in found.items()}
 
 
 def best(tries):

@@ -220,8 +220,8 @@ def distillation(column, seed, method="ddpp", table=None):
     if (choice := chosen_for(table, column, method)) is not None:
         flags = (*flags, f"--{choice.knob}", choice.value)
     name = column.setting + "".join(f"-{word}" for word in column.vary if word.isdecimal())
-    alone = table == "2" and (column.setting, column.vary) not in OF_TABLE_1
-    if method == "ddpp" and (alone or apart(table, column)):
+    without_mtt = table == "2" and (column.setting, column.vary) not in OF_TABLE_1
+    if method == "ddpp" and (without_mtt or apart(table, column)):
         flags = (*flags, "--no-baselines")
     if method == "ddpp":
         return f"distill-{name}-seed{seed}", "distill", column.setting, *flags
