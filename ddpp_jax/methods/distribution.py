@@ -106,5 +106,5 @@ def class_distance(
         features_fn: `features_fn(images)`, a row for each image.
         parts: into how many parts the real images are cut, one after another.
     """
-    theirs = lax.stop_gradient(mean_in_parts(features_fn, real, parts))
-    return jnp.square(theirs - features_fn(own).mean(axis=0)).sum()
+    theirs, _ = mean_in_parts(lambda images: (features_fn(images), None), real, parts)
+    return jnp.square(lax.stop_gradient(theirs) - features_fn(own).mean(axis=0)).sum()

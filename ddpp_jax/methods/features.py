@@ -4,12 +4,11 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from ddpp_jax._types import AugmentFn, Images, Params, PRNGKey, Scalar
 from ddpp_jax.core import named_key
-from ddpp_jax.methods.real import Pool, draw_places, same_for_all
+from ddpp_jax.methods.real import Pool, draw_places, mean_in_parts, same_for_all
 from ddpp_jax.networks import Network
 from ddpp_jax.training import cross_entropy, map_over
 
@@ -56,19 +55,17 @@ def gradient_of(
     def augmented(key: PRNGKey, images: Images) -> Images:
         return images if augment_fn is None else same_for_all(augment_fn, key, images)
 
-    def of_part(images: Images) -> tuple[Means, Array]:
+    def of_part(images: Images) -> tuple[tuple[Array, ...], Array]:
         found = network.blocks_fn(params, images)
-        return jax.tree.map(lambda x: x.mean(axis=0), found), found[-1]
+        return found, found[-1]
 
     def of_real(x: tuple[PRNGKey, Array]) -> tuple[Means, Array]:
         key, there = x
-        real = augmented(key, pool.images[there])
-        cut = real.reshape(network.parts(batch), -1, *real.shape[1:])
-        means, rows = lax.map(of_part, cut)
-        return jax.tree.map(lambda x: x.mean(axis=0), means), rows.reshape(batch, -1)
+        return mean_in_parts(of_part, augmented(key, pool.images[there]), network.parts(batch))
 
     def of_own(x: tuple[PRNGKey, Images]) -> Means:
-        return of_part(augmented(*x))[0]
+        found = network.blocks_fn(params, augmented(*x))
+        return jax.tree.map(lambda features: features.mean(axis=0), found)
 
     real, rows = map_over(of_real, (keys, places))
     means = map_over(of_own, (keys, own))
