@@ -6,7 +6,7 @@ Every entry has one setting that is chosen, with as many values as all others.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chosen import CELLS, HALVED
+from chosen import CELLS, FOR_ALL, HALVED
 from table_files import RANDOM
 
 from ddpp_jax.configs import setting
@@ -27,7 +27,7 @@ class Entry:
         values: that are tried, or how they follow from a named setting's values; by default the
             setting's own times `FACTORS`.
         beside: rows of the same run that are shown too, such as random images with learned labels.
-        cells: where it is tried; by default in all but `HALVED`.
+        cells: where it is tried.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Entry:
     knob: str = "pixel-rate"
     values: tuple | Callable | None = None
     beside: tuple = ()
-    cells: tuple = tuple(cell for cell in CELLS if cell != HALVED)
+    cells: tuple = FOR_ALL
 
     @property
     def hard(self):

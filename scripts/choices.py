@@ -10,15 +10,14 @@ processes may share the work.
 
 import argparse
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 from choice_entries import BASE, ENTRIES, Entry
 from chosen import CELLS, Choice, read_chosen, write_chosen
 from mask_table import holm, paired
+from runner import Runner, each, resumable
 from table_files import difference_words, machine, spread_words
-from tables import Runner, each, resumable
 
 from ddpp_jax.configs import setting
 from ddpp_jax.errors import InputError
@@ -27,13 +26,10 @@ from ddpp_jax.storage import (
     Replacement,
     digest_of,
     read_json,
-    write_json,
 )
 
 SEED = 100
 """Of the distillations that settings are chosen by; none that is compared has it."""
-BROKEN = 2
-"""The exit status of a distillation that breaks down, and of one that is refused, with no rows."""
 AT_THE_END = ("--eval-every", "0")
 TRIED = ("--held-out", "0.1", "--networks", "3", "--no-baselines", *AT_THE_END)
 
@@ -56,27 +52,6 @@ def name_of(kind, cell, entry, flags, seed):
     return f"{kind}-{cell}-{title}-{digest[:8]}-seed{seed}"
 
 
-def begun(runner, name, named, *flags):
-    """The folder of a distillation that is run to its end; None where it breaks down.
-
-    That it breaks down is kept, so that it is found out once.
-    """
-    command, out = runner.command(name, "distill", named, *flags)
-    mark, metrics = runner.folder / "done" / f"{out.name}-broken.json", out / "metrics.jsonl"
-    if mark.exists() and read_json(mark) == {"command": command}:
-        return None
-    before = metrics.stat().st_mtime_ns if metrics.exists() else None
-    try:
-        return runner.call(name, "distill", named, *flags)
-    except subprocess.CalledProcessError as error:
-        after = metrics.stat().st_mtime_ns if metrics.exists() else None
-        # One that is refused leaves the status of one that breaks down, and makes no steps.
-        if error.returncode != BROKEN or after == before:
-            raise
-        write_json(mark, {"command": command})
-        return None
-
-
 def attempts(runner, cell, entry, base_rate):
     """The accuracy on held-out images of every try; 0 where a distillation breaks down.
 
@@ -89,7 +64,7 @@ def attempts(runner, cell, entry, base_rate):
     swept = ("--sweep", f"{entry.knob}={','.join(f'{value:g}' for value in values)}")
     flags = (*vary, *flags_of(entry, values[0], base_rate), *TRIED, *swept)
     name = name_of("try", cell, entry, flags, SEED)
-    run = begun(runner, name, named, *flags, "--seed", str(SEED))
+    run = runner.attempt(name, named, *flags, "--seed", str(SEED))
     rows = [] if run is None else read_json(run / "result.json")["rows"]
     found = {float(row["value"]): row["held_out_mean"] for row in rows}
     return {value: found.get(value, 0.0) for value in values}
@@ -100,7 +75,7 @@ def attempt(runner, cell, entry, value, base_rate):
     named, vary = CELLS[cell]
     flags = (*vary, *flags_of(entry, value, base_rate), *TRIED)
     name = name_of("try", cell, entry, flags, SEED)
-    run = begun(runner, name, named, *flags, "--seed", str(SEED))
+    run = runner.attempt(name, named, *flags, "--seed", str(SEED))
     return 0.0 if run is None else held_out(run)
 
 
@@ -176,7 +151,7 @@ def accuracies(runner, cell, entry, value, base_rate, seeds):
     own = (*vary, *flags_of(entry, value, base_rate), *AT_THE_END, *baselines)
     for seed in seeds:
         name = name_of("run", cell, entry, own, seed)
-        run = begun(runner, name, named, *own, "--seed", str(seed))
+        run = runner.attempt(name, named, *own, "--seed", str(seed))
         rows = [] if run is None else read_json(run / "result.json")["rows"]
         rows = {row["method"]: np.asarray(row["accuracies"]) for row in rows}
         for title in entry.beside:

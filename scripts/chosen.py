@@ -15,13 +15,21 @@ HALF = ("--image-size", "16", "--depth", "2")
 """Images on which two cores can afford KIP's kernel."""
 HALVED = "cifar10-16-ipc1"
 """The cell of CIFAR-10 that has KIP, beside MTT and DDPP: two cores can afford its kernel."""
+HUNDRED = "cifar100-ipc1"
+"""The cell of CIFAR-100, by the part of it that has 50 images of each class."""
 CELLS = {
     "digits": ("digits", ()),
     "cifar10-ipc1": ("cifar10-small-ipc1", ()),
     "cifar10-ipc10": ("cifar10-small-ipc10", ()),
     HALVED: ("cifar10-small-ipc1", HALF),
+    HUNDRED: (
+        "cifar10-small-ipc1",
+        ("--dataset", "cifar100", "--per-class", "50", "--student-batch", "20"),
+    ),
 }
 """The named setting of a cell and what varies it."""
+FOR_ALL = tuple(cell for cell in CELLS if cell not in (HALVED, HUNDRED))
+"""Cells of every method; the others have MTT and DDPP, and `HALVED` has KIP."""
 
 
 class Choice(NamedTuple):

@@ -10,6 +10,7 @@ by Holm's correction of paired t-tests. What else the table shows has standard e
 from dataclasses import dataclass
 from pathlib import Path
 
+import chosen
 import numpy as np
 from scipy.stats import ttest_rel
 
@@ -18,6 +19,7 @@ from ddpp_jax.results.statistics import paired_difference
 from ddpp_jax.storage import read_json
 
 PLAIN = "none"
+REAL = "random real images"
 RANKED = (
     "ratio",
     "ratio-magnitude",
@@ -30,23 +32,25 @@ THRESHOLDS = ("0.1", "0.03", "0.3")
 PAPERS = ("ratio", "threshold 0.1")
 QUESTIONS = ((PLAIN, ""), ("random", "threshold 0.1"))
 """What the paper's mask is tested against."""
-SHARE = "0.1"
+SHARE = "0.25"
+"""Of all parameters: more than the ratio at a threshold prunes, which is a tenth or so."""
 OF_EACH = {
     "0.1": (PLAIN, *RANKED, "signs", "learned"),
     "0.03": RANKED,
     "0.3": RANKED,
 }
-ARCHITECTURES = ("vgg11", "resnet18")
-CELLS = {
-    "cifar10-ipc1": ("CIFAR-10, 1", "cifar10-small-ipc1", ()),
-    "cifar10-ipc10": ("CIFAR-10, 10", "cifar10-small-ipc10", ()),
-    "cifar100-ipc1": (
-        "CIFAR-100, 1",
-        "cifar10-small-ipc1",
-        ("--dataset", "cifar100", "--per-class", "50", "--student-batch", "20"),
-    ),
+ARCHITECTURES = {"vgg11": ("--rate", "0.01"), "resnet18": ()}
+"""What else evaluates, and how; at the learned alpha some VGG11s stay at chance."""
+TITLES = {
+    "cifar10-ipc1": "CIFAR-10, 1",
+    "cifar10-ipc10": "CIFAR-10, 10",
+    "cifar100-ipc1": "CIFAR-100, 1",
 }
+CELLS = {cell: (title, *chosen.CELLS[cell]) for cell, title in TITLES.items()}
 """The title of a cell, its named setting and what varies it."""
+OF_DATA = ("--dataset", "--per-class")
+LAST = 4
+"""The loss is that of the last one of so many parts of the steps."""
 
 
 @dataclass(frozen=True)
@@ -82,44 +86,79 @@ def case_of(mask, group):
     return mask, group.words if mask in RANKED else ""
 
 
-ORDER = tuple(dict.fromkeys(case_of(mask, group) for group in GROUPS for mask in group.masks))
+ORDER = (
+    (REAL, ""),
+    *dict.fromkeys(case_of(mask, group) for group in GROUPS for mask in group.masks),
+)
 """Every case, as tables show them."""
 
 
-def run_cell(runner, cell, seed, teacher_seed):
-    """The figures of one cell and seed: (mask, pruning) to accuracies, loss and share kept."""
+def rate_of(cell):
+    """The pixel rate that was chosen for MTT on held-out images; None if none was."""
+    choice = chosen.choice_of(chosen.read_chosen(), *chosen.CELLS[cell], "mtt")
+    return None if choice is None else choice.value
+
+
+def run_cell(runner, cell, seed, teacher_seed, groups=GROUPS):
+    """The figures of one cell and seed: (mask, pruning) to accuracies, loss and share kept.
+
+    With teachers of its own, where no `teacher_seed` is given, networks of the distilled
+    architecture alone evaluate.
+    """
     _, setting, vary = CELLS[cell]
-    common = ("--seed", str(seed), "--random-draws", "0", *vary)
+    common, found = ("--seed", str(seed), "--random-draws", "0", *vary), {}
     common += () if teacher_seed is None else ("--teacher-seed", str(teacher_seed))
-    place, found = f"{cell}-seed{seed}" + ("" if teacher_seed is not None else "-own"), {}
-    for group in GROUPS:
-        sweep = ("--sweep", f"mask={','.join(group.masks)}")
-        run = runner.call(
-            f"{place}-{group.name}", "distill", setting, *common, *group.flags, *sweep
-        )
+    common += () if (rate := rate_of(cell)) is None else ("--pixel-rate", rate)
+    place = f"{cell}-seed{seed}" + ("" if teacher_seed is not None else "-own")
+    for group in groups:
+        sweep = (*group.flags, "--sweep", f"mask={','.join(group.masks)}")
+        run = runner.attempt(f"{place}-{group.name}", setting, *common, *sweep)
+        if run is None:
+            continue
+        left = {}
         for row in read_json(run / "result.json")["rows"]:
-            found[case_of(row["value"], group)] = {
-                "convnet": np.asarray(row["accuracies"]),
-                "loss": loss_over_all(run / f"mask-{row['value']}" / "metrics.jsonl"),
+            case, folder = case_of(row["value"], group), run / f"mask-{row['value']}"
+            left[folder.name] = case
+            found[case] = figures_of(row) | {
+                "loss": loss_over_all(folder / "metrics.jsonl"),
                 "kept": row["means"]["kept_fraction"],
             }
-        if group.name == f"threshold-{THRESHOLDS[0]}":
-            left = [mask for mask in group.masks if case_of(mask, group) in found]
-            folders = [str(run / f"mask-{mask}") for mask in left]
-            flags = ("--architectures", ",".join(ARCHITECTURES), "--networks", "3")
-            flags += ("--eval-epochs", "100")
-            others = runner.call(f"{place}-others", "evaluate", setting, *folders, *flags)
-            rows = read_json(others / "result.json")["rows"]
-            for mask, folder in zip(left, folders, strict=True):
-                own = found[case_of(mask, group)]
-                for row in rows:
-                    if Path(row["file"]) == Path(folder):
-                        own[row["architecture"]] = np.asarray(row["accuracies"])
+        if group is GROUPS[0] and left and teacher_seed is not None:
+            add_others(runner, place, setting, run, left, found)
+    if teacher_seed is not None:
+        found[REAL, ""] = real_images(runner, place, setting, seed, vary)
     return found
 
 
+def figures_of(row, network="convnet"):
+    """The accuracies of the networks of a row, and how many of them diverged."""
+    lost = row.get("diverged", 0)
+    return {network: np.asarray(row["accuracies"]), f"{network} diverged": lost}
+
+
+def add_others(runner, place, setting, run, left, found):
+    """Add what networks of other architectures reach on the sets of a sweep."""
+    folders = [str(run / name) for name in left]
+    for network, how in ARCHITECTURES.items():
+        flags = ("--architectures", network, "--networks", "3", "--eval-epochs", "100", *how)
+        others = runner.call(f"{place}-{network}", "evaluate", setting, *folders, *flags)
+        for row in read_json(others / "result.json")["rows"]:
+            found[left[Path(row["file"]).name]] |= figures_of(row, network)
+
+
+def real_images(runner, place, setting, seed, vary):
+    """What as many real images reach, which a mask is to be far ahead of to tell anything."""
+    pairs = zip(vary[::2], vary[1::2], strict=True)
+    data = [word for name, value in pairs if name in OF_DATA for word in (name, value)]
+    flags = ("--method", "random", "--seed", str(seed), *data)
+    folder = runner.call(f"{place}-real", "select", setting, *flags)
+    evaluated = runner.call(f"{place}-real-evaluated", "evaluate", setting, str(folder))
+    (row,) = read_json(evaluated / "result.json")["rows"]
+    return figures_of(row) | {"loss": float("nan"), "kept": float("nan")}
+
+
 def loss_over_all(path):
-    """The mean matching loss over the steps, of all parameters: of those kept a mask is ahead.
+    """The mean matching loss of the last steps, of all parameters: of those kept a mask is ahead.
 
     Steps that were not finite, or that kept nothing of the way, are left out.
     """
@@ -127,7 +166,7 @@ def loss_over_all(path):
     rows = [[row.get(name) for name in names] for row in read_metrics(path)]
     losses = [
         loss * (1 - way) / (1 - square)
-        for loss, square, way in rows
+        for loss, square, way in rows[-max(1, len(rows) // LAST) :]
         if None not in (loss, square, way) and square < 1 and way < 1
     ]
     return float(np.mean(losses)) if losses else float("nan")
@@ -152,14 +191,16 @@ def paired(own, others):
     return less, int(both.sum()), p
 
 
-def holm(values):
+def holm(values, tests=0):
     """P-values corrected so that the chance of any false finding among them stays below 5 %.
 
-    NaN are no tests, and stay.
+    NaN are no tests, and stay. Where more `tests` were set beforehand than have a value, these
+    count too.
     """
-    count = np.isfinite(values).sum()
+    known = np.isfinite(values).sum()
+    count = max(tests, known)
     corrected, highest = np.full(len(values), np.nan), 0.0
-    for place, index in enumerate(np.argsort(values)[:count]):
+    for place, index in enumerate(np.argsort(values)[:known]):
         highest = max(highest, min(1.0, (count - place) * values[index]))
         corrected[index] = highest
     return corrected
@@ -171,8 +212,11 @@ def less_plain(results, case, network):
     return paired(means_of(results, case, network), plain)[0]
 
 
-def tests_of(cells):
-    """A line for each question of each cell, with p-values corrected over all of them."""
+def tests_of(cells, *, own_teachers):
+    """A line for each question of each cell, with p-values corrected over all questions there are.
+
+    With teachers of their own the same questions would be tested a second time, and are not.
+    """
     lines = []
     for cell, results in cells.items():
         for other in QUESTIONS:
@@ -180,14 +224,21 @@ def tests_of(cells):
             less, seeds, p = paired(*values)
             if less is not None:
                 line = {"cell": cell, "less": other[0], "seeds": seeds, "difference": less.mean}
-                lines.append(line | {"error": less.error, "p": p})
-    corrected = holm([line["p"] for line in lines])
+                line |= {"error": less.error, "low": less.low, "high": less.high}
+                lines.append(line | {"p": np.nan if own_teachers else p})
+    corrected = holm([line["p"] for line in lines], tests=len(CELLS) * len(QUESTIONS))
     return [line | {"p_holm": p} for line, p in zip(lines, corrected, strict=True)]
 
 
 def error_of(means):
     """The standard error of the mean of some seeds; NaN of one."""
     return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else np.nan
+
+
+def mean_of(values):
+    """The mean of those that are known; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def table_of(cells):
@@ -205,12 +256,15 @@ def table_of(cells):
                     "mask": case[0],
                     "pruning": case[1],
                     "seeds": len(mean),
-                    "kept": float(np.nanmean(means_of(results, case, "kept"))),
-                    "loss": float(np.nanmean(means_of(results, case, "loss"))),
+                    "diverged": int(np.nansum(means_of(results, case, "convnet diverged"))),
+                    "kept": mean_of(means_of(results, case, "kept")),
+                    "loss": mean_of(means_of(results, case, "loss")),
                     "mean": float(mean.mean()),
                     "error": error_of(mean),
                     "difference": difference.mean if difference else float("nan"),
                     "difference_error": difference.error if difference else float("nan"),
+                    "difference_low": difference.low if difference else float("nan"),
+                    "difference_high": difference.high if difference else float("nan"),
                 }
             )
     return lines

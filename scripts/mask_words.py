@@ -9,8 +9,11 @@ from mask_table import (
     CELLS,
     ORDER,
     PLAIN,
+    QUESTIONS,
+    REAL,
     less_plain,
     means_of,
+    rate_of,
     table_of,
     tests_of,
 )
@@ -23,29 +26,35 @@ COLUMNS = [
     "mask",
     "pruning",
     "seeds",
+    "diverged",
     "kept",
     "loss",
     "mean",
     "error",
     "difference",
     "difference_error",
+    "difference_low",
+    "difference_high",
 ]
-OF_TESTS = ["cell", "less", "seeds", "difference", "error", "p", "p_holm"]
+OF_TESTS = ["cell", "less", "seeds", "difference", "error", "low", "high", "p", "p_holm"]
 
 
 def markdown(cells, lines, tests, command, *, own_teachers):
     """The tests, the table of every cell, and what other architectures find."""
-    said = ["| data, IPC | ratio at threshold 0.1 less | points | seeds | p | p, Holm |"]
-    said += ["|---|---|---|---|---|---|"]
+    said = ["| data, IPC | ratio at threshold 0.1 less | points | 95 % | seeds | p | p, Holm |"]
+    said += ["|---|---|---|---|---|---|---|"]
     for line in tests:
         points = with_error(line["difference"], line["error"], "+.2f")
         ps = ["" if np.isnan(line[name]) else f"{line[name]:.2g}" for name in ("p", "p_holm")]
         title = CELLS[line["cell"]][0]
-        said.append(f"| {title} | {line['less']} | {points} | {line['seeds']} | {' | '.join(ps)} |")
+        parts = [title, line["less"], points, interval(line), f"{line['seeds']}", *ps]
+        said.append(f"| {' | '.join(parts)} |")
     said.append("")
     for cell, results in cells.items():
         own = [line for line in lines if line["cell"] == cell]
-        said += [f"**{CELLS[cell][0]}** ({len(results)} seeds)", ""]
+        rate = rate_of(cell)
+        chosen = "" if rate is None else f", pixel rate {rate}, chosen for MTT on held-out images"
+        said += [f"**{CELLS[cell][0]}** ({len(results)} seeds{chosen})", ""]
         said += ["| mask | prunes by | kept, % | loss of all | accuracy, % | less none |"]
         said += ["|---|---|---|---|---|---|"]
         for line in own:
@@ -53,11 +62,18 @@ def markdown(cells, lines, tests, command, *, own_teachers):
             lost = len(results) - line["seeds"]
             accuracy = with_error(line["mean"], line["error"], ".2f")
             accuracy += f" ({lost} broke down)" if lost else ""
-            said.append(
-                f"| {line['mask']} | {line['pruning']} | {100 * line['kept']:.1f} | "
-                f"{line['loss']:.4f} | {accuracy} | {less if line['mask'] != PLAIN else ''} |"
-            )
+            accuracy += f" ({line['diverged']} networks diverged)" if line["diverged"] else ""
+            parts = [line["mask"], line["pruning"]]
+            parts += [known(100 * line["kept"], ".1f"), known(line["loss"], ".4f"), accuracy]
+            parts += ["" if line["mask"] == PLAIN else less]
+            said.append(f"| {' | '.join(parts)} |")
         said += ["", *other_networks(results), ""]
+    tested = (
+        "The first table holds what the table with shared teachers tests; here nothing is tested."
+        if own_teachers
+        else "The first table holds what was to be tested, by paired t-tests, corrected over the "
+        f"{len(CELLS) * len(QUESTIONS)} questions of all cells (Holm); nothing else is tested."
+    )
     teachers = (
         "Each seed has teachers of its own."
         if own_teachers
@@ -66,16 +82,28 @@ def markdown(cells, lines, tests, command, *, own_teachers):
     return "\n".join(
         [
             *said,
-            "± is the standard error over seeds, of differences that of the paired ones. The first "
-            "table holds what was to be tested, by paired t-tests, corrected over all of its lines "
-            "(Holm); nothing else is tested. At a threshold ratio and ratio-magnitude prune by "
-            "their own rule, the others that rank parameters as many in each step as ratio would "
-            "of their own student, random as many of each tensor; signs and learned keep what they "
-            f"keep. A share is the same for all. The loss is of all parameters. {teachers}",
+            f"± is the standard error over seeds, of differences that of the paired ones. {tested} "
+            "At a threshold ratio and ratio-magnitude prune by their own rule, the others that "
+            "rank parameters as many in each step as ratio would of their own student, random as "
+            "many of each tensor; signs and learned keep what they keep, and of learned it is the "
+            "mean weight. A share is the same for all. The loss is of all parameters, over the "
+            f"last quarter of the steps. {teachers}",
             "",
             f"`{command}`; {machine()}",
         ]
     )
+
+
+def known(value, form):
+    """A number in words; nothing of an unknown one."""
+    return "" if np.isnan(value) else format(value, form)
+
+
+def interval(line):
+    """Where a difference lies by Student's t, in points; nothing of one seed."""
+    if np.isnan(line["low"]):
+        return ""
+    return f"{100 * line['low']:+.2f} to {100 * line['high']:+.2f}"
 
 
 def with_error(mean, error, form):
@@ -93,7 +121,8 @@ def other_networks(results):
     cases = [case for case in every if all(less_plain(results, case, name) for name in names)]
     if not names:
         return []
-    lines = ["| mask | " + " | ".join(f"{name}, % | less none" for name in names) + " |"]
+    lines = ["Three networks of other architectures, 100 epochs, on the sets of threshold 0.1:", ""]
+    lines += ["| mask | " + " | ".join(f"{name}, % | less none" for name in names) + " |"]
     lines += ["|---|" + "---|---|" * len(names)]
     for case in cases:
         parts = []
@@ -101,7 +130,9 @@ def other_networks(results):
             mean = 100 * np.nanmean(means_of(results, case, name))
             less = less_plain(results, case, name)
             words = with_error(less.mean, less.error, "+.2f")
-            parts += [f"{mean:.1f}", "" if case[0] == PLAIN else words]
+            lost = int(np.nansum(means_of(results, case, f"{name} diverged")))
+            lost = f" ({lost} diverged)" if lost else ""
+            parts += [f"{mean:.1f}{lost}", "" if case[0] == PLAIN else words]
         lines.append(f"| {case[0]} | " + " | ".join(parts) + " |")
     return lines
 
@@ -115,22 +146,22 @@ def write_csv(path, columns, lines):
 
 
 def draw(path, lines):
-    """The difference to plain matching of every case, with twice its standard error."""
+    """The difference to plain matching of every case, with its interval of 95 % by Student's t."""
     cells = list(dict.fromkeys(line["cell"] for line in lines))
-    known = {(line["mask"], line["pruning"]) for line in lines if line["mask"] != PLAIN}
-    shown = [case for case in ORDER if case in known]
+    lines = [line for line in lines if line["mask"] not in (PLAIN, REAL)]
+    shown = [case for case in ORDER if case in {(line["mask"], line["pruning"]) for line in lines}]
     place = {case: -number for number, case in enumerate(shown)}
     figure = matplotlib.figure.Figure(
         figsize=(3.2 * len(cells) + 2.6, 0.26 * len(shown) + 1.4), layout="constrained"
     )
     axes = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
     for ax, cell in zip(axes, cells, strict=True):
-        own = [line for line in lines if line["cell"] == cell and line["mask"] != PLAIN]
+        own = [line for line in lines if line["cell"] == cell]
         ax.axvline(0, color="0.6", linewidth=0.8)
         ax.errorbar(
             [100 * line["difference"] for line in own],
             [place[line["mask"], line["pruning"]] for line in own],
-            xerr=[200 * line["difference_error"] for line in own],
+            xerr=[100 * (line["difference_high"] - line["difference"]) for line in own],
             fmt="o",
             markersize=4,
         )
@@ -146,7 +177,8 @@ def draw(path, lines):
 def make(folder, results, command, *, own_teachers):
     """Leave the table's files, from what `run_cell` gave for each seed of a cell; its Markdown."""
     name = "masks-own-teachers" if own_teachers else "masks"
-    lines, tests = table_of(results), tests_of(results)
+    name += "".join(f"-{cell}" for cell in results) if len(results) < len(CELLS) else ""
+    lines, tests = table_of(results), tests_of(results, own_teachers=own_teachers)
     text = markdown(results, lines, tests, command, own_teachers=own_teachers)
     with Replacement(folder / f"{name}.md") as temporary:
         temporary.write_text(text + "\n")

@@ -12,26 +12,15 @@ import dataclasses
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mask_table
 import mask_words
 from chosen import HALF, choice_of, read_chosen
+from runner import Runner, each, resumable
 from table_files import DDPP, KIP, MTT, RANDOM, Column, Table, draw, markdown, write_csv
 
-import ddpp_jax
-from ddpp_jax.configs import setting
-from ddpp_jax.errors import InputError
-from ddpp_jax.storage import (
-    Leases,
-    Replacement,
-    claimed_folder,
-    digest_of,
-    is_held,
-    read_json,
-    write_json,
-)
+from ddpp_jax.storage import Replacement, read_json
 
 OTHERS_OF = {"1": ("dsa", "dm", "cafe"), "2": ("kip",)}
 """Methods beside MTT and DDPP, by table."""
@@ -53,9 +42,6 @@ METHODS = {
 SAME = {"architecture": None, "ipc": None, "iterate": None, "settings": None}
 ARCHITECTURES = ("convnet", "alexnet", "vgg11", "resnet18")
 CHOSEN = read_chosen()
-SECONDS_BETWEEN_LOOKS = 5
-"""At cells that other processes are at."""
-
 FEW_NETWORKS = ("--networks", "3", "--eval-epochs", "100")
 
 
@@ -130,80 +116,6 @@ COLUMNS = {
 OF_TABLE_1 = {
     (column.setting, column.vary) for scale in ("small", "paper") for column in COLUMNS["1", scale]
 }
-
-
-class Elsewhere(Exception):  # noqa: N818 - nothing went wrong
-    """Another process runs this command now."""
-
-
-class Runner:
-    """Runs commands, each once."""
-
-    def __init__(self, folder, data_dir, leases=None):
-        self.folder, self.data_dir, self._leases = folder, data_dir, leases
-
-    def command(self, name, stage, named, *flags):
-        """The arguments of `python -m` of one command, and the folder of its results.
-
-        Where the flags or the named setting have changed since, it is another folder.
-        """
-        given = (named,) if stage in ("distill", "select") else ()
-        settings = settings_of(stage, named, flags)
-        # Wherever the folder lies.
-        own = [Path(f).name if f.startswith(f"{self.folder}/") else f for f in flags]
-        digest = digest_of({"settings": settings, "flags": own})
-        out = self.folder / f"{name}-{digest[:8]}"
-        # The digits come with scikit-learn, and have no folder.
-        data = () if settings["data"]["dataset"] == "digits" else ("--data-dir", self.data_dir)
-        return [f"ddpp_jax.{stage}", *given, *flags, *data, "--out", str(out)], out
-
-    def _run(self, stage, command, out):
-        try:
-            subprocess.run([sys.executable, "-m", *command, *alone(stage)], check=True)
-        except subprocess.CalledProcessError as error:
-            if is_held(out):  # By the command of a table that was killed.
-                raise Elsewhere from error
-            raise
-
-    def call(self, name, stage, named, *flags):
-        """Run one command, unless it was complete before; the folder of its results.
-
-        Raises:
-            Elsewhere: another process is at it.
-        """
-        command, out = self.command(name, stage, named, *flags)
-        mark = self.folder / "done" / f"{out.name}.json"
-        cell = {"command": command, "version": ddpp_jax.__version__}
-        cell["settings"] = settings_of(stage, named, flags)
-        left = out / ("distilled.safetensors" if stage == "select" else "result.json")
-
-        def lacks():
-            return not (left.exists() and mark.exists() and read_json(mark) == cell)
-
-        if lacks():
-            if self._leases is not None and not self._leases.take(name):
-                raise Elsewhere
-            try:
-                if lacks():
-                    print(f"\n== {name}", flush=True)
-                    self._run(stage, command, out)
-                    write_json(mark, cell)
-            finally:
-                if self._leases is not None:
-                    self._leases.give_back(name)
-        return out
-
-
-def settings_of(stage, named, flags):
-    """The named settings that a command varies, or evaluates by."""
-    by_method = stage == "distill" and "--method" in flags
-    method = flags[flags.index("--method") + 1] if by_method else "ddpp"
-    return dataclasses.asdict(setting(named, method))
-
-
-def alone(stage):
-    """Flags that keep commands which a job array starts from taking one another for one job."""
-    return ("--processes", "1") if stage in ("distill", "evaluate") else ()
 
 
 def rows_of(folder, seed):
@@ -282,22 +194,6 @@ def all_cells(runner, table, columns, seeds):
     return [[row for seed in seeds for row in found[place, seed]] for place in range(len(columns))]
 
 
-def each(keys, fn):
-    """What a function gives for each key; those that other processes are at come last."""
-    found, left = {}, list(keys)
-    while left:
-        later = []
-        for key in left:
-            try:
-                found[key] = fn(key)
-            except Elsewhere:
-                later.append(key)
-        if len(later) == len(left):
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        left = later
-    return found
-
-
 def show_costs(runner, table, columns, seed):
     """Print what each distillation of a table will take on this machine; start none."""
     for column in {column.setting: column for column in columns}.values():
@@ -313,23 +209,6 @@ def show_costs(runner, table, columns, seed):
             print("\n".join([f"== {title}", *said]))
 
 
-def resumable(program, folder, settings, work):
-    """Print what `work(leases)` gives in a folder that several processes may share.
-
-    Every error is one line, and the same command goes on from there.
-    """
-    try:
-        claim = claimed_folder(folder, settings, name=f"{program}.json", shared=True)
-        with claim, Leases(folder / "leases") as leases:
-            print(work(leases))
-    except InputError as error:
-        sys.exit(f"scripts/{program}: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"a command left with status {error.returncode}; then this one goes on from here")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
-
-
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/tables", description=__doc__.splitlines()[0])
     tables = ("1", "2", "3", "4", "masks")
@@ -341,6 +220,10 @@ def parse():
     parser.add_argument("--out", type=Path, help="by default runs/tables-SCALE")
     cells = ",".join(mask_table.CELLS)
     parser.add_argument("--cells", default=cells, help=f"of masks; by default {cells}")
+    groups = ",".join(group.name for group in mask_table.GROUPS)
+    parser.add_argument(
+        "--groups", default=groups, help=f"of masks, by how much they prune; by default {groups}"
+    )
     parser.add_argument(
         "--own-teachers", action="store_true", help="of masks: each seed has teachers of its own"
     )
@@ -353,8 +236,16 @@ def parse():
     given.cells = given.cells.split(",")
     if wrong := [cell for cell in given.cells if cell not in mask_table.CELLS]:
         parser.error(f"--cells has {wrong[0]!r}; wanted some of {cells}")
-    if given.table != "masks" and (given.own_teachers or given.cells != cells.split(",")):
-        parser.error("--cells and --own-teachers are of the table masks alone")
+    given.groups = given.groups.split(",")
+    if wrong := [group for group in given.groups if group not in groups.split(",")]:
+        parser.error(f"--groups has {wrong[0]!r}; wanted some of {groups}")
+    of_masks = (
+        given.own_teachers,
+        given.cells != cells.split(","),
+        given.groups != groups.split(","),
+    )
+    if given.table != "masks" and any(of_masks):
+        parser.error("--cells, --groups and --own-teachers are of the table masks alone")
     if given.table == "masks" and (given.scale != "small" or given.dry_run):
         parser.error("masks are compared at the small scale, and have no --dry-run")
     given.out = given.out or Path(f"runs/tables-{given.scale}")
@@ -393,10 +284,12 @@ def make_masks(given, seeds, leases):
     """The masks compared; their Markdown."""
     own = " --own-teachers" if given.own_teachers else ""
     command = "scripts/tables masks --scale small --data-dir DATA"
-    command += f" --seeds {given.seeds} --cells {','.join(given.cells)}{own}"
+    command += f" --seeds {given.seeds} --cells {','.join(given.cells)}"
+    command += f" --groups {','.join(given.groups)}{own}"
     runner, teacher_seed = Runner(given.out, given.data_dir, leases), None if own else 0
     pairs = [(cell, seed) for seed in seeds for cell in given.cells]
-    found = each(pairs, lambda pair: mask_table.run_cell(runner, *pair, teacher_seed))
+    groups = [group for group in mask_table.GROUPS if group.name in given.groups]
+    found = each(pairs, lambda pair: mask_table.run_cell(runner, *pair, teacher_seed, groups))
     results = {cell: [found[cell, seed] for seed in seeds] for cell in given.cells}
     return mask_words.make(runner.folder, results, command, own_teachers=bool(own))
 

@@ -80,10 +80,8 @@ class Commands:
 
 @pytest.fixture
 def run(script, monkeypatch, tmp_path, capsys):
-    import tables
-
     commands = Commands()
-    monkeypatch.setattr(tables.subprocess, "run", commands)
+    monkeypatch.setattr("runner.subprocess.run", commands)
 
     def run(*words):
         out = ["--data-dir", "data", "--out", str(tmp_path / "out")]
@@ -173,11 +171,9 @@ def test_tries_with_teachers_of_their_own_go_one_by_one(run):
 
 
 def test_other_settings_are_tried_anew(run, monkeypatch):
-    import tables
-
     _, calls = run("parts", "--cells", "digits", "--only", "flat teachers")
     changed = {"data": {"dataset": "digits"}, "steps": 7}
-    monkeypatch.setattr(tables, "settings_of", lambda *_: changed)
+    monkeypatch.setattr("runner.settings_of", lambda *_: changed)
     run("parts", "--cells", "digits", "--only", "flat teachers")
     assert len(calls) == 2 * (1 + 5)  # Those that broke down, too.
 

@@ -89,7 +89,7 @@ def as_subprocess(commands):
 
 
 def run(script, monkeypatch, folder, commands, table="1", scale="small"):
-    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    monkeypatch.setattr("runner.subprocess", as_subprocess(commands))
     arguments = [table, "--scale", scale, "--data-dir", "data", "--out", str(folder)]
     monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
     script.main()
@@ -114,7 +114,7 @@ def test_a_killed_table_goes_on_with_the_cell_it_was_at(script, monkeypatch, tmp
 
 def test_cells_that_another_process_is_at_come_last(script, monkeypatch, tmp_path):
     commands, looks = Commands(), []
-    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    monkeypatch.setattr("runner.subprocess", as_subprocess(commands))
     with Leases(tmp_path) as theirs, Leases(tmp_path) as ours:
         runner = script.Runner(tmp_path, "data", ours)
 
@@ -123,7 +123,7 @@ def test_cells_that_another_process_is_at_come_last(script, monkeypatch, tmp_pat
             looks.append(seconds)
             theirs.give_back("cell-0")
 
-        monkeypatch.setattr(script.time, "sleep", look)
+        monkeypatch.setattr("runner.time.sleep", look)
         assert theirs.take("cell-0")
         order = []
 
@@ -143,7 +143,7 @@ def test_cells_that_another_process_is_at_come_last(script, monkeypatch, tmp_pat
 
 def test_other_flags_are_another_cell(script, monkeypatch, tmp_path):
     commands = Commands()
-    monkeypatch.setattr(script, "subprocess", as_subprocess(commands))
+    monkeypatch.setattr("runner.subprocess", as_subprocess(commands))
     runner = script.Runner(tmp_path, "data")
     for number, seed in enumerate(("1", "1", "2")):
         runner.call("cell", "select", "digits", "--seed", seed)
