@@ -89,6 +89,19 @@ def test_the_nearest_step_against_a_loop(target_step):
         np.testing.assert_allclose(metrics["student_loss"], losses[target_step], rtol=1e-9)
 
 
+def test_steps_that_are_not_finite_are_not_the_nearest():
+    with jax.enable_x64(True):
+        alpha = jnp.asarray(1e60)  # Parameters soon are no numbers.
+        images, labels, pair, draws = problem(alpha, 0)
+        vectors, _ = by_hand(images, alpha, labels, pair, draws.batches)
+        finite = [bool(jnp.isfinite(vector).all()) for vector in vectors]
+        assert finite[0]
+        assert not finite[-1]
+        loss, metrics = nearest(images, alpha, labels, pair, draws)
+        assert int(metrics["matched_step"]) == 1
+        assert jnp.isfinite(loss)
+
+
 def test_nearest_goes_with_plain_sgd_alone():
     alpha = jnp.float32(0.1)
     images, labels, pair, draws = problem(alpha, 1, jnp.float32)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -12,8 +13,11 @@ import torch_layout
 from processes import call
 from test_goldens import close
 
+from ddpp_jax.configs import DataConfig, setting
 from ddpp_jax.core import flatten_params, value_and_gradient
+from ddpp_jax.data import load_raw
 from ddpp_jax.networks import ConvNet, make_network
+from ddpp_jax.planning.identities import manifest_of
 from ddpp_jax.training import Sharpness, cross_entropy, flat_direction
 
 NETWORK = make_network(ConvNet(classes=4, width=6, depth=2, image_size=8, channels=3), (8, 8, 3))
@@ -83,11 +87,13 @@ def test_no_slope_is_no_step():
         np.testing.assert_array_equal(found["w"], 0)
 
 
+SMALL = shlex.split("--width 8 --depth 1 --augment crop --teachers 1 --epochs 2")
+
+
 def test_teachers_of_other_optimisers_never_mix(tmp_path):
-    flags = shlex.split("--width 8 --depth 1 --augment crop --teachers 1 --epochs 2")
     stores, losses = {}, {}
     for name in ("sgd", "sam", "gsam"):
-        done = call(tmp_path, "teachers", *flags, "--teacher-optimizer", name, "--sam-rho", "0.5")
+        done = call(tmp_path, "teachers", *SMALL, "--teacher-optimizer", name, "--sam-rho", "0.5")
         assert done.returncode == 0, done.stderr
         (stores[name],) = set((tmp_path / "runs" / "teachers").iterdir()) - set(stores.values())
         manifest = json.loads((stores[name] / "manifest.json").read_text())
@@ -101,3 +107,38 @@ def test_a_rate_below_zero_is_refused(tmp_path):
     done = call(tmp_path, "teachers", "--sam-rho", "-1", "--dry-run")
     assert done.returncode == 2
     assert "--sam-rho is -1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags", "said"),
+    [
+        ("distill", "--sam-rho 0.05 --gsam-alpha 1", "--gsam-alpha, --sam-rho"),
+        ("distill", "--teacher-optimizer sam --gsam-alpha 1", "--gsam-alpha"),
+        ("teachers", "--no-sam-adaptive", "--sam-adaptive"),
+        ("teachers", "--teacher-optimizer gsam --sam-rho 0.05 --gsam-alpha 1", None),
+    ],
+)
+def test_flags_of_another_optimiser_are_named(tmp_path, stage, flags, said):
+    more = ["--max-start-epoch", "1", "--target-epochs", "1"] if stage == "distill" else []
+    done = call(tmp_path, stage, *SMALL, *more, *shlex.split(flags), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stderr.split())
+    assert ("Nothing follows from" in words) == (said is not None)
+    assert said is None or f"Nothing follows from {said} with the other settings" in words
+
+
+def test_flags_of_another_optimiser_lead_to_no_other_teachers():
+    job, raw = setting("digits"), load_raw(DataConfig())
+
+    def manifests(optimizer):
+        return [
+            manifest_of(replace(job, teaching=replace(job.teaching, **changes)), raw)
+            for changes in (
+                {"teacher_optimizer": optimizer, "gsam_alpha": alpha} for alpha in (0.3, 0.7)
+            )
+        ]
+
+    plain, sam, gsam = map(manifests, ("sgd", "sam", "gsam"))
+    assert plain[0] == plain[1] == manifest_of(job, raw)
+    assert sam[0] == sam[1] != plain[0]
+    assert gsam[0] != gsam[1]

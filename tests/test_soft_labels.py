@@ -149,6 +149,20 @@ def test_start_epochs_grow(golden):
         assert found == uppers.tolist()
 
 
+def test_start_epochs_that_grow_too_slowly_are_named(tmp_path):
+    flags = shlex.split(
+        "--width 8 --depth 1 --augment crop --teachers 1 --epochs 4 --student-steps 4 --steps 7 "
+        "--early-start-epoch 1 --max-start-epoch 2 --dry-run --growth-steps"
+    )
+    for growth, is_said in (("6", False), ("7", True)):
+        done = call(tmp_path, "distill", *flags, growth)
+        assert done.returncode == 0, done.stderr
+        assert ("Start epochs never reach --max-start-epoch" in done.stderr) == is_said
+    # Of seven steps the last is the one numbered six.
+    assert Schedule(6, 1, 3, 4, 1, 7, early_epochs=1, growth=6).bound(6) == 3
+    assert Schedule(6, 1, 3, 4, 1, 7, early_epochs=1, growth=7).bound(6) < 3
+
+
 def test_starts_are_drawn_between_the_bounds():
     schedule = SCHEDULE._replace(
         start_epochs=9, first_epoch=2, early_epochs=4, growth=200, steps=400, teachers=3

@@ -257,7 +257,12 @@ def test_the_command_with_learned_labels_and_another_window(tmp_path):
     done = call(tmp_path, "distill", *flags)
     assert done.returncode == 0, done.stderr
     assert "a window of 3 steps by the gradients in 6 of sgd at 0.05" in done.stdout
-    assert "AT-BPTT (labels learned)" in done.stdout
+    rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
+    found = {row["method"]: row["accuracies"] for row in rows}
+    title, random = "BPTT (adaptive window) (labels learned)", "random real images"
+    assert list(found) == [random, title, f"{random}, the set's labels"]
+    # The same images and networks, and other labels.
+    assert found[random] != found[f"{random}, the set's labels"]
     small_set = read_distilled(tmp_path / "run" / "distilled.safetensors")
     assert small_set.labels.shape == (10, 10)
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]

@@ -20,9 +20,6 @@ from ddpp_jax.sets import DistilledSet
 RANDOM = "random real images"
 """What tables call them."""
 
-LABELLED = "random real images, teachers' labels"
-"""The same images with the labels that a distillation which learns labels starts from."""
-
 _DECIDES = ("data", "model", "evaluation", "seed", "random_draws", "real_rate")
 """The settings that decide which they are and how they are evaluated, beside their number."""
 
@@ -56,7 +53,8 @@ def evaluate_random(
     dataset: Dataset,
     tests: Tests,
     report: Report,
-    labelled_fn: Callable[[DistilledSet], DistilledSet] | None = None,
+    labels: str | None = None,
+    labelled_fn: Callable[[DistilledSet], DistilledSet] = lambda small: small,
 ) -> dict[str, Any]:
     """The row of random real images: several draws, each with networks of its own.
 
@@ -67,10 +65,10 @@ def evaluate_random(
         dataset: the real data.
         tests: sets that networks are tested on; `test` is the one that counts.
         report: told as it goes on.
-        labelled_fn: gives the images other labels, such as the teachers' own; None leaves the true
-            ones.
+        labels: whose these are, where they are others than the true ones.
+        labelled_fn: gives them to the images, which come class by class.
     """
-    name = RANDOM if labelled_fn is None else LABELLED
+    name = RANDOM if labels is None else f"{RANDOM}, {labels}"
     draws, ipc = job.random_draws, job.distillation.ipc
     draws_key = named_key(jax.random.key(job.seed), "random images")
     found = []
@@ -79,8 +77,7 @@ def evaluate_random(
             key = jax.random.fold_in(draws_key, number)
             images, labels = random_per_class(key, dataset, ipc)
             own = jax.random.fold_in(evaluation_key(job.seed), number)
-            small = DistilledSet(images, labels, job.real_rate)
-            small = small if labelled_fn is None else labelled_fn(small)
+            small = labelled_fn(DistilledSet(images, labels, job.real_rate))
             one = evaluations.evaluate(network, small, tests, Report(None), key=own)["test"]
             found.append(one)
             tick(number + 1, {"accuracy": one.mean})

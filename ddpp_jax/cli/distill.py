@@ -11,7 +11,14 @@ from typing import Any, Generic, NoReturn
 from ddpp_jax import cluster
 from ddpp_jax.cli.arguments import alone, flag_names, named
 from ddpp_jax.cli.environment import require_device
-from ddpp_jax.cli.flags import DIGITS_INSTEAD, Hooks, base, parse_varied, run_with_setting
+from ddpp_jax.cli.flags import (
+    DIGITS_INSTEAD,
+    Hooks,
+    base,
+    parse_varied,
+    run_with_setting,
+    say_idle,
+)
 from ddpp_jax.cli.job import check_distill, run_distill
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.search import (
@@ -33,6 +40,7 @@ from ddpp_jax.configs import (
     SETTINGS,
     DistillJob,
     Places,
+    TrajectoryConfig,
     check_method,
     members_of,
     named_settings,
@@ -138,12 +146,15 @@ class _Request:
         if unused and job.distillation.last_epoch is None:
             flags = ", ".join(map(flag, unused))
             report.warn(f"{job.distillation.title} needs no teachers: nothing follows from {flags}")
-        idle = sorted(self._flags & set(job.distillation.unused))
-        if job.teaching.imported is not None and "teacher_seed" in self._flags:
-            idle.append("teacher_seed")
-        if idle:
-            flags = ", ".join(map(flag, idle))
-            report.warn(f"Nothing follows from {flags} with the other settings")
+        idle = self._flags & set(job.distillation.unused)
+        if job.distillation.last_epoch is not None:
+            idle |= self._flags & set(job.teaching.unused)
+        say_idle(idle, report)
+        if isinstance(job.distillation, TrajectoryConfig) and job.distillation.stops_growing:
+            report.warn(
+                f"Start epochs never reach --max-start-epoch: they grow over --growth-steps "
+                f"{job.distillation.growth_steps}, more than --steps {job.distillation.steps}"
+            )
         if search is None and "budget" in self._flags:
             seconds_of(command.budget)
             report.warn("Nothing follows from --budget, since no settings are searched")

@@ -15,6 +15,7 @@ from ddpp_jax.cli.parsing import parse_flags
 from ddpp_jax.cli.running import run_command
 from ddpp_jax.cli.shown import Joined, Shown, report_of
 from ddpp_jax.configs import DistillJob, job_of, named_settings, setting
+from ddpp_jax.configs.checks import flag
 from ddpp_jax.errors import InputError
 from ddpp_jax.progress import Report
 from ddpp_jax.storage import expanded, read_json
@@ -110,9 +111,24 @@ def run_with_setting(
         named_one = _setting_name(name, given)[0]
         if named_one is None and name in _OF_THE_DIGITS and others:
             report.say(DIGITS_INSTEAD)
+        say_idle(_idle_of_teachers(command.config, first.config), report)
         work(command, report)
 
     run_command(name, arguments, body)
+
+
+def _idle_of_teachers(config: Any, first: Any) -> set[str]:
+    """Settings of teachers that are varied, and that nothing follows from."""
+    own, before = (getattr(one, "teaching", None) for one in (config, first))
+    unused = () if own is None else own.unused
+    return {name for name in unused if getattr(own, name) != getattr(before, name)}
+
+
+def say_idle(names: set[str], report: Report) -> None:
+    """Warn of settings that were given and that nothing follows from."""
+    if names:
+        flags = ", ".join(map(flag, sorted(names)))
+        report.warn(f"Nothing follows from {flags} with the other settings")
 
 
 def parse_varied(

@@ -28,8 +28,8 @@ from ddpp_jax.cli.runs import (
     stages_of,
 )
 from ddpp_jax.cli.shown import DryRun
-from ddpp_jax.cli.starts import labelled, learns_labels, starter
-from ddpp_jax.configs import DistillJob, KernelConfig, Places
+from ddpp_jax.cli.starts import labelled, starter
+from ddpp_jax.configs import SET_LABELS, TEACHERS_LABELS, DistillJob, KernelConfig, Places
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.planning import work
@@ -161,15 +161,14 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
     on_the_way = partial(_accuracies, evaluations, run, dataset, evaluation_key(job.seed))
     made = make_method(job, sources, members=run.members)
     outcomes, starts = distil_members(run, sources, made, report, evaluate_fn=on_the_way)
-    rows = []
-    if job.baselines and job.random_draws and run.sweep is None:
+    random_fn = partial(evaluate_random, job, evaluations, network, dataset, tests, report)
+    rows, soft = [], job.distillation.soft_labels
+    if with_random := job.baselines and job.random_draws and run.sweep is None:
         known = cluster.agreed(lambda: random_of(beside, job, run.problem.raw))
-        rows.append(known or evaluate_random(job, evaluations, network, dataset, tests, report))
-        if learns_labels(job.distillation):
-            # Labels alone explain much of what sets with learned ones gain.
-            label_fn = partial(labelled, job=job, sources=sources, seed=job.seed)
-            named = (evaluations, network, dataset, tests, report)
-            rows.append(evaluate_random(job, *named, labelled_fn=label_fn))
+        rows.append(known or random_fn())
+        # Labels alone explain much of what sets with learned ones gain.
+        if soft == TEACHERS_LABELS:
+            rows.append(random_fn(soft, partial(labelled, job=job, sources=sources, seed=job.seed)))
     for member in run.members:
         outcome = outcomes.get(member.title)
         if outcome is not None:
@@ -186,6 +185,9 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
             settings = member.job.distillation
             if isinstance(settings, KernelConfig) and run.sweep is None:
                 rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
+            if with_random and soft == SET_LABELS:
+                labels = outcome.distilled.labels
+                rows.append(random_fn(soft, lambda small, own=labels: small._replace(labels=own)))
     if job.baselines and run.needs_teachers and run.sweep is None:
         rows.append(cluster.agreed(lambda: teacher_row(job, run.problem)))
     found = result(job, run.problem.raw, rows) | {

@@ -14,6 +14,7 @@ from ddpp_jax import distill
 from ddpp_jax._types import Images, Logits, Params
 from ddpp_jax.cli.methods import Sources
 from ddpp_jax.configs import (
+    TEACHERS_LABELS,
     DistillConfig,
     DistillJob,
     RealConfig,
@@ -50,11 +51,6 @@ def start_of(
     )
 
 
-def learns_labels(settings: DistillConfig) -> bool:
-    """Whether labels are learned from those that teachers give."""
-    return isinstance(settings, TrajectoryConfig) and settings.learn_labels
-
-
 def starter(
     job: DistillJob, sources: Sources, dataset: Dataset
 ) -> Callable[[DistillConfig, int], DistilledSet]:
@@ -84,7 +80,7 @@ def labelled(start: DistilledSet, job: DistillJob, sources: Sources, seed: int) 
         sources: the teachers.
         seed: of the teachers.
     """
-    if not learns_labels(job.distillation):
+    if job.distillation.soft_labels != TEACHERS_LABELS:
         return start
     problem, last = sources.problems[seed], job.teaching.last_kept
     network, images = problem.network, jnp.asarray(start.images)

@@ -12,7 +12,13 @@ from ddpp_jax.configs.audits import (
 )
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
 from ddpp_jax.configs.continual import ContinualConfig
-from ddpp_jax.configs.distillation import DistillConfig, Searched, TrajectoryConfig
+from ddpp_jax.configs.distillation import (
+    SET_LABELS,
+    TEACHERS_LABELS,
+    DistillConfig,
+    Searched,
+    TrajectoryConfig,
+)
 from ddpp_jax.configs.jobs import (
     DistillJob,
     EvaluateJob,
@@ -67,6 +73,8 @@ __all__ = [
     "POOLINGS",
     "SELECTIONS",
     "SETTINGS",
+    "SET_LABELS",
+    "TEACHERS_LABELS",
     "AlignmentConfig",
     "AttackConfig",
     "AttackJob",

@@ -95,6 +95,11 @@ class DistillConfig:
         return ()
 
     @property
+    def soft_labels(self) -> str | None:
+        """Whose soft labels random real images are given beside a set with learned ones, if any."""
+        return None
+
+    @property
     def last_epoch(self) -> int | None:
         """The last epoch of the teachers that is read; None where no teachers are needed."""
         return None
@@ -109,6 +114,10 @@ class DistillConfig:
             raise InputError(
                 f"--momentum is {self.momentum:g}; wanted 0 or more and at most {_MOST_MOMENTUM}"
             )
+
+
+TEACHERS_LABELS, SET_LABELS = "teachers' labels", "the set's labels"
+"""Where learned labels begin; and those that a set ends with, where no teachers say any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,6 +241,19 @@ class TrajectoryConfig(DistillConfig):
         found += () if self.early_start_epoch is not None else ("growth_steps",)
         chosen = self.prune_share is not None or self.mask in ("signs", "learned", "none")
         return found + (("threshold",) if chosen else ())
+
+    @property
+    def stops_growing(self) -> bool:
+        """Whether the last step comes before the bound of the start epochs has grown up."""
+        early = self.early_start_epoch
+        if early is None or early >= self.max_start_epoch:
+            return False
+        return self.growth_steps >= self.steps
+
+    @property
+    def soft_labels(self) -> str | None:
+        """Whose soft labels random real images are given beside a set with learned ones, if any."""
+        return TEACHERS_LABELS if self.learn_labels else None
 
     def without_mask(self) -> "TrajectoryConfig":
         """MTT with the same settings."""

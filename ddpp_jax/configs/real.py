@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from ddpp_jax._types import OPERATIONS, Placement
 from ddpp_jax.configs.checks import above_zero, at_least, zero_or_more
-from ddpp_jax.configs.distillation import DistillConfig, Searched
+from ddpp_jax.configs.distillation import SET_LABELS, DistillConfig, Searched
 from ddpp_jax.errors import InputError
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -222,6 +222,11 @@ class KernelConfig(RealConfig):
     SEARCHED: ClassVar[tuple[Searched, ...]] = (Searched("pixel_rate", 0.01, 0.1, 3),)
 
     @property
+    def soft_labels(self) -> str | None:
+        """Whose soft labels random real images are given beside a set with learned ones, if any."""
+        return SET_LABELS if self.learn_labels else None
+
+    @property
     def title(self) -> str:
         """What tables call the method."""
         return "KIP (labels learned)" if self.learn_labels else "KIP"
@@ -290,10 +295,15 @@ class UnrolledConfig(RealConfig):
         return () if self.learn_labels else ("label_rate",)
 
     @property
+    def soft_labels(self) -> str | None:
+        """Whose soft labels random real images are given beside a set with learned ones, if any."""
+        return SET_LABELS if self.learn_labels else None
+
+    @property
     def title(self) -> str:
         """What tables call the method."""
-        names = {"random": "RaT-BPTT", "fixed": "BPTT (fixed window)", "adaptive": "AT-BPTT"}
-        name = names[self.placement]
+        names = {placement: f"BPTT ({placement} window)" for placement in ("fixed", "adaptive")}
+        name = names.get(self.placement, "RaT-BPTT")
         return f"{name} (labels learned)" if self.learn_labels else name
 
     def __post_init__(self) -> None:

@@ -154,6 +154,10 @@ class ModelConfig:
         at_least(1, width=self.width, depth=self.depth)
 
 
+_SHARPNESS = ("sam_rho", "sam_adaptive", "gsam_alpha")
+"""Settings of SAM and GSAM."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeachConfig:
     """Stage 1: networks trained on the real data, kept after every epoch."""
@@ -196,6 +200,19 @@ class TeachConfig:
 
     imported: str | None = None
     """Take the teachers that `teachers --import` named so; none trains them."""
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings that nothing follows from, as the others are."""
+        if self.imported is not None:
+            return (
+                "teacher_rate",
+                "teacher_optimizer",
+                "teacher_batch",
+                "teacher_seed",
+                *_SHARPNESS,
+            )
+        return {"sgd": _SHARPNESS, "sam": ("gsam_alpha",), "gsam": ()}[self.teacher_optimizer]
 
     @property
     def last_kept(self) -> int:

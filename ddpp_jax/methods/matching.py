@@ -231,6 +231,7 @@ def _until_nearest(
         return params, jnp.abs(flatten_params(params)[0] - target).sum()
 
     _, distances = jax.lax.stop_gradient(jax.lax.scan(turn, start, xs))
+    distances = jnp.where(jnp.isnan(distances), jnp.inf, distances)  # argmin would take a NaN.
     count = len(distances)
     steps = count - jnp.argmin(distances[::-1])
 

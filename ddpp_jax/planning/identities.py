@@ -59,7 +59,7 @@ def manifest_of(job: TeachersJob, raw: Dataset) -> dict[str, Any]:
             "data": {n: settings["data"][n] for n in _SEEN_BY if n in settings["data"]},
             "model": {"width": job.model.width, "depth": job.model.depth},
         }
-    others = ("teachers", "teacher_seed")
+    others = ("teachers", "teacher_seed", *job.teaching.unused)
     return common | {
         "data": settings["data"],
         "model": settings["model"],

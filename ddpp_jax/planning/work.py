@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax.configs import (
+    SET_LABELS,
+    TEACHERS_LABELS,
     DistillJob,
     EvaluateConfig,
     KernelConfig,
     TeachConfig,
-    TrajectoryConfig,
 )
 from ddpp_jax.data import Dataset, seen_by_teachers
 from ddpp_jax.networks import Network
@@ -91,11 +92,12 @@ def stages(
     found = [teaching(missing, job.teaching.epochs)] if missing else []
     count = len(members)
     found.append(Stage("distil", steps=count * settings.steps, evaluations=count * on_the_way))
-    if job.baselines and job.random_draws:
-        found.append(Stage("evaluate random real images", evaluations=job.random_draws))
-        if isinstance(settings, TrajectoryConfig) and settings.learn_labels:
-            name = "evaluate random real images, teachers' labels"
-            found.append(Stage(name, evaluations=job.random_draws))
+    draws = job.random_draws if job.baselines else 0
+    soft = Stage(f"evaluate random real images, {settings.soft_labels}", evaluations=draws)
+    if draws:
+        found.append(Stage("evaluate random real images", evaluations=draws))
+    if draws and settings.soft_labels == TEACHERS_LABELS:
+        found.append(soft)
     for name in members:
         found.append(Stage(f"evaluate {name}", evaluations=at_the_end))
         if isinstance(settings, KernelConfig):
@@ -103,6 +105,8 @@ def stages(
             batch = raw.classes * min(settings.real_batch, int(np.bincount(raw.y_train).min()))
             share = len(raw.y_test) / batch / _WITH_GRADIENT
             found.append(Stage(f"evaluate {by_kernel(name)}", steps=share))
+    if draws and settings.soft_labels == SET_LABELS:
+        found.append(soft)
     return found
 
 
