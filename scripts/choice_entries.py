@@ -28,6 +28,7 @@ class Entry:
             setting's own times `FACTORS`.
         beside: rows of the same run that are shown too, such as random images with learned labels.
         cells: where it is tried.
+        joined: whether it is made of several; its rows beside are then named after it.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Entry:
     values: tuple | Callable | None = None
     beside: tuple = ()
     cells: tuple = FOR_ALL
+    joined: bool = False
 
     @property
     def hard(self):
@@ -78,6 +80,7 @@ PARTS = (
         knob="sam-rho",
         values=(0.003, 0.01, 0.03, 0.1, 0.3),
     ),
+    Entry("later start epochs", knob="max-start-epoch", values=later_starts),
     Entry(
         "growing start epochs",
         flags=("--early-start-epoch", "2", "--growth-steps", "100"),
@@ -102,3 +105,53 @@ PARTS = (
     Entry("RaT-BPTT", "bptt"),
 )
 ENTRIES = {"methods": METHODS, "parts": PARTS}
+
+
+def best(tries):
+    return max(tries, key=tries.get)
+
+
+def merged(flags):
+    """Flags of which the last of each name stands, in the order in which the names come."""
+    found, name = {}, ""
+    for word in map(str, flags):
+        if word.startswith("--"):
+            name, found[word] = word, ()
+        else:
+            found[name] = (word,)
+    return tuple(word for name, value in found.items() for word in (name, *value))
+
+
+def combined(entries, tries, gained):
+    """What gains on held-out images, together, as (entry, value).
+
+    The parts that leave labels hard and gain with the second seed, with those that do not where
+    these gain, by MTT and with pruning. Where several choose the same setting, the last one's
+    stands.
+
+    Args:
+        entries: MTT and what is tried beside it.
+        tries: the accuracies of each one's values.
+        gained: those of what was chosen, with the second seed, as `again` gives.
+    """
+    parts = [e for e in entries[1:] if gained.get(e.title, 0) > gained[BASE]]
+    hard = [part for part in parts if part.hard]
+    found = [_joined(hard, tries, "mtt")] if len(hard) > 1 else []
+    found += [_joined(hard, tries, "ddpp")] if hard else []
+    if len(parts) > len(hard):
+        found += [_joined(parts, tries, "mtt")] if hard else []
+        found += [_joined(parts, tries, "ddpp")]
+    return found
+
+
+def _joined(parts, tries, method):
+    rates = tries[BASE] if method == "mtt" else tries.get("DDPP", tries[BASE])
+    flags = ("--pixel-rate", best(rates))
+    for part in parts:
+        flags += (*part.flags, f"--{part.knob}", best(tries[part.title]))
+    words = " + ".join(part.title for part in parts)
+    words += " + pruning" if method == "ddpp" else ""
+    beside = tuple(title for part in parts for title in part.beside if title != RANDOM)
+    last = parts[-1]
+    entry = Entry(words, method, merged(flags), last.knob, beside=beside, joined=True)
+    return entry, best(tries[last.title])

@@ -30,13 +30,14 @@ class Commands:
 
     def __init__(self):
         self.calls, self.refuses, self.breaks = [], False, (None, None)
+        self.labels, self.lost = -0.2, ()
 
     def accuracy(self, command):
         rate = float(value_of(command, "--pixel-rate") or 10)
         accuracy = 0.5 - 0.1 * abs(np.log10(rate / 30))
         accuracy += 0.05 * (value_of(command, "--match") == "nearest")
         accuracy += 0.1 * float(value_of(command, "--image-average") or 0)
-        accuracy -= 0.2 * ("--learn-labels" in command)
+        accuracy += self.labels * ("--learn-labels" in command)
         return accuracy + 0.01 * (value_of(command, "--method") == "ddpp")
 
     def __call__(self, command, *, check):
@@ -48,6 +49,8 @@ class Commands:
         out = Path(value_of(command, "--out"))
         out.mkdir(parents=True, exist_ok=True)
         write_rows(out / "metrics.jsonl", [{"step": 1, "loss": 0.5}])
+        if "MTT" in self.lost and value_of(command, "--method") == "mtt":
+            raise subprocess.CalledProcessError(2, command)
         if "--sweep" in command:
             knob, _, values = value_of(command, "--sweep").partition("=")
             at = command.index(f"--{knob}") + 1
@@ -135,7 +138,9 @@ def test_what_was_chosen_before_stays(run, tmp_path):
 def test_what_gains_is_combined_and_compared_by_seed(run):
     only = ("--only", "nearest step", "averaged images", "learned labels", "DDPP")
     shown, calls = run("parts", "--cells", "digits", "--seeds", "0,1,2", *only)
-    compared = [command for command in calls if value_of(command, "--seed") != "100"]
+    # With a second seed what was chosen for MTT and its three parts is tried once more.
+    assert len([command for command in calls if value_of(command, "--seed") == "101"]) == 4
+    compared = [command for command in calls if value_of(command, "--seed") in ("0", "1", "2")]
     assert len(compared) == 3 * (5 + 2)
     for command in compared:
         assert "--held-out" not in command
@@ -193,27 +198,63 @@ def test_a_seed_that_breaks_down_is_left_out_of_the_comparison(run, monkeypatch)
     assert "57.5 ± 2.8 (1 broke down) | +5.0 ± 0.0 |" in row
 
 
-def test_learned_labels_join_what_leaves_them_hard(script):
+def titles(found):
+    return [(entry.title, entry.method, value) for entry, value in found]
+
+
+def test_what_is_joined(script):
     tries = {
         "MTT": {1.0: 0.5},
+        "DDPP": {5.0: 0.5},
         "nearest step": {2.0: 0.6},
         "averaged images": {0.9: 0.7},
         "learned labels": {3.0: 0.8},
-        "start images": {1.0: 0.4},
+        "start images": {1.0: 0.9},
     }
     entries = [entry for entry in script.ENTRIES["parts"] if entry.title in tries]
-    hard, pruned, labels = script.combined(entries, tries)
-    assert hard[0].title == "nearest step + averaged images"
-    assert (pruned[0].title, pruned[0].method) == (f"{hard[0].title} + pruning", "ddpp")
-    assert hard[0].flags == (
-        *("--pixel-rate", "2.0", "--match", "nearest", "--image-average", "0.9"),
-    )
-    assert labels[0].title.endswith("+ learned labels")
-    assert (labels[0].knob, labels[1]) == ("label-rate", 3.0)
-    one = script.combined(entries, tries | {"averaged images": {0.9: 0.1}})
-    assert [entry.title for entry, _ in one] == ["nearest step + learned labels"]
-    alone = script.combined(entries, {title: {1.0: 0.5} for title in tries})
-    assert alone == []
+    gained = {title: max(own.values()) for title, own in tries.items()}
+    gained |= {"start images": 0.5}  # With the second seed it gains nothing.
+    gained.pop("DDPP")
+    both = "nearest step + averaged images"
+    found = script.combined(entries, tries, gained)
+    assert titles(found) == [
+        (both, "mtt", 0.9),
+        (f"{both} + pruning", "ddpp", 0.9),
+        (f"{both} + learned labels", "mtt", 3.0),
+        (f"{both} + learned labels + pruning", "ddpp", 3.0),
+    ]
+    assert all(entry.joined for entry, _ in found)
+    plain, pruned, labels, _ = (entry for entry, _ in found)
+    # The rate is that of the last part that tries one; with no such part that of the method.
+    assert plain.flags == ("--pixel-rate", "2.0", "--match", "nearest", "--image-average", "0.9")
+    assert pruned.beside == ()
+    assert labels.beside == ("random real images, teachers' labels",)
+    one = script.combined(entries, tries, gained | {"averaged images": 0.1})
+    assert [entry.title for entry, _ in one] == [
+        "nearest step + pruning",
+        "nearest step + learned labels",
+        "nearest step + learned labels + pruning",
+    ]
+    alone = script.combined(entries, tries, dict.fromkeys(gained, 0.1) | {"learned labels": 0.8})
+    assert titles(alone) == [("learned labels + pruning", "ddpp", 3.0)]
+    assert alone[0][0].flags[:2] == ("--pixel-rate", "5.0")
+    assert script.combined(entries, tries, dict.fromkeys(gained, 0.5)) == []
+
+
+def test_labels_of_what_is_joined_have_a_row_of_their_own(run, monkeypatch):
+    monkeypatch.setattr(run.commands, "labels", 0.2)
+    only = ("--only", "averaged images", "learned labels")
+    shown, _ = run("parts", "--cells", "digits", "--seeds", "0,1,2", *only)
+    title = "averaged images + learned labels"
+    for one in (title, f"{title} + pruning"):
+        assert f"| random real images, teachers' labels ({one}) | 32.5" in shown
+    assert shown.count("| random real images | 22.5") == 1
+
+
+def test_a_cell_where_all_of_mtt_breaks_down_is_named(run, monkeypatch):
+    monkeypatch.setattr(run.commands, "lost", ("MTT",))
+    with pytest.raises(SystemExit, match="every try of MTT on digits broke down"):
+        run("parts", "--cells", "digits", "--seeds", "0,1", "--only", "nearest step")
 
 
 def test_kip_is_tried_where_its_kernel_is_affordable(run):

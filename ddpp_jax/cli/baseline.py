@@ -53,7 +53,7 @@ def evaluate_random(
     dataset: Dataset,
     tests: Tests,
     report: Report,
-    labels: str | None = None,
+    soft: str | None = None,
     labelled_fn: Callable[[DistilledSet], DistilledSet] = lambda small: small,
 ) -> dict[str, Any]:
     """The row of random real images: several draws, each with networks of its own.
@@ -65,10 +65,10 @@ def evaluate_random(
         dataset: the real data.
         tests: sets that networks are tested on; `test` is the one that counts.
         report: told as it goes on.
-        labels: whose these are, where they are others than the true ones.
+        soft: the words for labels that are not the true ones.
         labelled_fn: gives them to the images, which come class by class.
     """
-    name = RANDOM if labels is None else f"{RANDOM}, {labels}"
+    name = RANDOM if soft is None else f"{RANDOM}, {soft}"
     draws, ipc = job.random_draws, job.distillation.ipc
     draws_key = named_key(jax.random.key(job.seed), "random images")
     found = []

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
@@ -124,7 +124,7 @@ def _idle_of_teachers(config: Any, first: Any) -> set[str]:
     return {name for name in unused if getattr(own, name) != getattr(before, name)}
 
 
-def say_idle(names: set[str], report: Report) -> None:
+def say_idle(names: Set[str], report: Report) -> None:
     """Warn of settings that were given and that nothing follows from."""
     if names:
         flags = ", ".join(map(flag, sorted(names)))
