@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chosen import CELLS, FOR_ALL, HALVED
 from table_files import RANDOM
 
-from ddpp_jax.configs import setting
+from ddpp_jax.configs import TEACHERS_LABELS, setting
 
 FACTORS = (1 / 9, 1 / 3, 1, 3, 9)
 BASE = "MTT"
@@ -44,6 +44,10 @@ class Entry:
     def hard(self):
         """Whether its sets have a class for each image."""
         return "--learn-labels" not in self.flags
+
+    def is_in(self, other):
+        """Whether another entry has all that this one has."""
+        return self.knob == other.knob and set(self.flags) <= set(other.flags)
 
     def tries(self, named):
         """The values that are tried in a cell."""
@@ -100,7 +104,7 @@ PARTS = (
         "learned labels",
         flags=("--learn-labels",),
         knob="label-rate",
-        beside=(RANDOM, f"{RANDOM}, teachers' labels"),
+        beside=(RANDOM, f"{RANDOM}, {TEACHERS_LABELS}"),
     ),
     Entry("RaT-BPTT", "bptt"),
 )
@@ -125,16 +129,23 @@ def merged(flags):
 def combined(entries, tries, gained):
     """What gains on held-out images, together, as (entry, value).
 
-    The parts that leave labels hard and gain with the second seed, with those that do not where
-    these gain, by MTT and with pruning. Where several choose the same setting, the last one's
-    stands.
+    The parts that leave labels hard and gain with both seeds, with those that do not where these
+    gain, by MTT and with pruning. Where several choose the same setting, the last one's stands, and
+    a part that another one holds whole is left out.
 
     Args:
         entries: MTT and what is tried beside it.
         tries: the accuracies of each one's values.
         gained: those of what was chosen, with the second seed, as `again` gives.
     """
-    parts = [e for e in entries[1:] if gained.get(e.title, 0) > gained[BASE]]
+    plain = max(tries[BASE].values())
+    parts = [
+        entry
+        for entry in entries[1:]
+        if max(tries[entry.title].values()) > plain
+        and gained.get(entry.title, 0) > gained[BASE] > 0
+    ]
+    parts = [part for n, part in enumerate(parts) if not any(map(part.is_in, parts[n + 1 :]))]
     hard = [part for part in parts if part.hard]
     found = [_joined(hard, tries, "mtt")] if len(hard) > 1 else []
     found += [_joined(hard, tries, "ddpp")] if hard else []
@@ -151,7 +162,8 @@ def _joined(parts, tries, method):
         flags += (*part.flags, f"--{part.knob}", best(tries[part.title]))
     words = " + ".join(part.title for part in parts)
     words += " + pruning" if method == "ddpp" else ""
-    beside = tuple(title for part in parts for title in part.beside if title != RANDOM)
-    last = parts[-1]
+    # The control of a set with learned labels stands beside it, and that with pruning has the same.
+    own = tuple(title for part in parts for title in part.beside if title != RANDOM)
+    beside, last = own if method == "mtt" else (), parts[-1]
     entry = Entry(words, method, merged(flags), last.knob, beside=beside, joined=True)
     return entry, best(tries[last.title])

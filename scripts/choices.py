@@ -153,7 +153,8 @@ def compare(runner, cell, entries, tries, seeds):
     base_rate = best(tries[BASE])
     tried = [entry for entry in entries if max(tries[entry.title].values()) > 0]
     chosen = [(entry, best(tries[entry.title])) for entry in tried]
-    chosen += combined(tried, tries, again(runner, cell, tried, tries)) if len(tried) > 1 else []
+    if any(entry.method == "mtt" for entry in tried[1:]):
+        chosen += combined(tried, tries, again(runner, cell, tried, tries))
 
     def run(pair):
         entry, value = pair
@@ -236,8 +237,11 @@ def make(given, runner):
         said += ["|---|---|---|---|---|", *compared_lines(found), ""]
         said += ["± of accuracies: the deviation over seeds; of differences: the standard error of"]
         said += ["paired differences. p by paired t-tests, corrected over the whole table (Holm)."]
-        said += ["Joined is what gained on held-out images with a second seed too; with pruning at"]
-        said += ["the rate chosen for DDPP. Random images have the rate of the named setting."]
+        said += [
+            "Joined is what gained on held-out images, with a second seed too; with pruning at"
+        ]
+        said += ["the pixel rate chosen for DDPP, if it was tried, unless a joined part chose one."]
+        said += ["Random images have the rate of the named setting."]
     said += ["", "All else is as the named setting has it, which was picked by hand for MTT and"]
     said += ["DDPP and is published, or shortened to what two cores can do, for other methods;"]
     said += ["their steps take different times."]

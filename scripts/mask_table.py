@@ -13,13 +13,13 @@ from pathlib import Path
 import chosen
 import numpy as np
 from scipy.stats import ttest_rel
+from table_files import RANDOM
 
 from ddpp_jax.progress import read_metrics
 from ddpp_jax.results.statistics import paired_difference
 from ddpp_jax.storage import read_json
 
-PLAIN = "none"
-REAL = "random real images"
+PLAIN, REAL = "none", RANDOM
 RANKED = (
     "ratio",
     "ratio-magnitude",

@@ -121,7 +121,10 @@ def other_networks(results):
     cases = [case for case in every if all(less_plain(results, case, name) for name in names)]
     if not names:
         return []
-    lines = ["Three networks of other architectures, 100 epochs, on the sets of threshold 0.1:", ""]
+    ways = "; ".join(
+        f"{name} {' '.join(how) or 'at the learned alpha'}" for name, how in ARCHITECTURES.items()
+    )
+    lines = [f"Three networks each, 100 epochs, on the sets of threshold 0.1 ({ways}):", ""]
     lines += ["| mask | " + " | ".join(f"{name}, % | less none" for name in names) + " |"]
     lines += ["|---|" + "---|---|" * len(names)]
     for case in cases:
@@ -174,10 +177,12 @@ def draw(path, lines):
         figure.savefig(temporary, dpi=150)
 
 
-def make(folder, results, command, *, own_teachers):
-    """Leave the table's files, from what `run_cell` gave for each seed of a cell; its Markdown."""
-    name = "masks-own-teachers" if own_teachers else "masks"
-    name += "".join(f"-{cell}" for cell in results) if len(results) < len(CELLS) else ""
+def make(place, results, command, *, own_teachers):
+    """Leave the table's files, from what `run_cell` gave for each seed of a cell; its Markdown.
+
+    The place is their path without a suffix.
+    """
+    folder, name = place.parent, place.name
     lines, tests = table_of(results), tests_of(results, own_teachers=own_teachers)
     text = markdown(results, lines, tests, command, own_teachers=own_teachers)
     with Replacement(folder / f"{name}.md") as temporary:

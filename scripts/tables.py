@@ -239,6 +239,8 @@ def parse():
     given.groups = given.groups.split(",")
     if wrong := [group for group in given.groups if group not in groups.split(",")]:
         parser.error(f"--groups has {wrong[0]!r}; wanted some of {groups}")
+    if given.table == "masks" and mask_table.GROUPS[0].name not in given.groups:
+        parser.error(f"--groups lacks {mask_table.GROUPS[0].name}, which all is compared with")
     of_masks = (
         given.own_teachers,
         given.cells != cells.split(","),
@@ -291,7 +293,10 @@ def make_masks(given, seeds, leases):
     groups = [group for group in mask_table.GROUPS if group.name in given.groups]
     found = each(pairs, lambda pair: mask_table.run_cell(runner, *pair, teacher_seed, groups))
     results = {cell: [found[cell, seed] for seed in seeds] for cell in given.cells}
-    return mask_words.make(runner.folder, results, command, own_teachers=bool(own))
+    of = [*(given.cells if len(given.cells) < len(mask_table.CELLS) else ())]
+    of += [group.name for group in groups] if len(groups) < len(mask_table.GROUPS) else []
+    name = "-".join(["masks", *(["own-teachers"] if own else []), *of])
+    return mask_words.make(runner.folder / name, results, command, own_teachers=bool(own))
 
 
 def main():

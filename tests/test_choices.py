@@ -70,6 +70,8 @@ class Commands:
         seed = int(value_of(command, "--seed"))
         means = {"MTT (no pruning)": accuracy}
         if "--no-baselines" not in command:
+            if value_of(command, "--method") == "ddpp":
+                means["DDPP (threshold 0.1)"] = accuracy + 0.05
             means = {"random real images": 0.2, "random real images, teachers' labels": 0.3} | means
             means["full data (the teachers)"] = 0.9
         rows = [
@@ -210,10 +212,12 @@ def test_what_is_joined(script):
         "averaged images": {0.9: 0.7},
         "learned labels": {3.0: 0.8},
         "start images": {1.0: 0.9},
+        "skipped steps": {0.7: 0.5},
     }
     entries = [entry for entry in script.ENTRIES["parts"] if entry.title in tries]
     gained = {title: max(own.values()) for title, own in tries.items()}
     gained |= {"start images": 0.5}  # With the second seed it gains nothing.
+    gained |= {"skipped steps": 0.9}  # And with the first one.
     gained.pop("DDPP")
     both = "nearest step + averaged images"
     found = script.combined(entries, tries, gained)
@@ -227,7 +231,7 @@ def test_what_is_joined(script):
     plain, pruned, labels, _ = (entry for entry, _ in found)
     # The rate is that of the last part that tries one; with no such part that of the method.
     assert plain.flags == ("--pixel-rate", "2.0", "--match", "nearest", "--image-average", "0.9")
-    assert pruned.beside == ()
+    assert pruned.beside == found[3][0].beside == ()
     assert labels.beside == ("random real images, teachers' labels",)
     one = script.combined(entries, tries, gained | {"averaged images": 0.1})
     assert [entry.title for entry, _ in one] == [
@@ -239,6 +243,15 @@ def test_what_is_joined(script):
     assert titles(alone) == [("learned labels + pruning", "ddpp", 3.0)]
     assert alone[0][0].flags[:2] == ("--pixel-rate", "5.0")
     assert script.combined(entries, tries, dict.fromkeys(gained, 0.5)) == []
+    assert script.combined(entries, tries, gained | {"MTT": 0.0}) == []  # It broke down.
+
+
+def test_a_part_that_another_one_holds_is_left_out(script):
+    tries = {"MTT": {1.0: 0.5}, "later start epochs": {3: 0.7}, "growing start epochs": {4: 0.6}}
+    entries = [entry for entry in script.ENTRIES["parts"] if entry.title in tries]
+    gained = {title: max(own.values()) for title, own in tries.items()}
+    found = script.combined(entries, tries, gained)
+    assert titles(found) == [("growing start epochs + pruning", "ddpp", 4)]
 
 
 def test_labels_of_what_is_joined_have_a_row_of_their_own(run, monkeypatch):
@@ -246,9 +259,20 @@ def test_labels_of_what_is_joined_have_a_row_of_their_own(run, monkeypatch):
     only = ("--only", "averaged images", "learned labels")
     shown, _ = run("parts", "--cells", "digits", "--seeds", "0,1,2", *only)
     title = "averaged images + learned labels"
-    for one in (title, f"{title} + pruning"):
-        assert f"| random real images, teachers' labels ({one}) | 32.5" in shown
+    assert f"| random real images, teachers' labels ({title}) | 32.5" in shown
+    assert shown.count("random real images, teachers' labels (") == 1
     assert shown.count("| random real images | 22.5") == 1
+    # Its own accuracy, and not that of MTT beside it.
+    own, pruned = (
+        next(line for line in shown.splitlines() if f"| {one} |" in line).split(" | ")[2]
+        for one in (title, f"{title} + pruning")
+    )
+    assert float(pruned.split()[0]) - float(own.split()[0]) == pytest.approx(1.0)
+
+
+def test_nothing_is_tried_again_where_nothing_can_be_joined(run):
+    _, calls = run("methods", "--cells", "digits", "--seeds", "0", "--only", "DDPP", "DSA")
+    assert {value_of(command, "--seed") for command in calls} == {"100", "0"}
 
 
 def test_a_cell_where_all_of_mtt_breaks_down_is_named(run, monkeypatch):

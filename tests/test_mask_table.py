@@ -24,9 +24,12 @@ SEEDS = (0, 1, 2, 3)
 @pytest.fixture
 def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    import chosen
     import mask_table
     import runner
     import tables
+
+    monkeypatch.setattr(chosen, "read_chosen", dict)  # Whatever is chosen beside it.
 
     return SimpleNamespace(masks=mask_table, runner=runner, tables=tables)
 
@@ -191,10 +194,14 @@ def test_teachers_of_their_own(scripts, monkeypatch, tmp_path):
 def test_some_groups_alone(scripts, monkeypatch, tmp_path, capsys):
     flags = ("--cells", "cifar10-ipc1", "--groups", "threshold-0.1,share-0.25")
     calls = make(scripts, monkeypatch, tmp_path, *flags)
+    assert "vgg11 --rate 0.01; resnet18 at the learned alpha" in capsys.readouterr().out
+    make(scripts, monkeypatch, tmp_path, *flags)
     swept = [call for call in calls if "--sweep" in call]
     assert len(swept) == 2 * len(SEEDS)
     assert "--groups threshold-0.1,share-0.25" in capsys.readouterr().out
-    pruning = {line["pruning"] for line in read(tmp_path, "cifar10-ipc1")}
+    pruning = {
+        line["pruning"] for line in read(tmp_path, "cifar10-ipc1", "threshold-0.1", "share-0.25")
+    }
     assert pruning == {"", "threshold 0.1", "share 0.25"}
 
 
@@ -241,7 +248,15 @@ def test_holms_correction_by_hand(scripts):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--cells", "mnist"), ("--scale", "paper"), ("--dry-run",)], ids=lambda f: f[0]
+    "flags",
+    [
+        ("--cells", "mnist"),
+        ("--groups", "all"),
+        ("--groups", "share-0.25"),
+        ("--scale", "paper"),
+        ("--dry-run",),
+    ],
+    ids="".join,
 )
 def test_what_cannot_be_compared_is_refused(scripts, monkeypatch, tmp_path, flags, capsys):
     with pytest.raises(SystemExit):

@@ -260,9 +260,10 @@ def test_the_command_with_learned_labels_and_another_window(tmp_path):
     rows = json.loads((tmp_path / "run" / "result.json").read_text())["rows"]
     found = {row["method"]: row["accuracies"] for row in rows}
     title, random = "BPTT (adaptive window) (labels learned)", "random real images"
-    assert list(found) == [random, title, f"{random}, the set's labels"]
+    soft = f"{random}, labels of {title}"
+    assert list(found) == [random, title, soft]
     # The same images and networks, and other labels.
-    assert found[random] != found[f"{random}, the set's labels"]
+    assert found[random] != found[soft]
     small_set = read_distilled(tmp_path / "run" / "distilled.safetensors")
     assert small_set.labels.shape == (10, 10)
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]

@@ -150,10 +150,11 @@ class _Request:
         if job.distillation.last_epoch is not None:
             idle |= self._flags & set(job.teaching.unused)
         say_idle(idle, report)
-        if isinstance(job.distillation, TrajectoryConfig) and job.distillation.stops_growing:
+        settings = job.distillation
+        if search is None and isinstance(settings, TrajectoryConfig) and settings.grows_too_slowly:
             report.warn(
                 f"Start epochs never reach --max-start-epoch: they grow over --growth-steps "
-                f"{job.distillation.growth_steps}, more than --steps {job.distillation.steps}"
+                f"{settings.growth_steps}, and --steps is {settings.steps}"
             )
         if search is None and "budget" in self._flags:
             seconds_of(command.budget)

@@ -111,17 +111,9 @@ def run_with_setting(
         named_one = _setting_name(name, given)[0]
         if named_one is None and name in _OF_THE_DIGITS and others:
             report.say(DIGITS_INSTEAD)
-        say_idle(_idle_of_teachers(command.config, first.config), report)
         work(command, report)
 
     run_command(name, arguments, body)
-
-
-def _idle_of_teachers(config: Any, first: Any) -> set[str]:
-    """Settings of teachers that are varied, and that nothing follows from."""
-    own, before = (getattr(one, "teaching", None) for one in (config, first))
-    unused = () if own is None else own.unused
-    return {name for name in unused if getattr(own, name) != getattr(before, name)}
 
 
 def say_idle(names: Set[str], report: Report) -> None:

@@ -29,7 +29,7 @@ from ddpp_jax.cli.runs import (
 )
 from ddpp_jax.cli.shown import DryRun
 from ddpp_jax.cli.starts import labelled, starter
-from ddpp_jax.configs import SET_LABELS, TEACHERS_LABELS, DistillJob, KernelConfig, Places
+from ddpp_jax.configs import TEACHERS_LABELS, DistillJob, KernelConfig, Places
 from ddpp_jax.data import Dataset
 from ddpp_jax.evaluate import Evaluations, Procedure, Tests
 from ddpp_jax.planning import work
@@ -185,7 +185,7 @@ def _compute(run: Run, sources: Sources, report: Report, beside: Path | None) ->
             settings = member.job.distillation
             if isinstance(settings, KernelConfig) and run.sweep is None:
                 rows.append(kernel_row(member, settings, outcome, dataset, tests, report))
-            if with_random and soft == SET_LABELS:
+            if with_random and soft not in (None, TEACHERS_LABELS):
                 labels = outcome.distilled.labels
                 rows.append(random_fn(soft, lambda small, own=labels: small._replace(labels=own)))
     if job.baselines and run.needs_teachers and run.sweep is None:

@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 import tyro
 
 from ddpp_jax import cluster
-from ddpp_jax.cli.flags import Hooks, run_with_setting
+from ddpp_jax.cli.arguments import flag_names
+from ddpp_jax.cli.flags import Hooks, base, run_with_setting, say_idle
 from ddpp_jax.cli.imports import run_import
 from ddpp_jax.cli.shown import DryRun, Joined, Shown, dry_run
 from ddpp_jax.configs import DistillJob, Places, TeachersJob
@@ -85,8 +86,14 @@ class _Teachers:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Train teachers: `python -m ddpp_jax.teachers [SETTING]`."""
+    named: set[str] = set()
+
+    def base_fn(name: str | None, flags: Sequence[str]) -> DistillJob:
+        named.update(flag_names(flags))
+        return base(name)
 
     def work(command: _Teachers, report: Report) -> None:
+        say_idle(named & set(command.config.teaching.unused), report)
         if command.buffers:
             if command.joined.devices is not None:
                 raise InputError(
@@ -104,5 +111,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
 
     about = "Train teachers and keep their trajectories."
-    hooks = Hooks(joined_fn=lambda command: command.joined)
+    hooks = Hooks(base_fn=base_fn, joined_fn=lambda command: command.joined)
     run_with_setting("teachers", about, arguments, default, work, hooks)

@@ -13,7 +13,6 @@ from ddpp_jax.configs.audits import (
 from ddpp_jax.configs.checks import ARCHITECTURES, check_architecture
 from ddpp_jax.configs.continual import ContinualConfig
 from ddpp_jax.configs.distillation import (
-    SET_LABELS,
     TEACHERS_LABELS,
     DistillConfig,
     Searched,
@@ -73,7 +72,6 @@ __all__ = [
     "POOLINGS",
     "SELECTIONS",
     "SETTINGS",
-    "SET_LABELS",
     "TEACHERS_LABELS",
     "AlignmentConfig",
     "AttackConfig",

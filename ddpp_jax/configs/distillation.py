@@ -116,8 +116,8 @@ class DistillConfig:
             )
 
 
-TEACHERS_LABELS, SET_LABELS = "teachers' labels", "the set's labels"
-"""Where learned labels begin; and those that a set ends with, where no teachers say any."""
+TEACHERS_LABELS = "teachers' labels"
+"""Where learned labels begin in trajectory matching."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +243,7 @@ class TrajectoryConfig(DistillConfig):
         return found + (("threshold",) if chosen else ())
 
     @property
-    def stops_growing(self) -> bool:
+    def grows_too_slowly(self) -> bool:
         """Whether the last step comes before the bound of the start epochs has grown up."""
         early = self.early_start_epoch
         if early is None or early >= self.max_start_epoch:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from ddpp_jax._types import OPERATIONS, Placement
 from ddpp_jax.configs.checks import above_zero, at_least, zero_or_more
-from ddpp_jax.configs.distillation import SET_LABELS, DistillConfig, Searched
+from ddpp_jax.configs.distillation import DistillConfig, Searched
 from ddpp_jax.errors import InputError
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -224,7 +224,7 @@ class KernelConfig(RealConfig):
     @property
     def soft_labels(self) -> str | None:
         """Whose soft labels random real images are given beside a set with learned ones, if any."""
-        return SET_LABELS if self.learn_labels else None
+        return f"labels of {self.title}" if self.learn_labels else None
 
     @property
     def title(self) -> str:
@@ -266,7 +266,7 @@ class UnrolledConfig(RealConfig):
     """Steps of the longest training of a network, the window among them."""
 
     placement: Placement = "random"
-    """Where the window lies: at the end, anywhere (RaT-BPTT), or by the gradients (AT-BPTT)."""
+    """Where the window lies: at the end, anywhere (RaT-BPTT), or by the gradients."""
 
     network_optimizer: Literal["sgd", "adam"] = "adam"
     """Trains the networks on the distilled images: Adam, as published, or plain SGD."""
@@ -297,7 +297,7 @@ class UnrolledConfig(RealConfig):
     @property
     def soft_labels(self) -> str | None:
         """Whose soft labels random real images are given beside a set with learned ones, if any."""
-        return SET_LABELS if self.learn_labels else None
+        return f"labels of {self.title}" if self.learn_labels else None
 
     @property
     def title(self) -> str:

@@ -252,10 +252,12 @@ def mean_in_parts(
     """The mean over the images of what a function gives for each, one part after another.
 
     Args:
-        fn: `fn(some of the images)`: what the mean is taken of, a row for each image in every leaf,
-            and what is given back for each image beside it.
+        fn: `fn(some of the images)`, two trees with a row for each image in every leaf.
         images: all of them, on the device or on the host.
         parts: into how many equal parts they are cut.
+
+    Returns:
+        The mean of the rows of the first tree, and all rows of the second.
     """
     if parts == 1:
         rows, kept = fn(images)
@@ -274,10 +276,10 @@ def mean_in_parts(
 
 
 def _sum_by_halves(rows: Float[Array, "rows *_row"]) -> Float[Array, "*_row"]:
-    """The sum over the first axis.
+    """The sum over the first axis, by additions of whole halves.
 
-    XLA's own reduction over it works out all that it is made of number by number on the CPU, at
-    half the speed and less.
+    On the CPU XLA compiles its own reduction over this axis, and the layers before it that it takes
+    into the same loop, to code that handles one number at a time.
     """
     odd = []
     while len(rows) > 1:

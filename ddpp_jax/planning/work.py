@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpp_jax.configs import (
-    SET_LABELS,
     TEACHERS_LABELS,
     DistillJob,
     EvaluateConfig,
@@ -105,7 +104,7 @@ def stages(
             batch = raw.classes * min(settings.real_batch, int(np.bincount(raw.y_train).min()))
             share = len(raw.y_test) / batch / _WITH_GRADIENT
             found.append(Stage(f"evaluate {by_kernel(name)}", steps=share))
-    if draws and settings.soft_labels == SET_LABELS:
+    if draws and settings.soft_labels not in (None, TEACHERS_LABELS):
         found.append(soft)
     return found
 
