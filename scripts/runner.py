@@ -1,4 +1,4 @@
-"""Commands run once each, which scripts that make tables go on from.
+"""Runs each command once, for the scripts that make tables of many.
 
 A command that is complete is not run again, and one that was killed goes on. Several processes, as
 of a job array, may share the work: each takes commands that no other one is at.
