@@ -171,7 +171,7 @@ def draw(path, lines):
         ax.set_yticks(list(place.values()), [" ".join(case).strip() for case in shown])
         ax.tick_params(labelsize=7)
         ax.set_title(CELLS[cell][0], fontsize=9)
-        ax.set_xlabel("points of accuracy less no mask", fontsize=8)
+        ax.set_xlabel("points less no mask, with 95 % intervals", fontsize=8)
         ax.grid(axis="x", alpha=0.3)
     with Replacement(path) as temporary:
         figure.savefig(temporary, dpi=150)
